@@ -1,0 +1,42 @@
+"""peftrec: turn a pretrained language model into a recommender by training a few percent of its weights."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peftrec.config import InputError as InputError
+    from peftrec.config import RecipeError as RecipeError
+    from peftrec.recipe import Recipe as Recipe
+    from peftrec.recipe import load_recipe as load_recipe
+    from peftrec.recommender import Recommendation as Recommendation
+    from peftrec.recommender import Recommender as Recommender
+    from peftrec.run import evaluate as evaluate
+    from peftrec.run import train as train
+
+__version__ = "0.1.0"
+
+# Resolved on first use, so that `import peftrec` loads neither torch nor transformers.
+_MODULES = {
+    "InputError": "peftrec.config",
+    "RecipeError": "peftrec.config",
+    "Recipe": "peftrec.recipe",
+    "load_recipe": "peftrec.recipe",
+    "Recommendation": "peftrec.recommender",
+    "Recommender": "peftrec.recommender",
+    "evaluate": "peftrec.run",
+    "train": "peftrec.run",
+}
+
+__all__ = sorted([*_MODULES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'peftrec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

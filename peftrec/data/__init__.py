@@ -1,0 +1,57 @@
+"""Tables in; catalogue, sequences, splits and training batches out.
+
+Names resolve on first use, so that a recipe is checked without loading the table library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peftrec.data.batch import TrainingWindows as TrainingWindows
+    from peftrec.data.batch import UserBatch as UserBatch
+    from peftrec.data.case import Cases as Cases
+    from peftrec.data.catalogue import Catalogue as Catalogue
+    from peftrec.data.dataset import Dataset as Dataset
+    from peftrec.data.dataset import load_dataset as load_dataset
+    from peftrec.data.download import DOWNLOADS as DOWNLOADS
+    from peftrec.data.download import get_dataset as get_dataset
+    from peftrec.data.download import is_complete as is_complete
+    from peftrec.data.report import CleaningReport as CleaningReport
+    from peftrec.data.report import CleaningRow as CleaningRow
+    from peftrec.data.sequence import Sequences as Sequences
+    from peftrec.data.source import SOURCES as SOURCES
+    from peftrec.data.source import CleaningConfig as CleaningConfig
+    from peftrec.data.source import Columns as Columns
+    from peftrec.data.source import DataConfig as DataConfig
+    from peftrec.data.split import SPLITS as SPLITS
+    from peftrec.data.split import Split as Split
+    from peftrec.data.split import SplitConfig as SplitConfig
+    from peftrec.data.template import Template as Template
+
+_MODULES = {
+    "batch": ("TrainingWindows", "UserBatch"),
+    "case": ("Cases",),
+    "catalogue": ("Catalogue",),
+    "dataset": ("Dataset", "load_dataset"),
+    "download": ("DOWNLOADS", "get_dataset", "is_complete"),
+    "report": ("CleaningReport", "CleaningRow"),
+    "sequence": ("Sequences",),
+    "source": ("SOURCES", "CleaningConfig", "Columns", "DataConfig"),
+    "split": ("SPLITS", "Split", "SplitConfig"),
+    "template": ("Template",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,172 @@
+"""From raw tables to catalogue and sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from peftrec.config import InputError
+from peftrec.data.catalogue import Catalogue
+from peftrec.data.cleaning import FIELD, Rules, Tables, clean
+from peftrec.data.naming import listed
+from peftrec.data.report import CleaningRow
+from peftrec.data.sequence import Sequences
+from peftrec.data.source import DataConfig, RawTables
+from peftrec.data.table import text_of
+from peftrec.data.template import Template
+from peftrec.data.timestamp import parse_numbers, parse_positions, parse_times, refuse_unread
+
+
+def prepare(config: DataConfig) -> tuple[Catalogue, Sequences, tuple[CleaningRow, ...]]:
+    """Reads and cleans; everything of `load_dataset` but the split.
+
+    Args:
+        config: the recipe's `data` section.
+    Returns:
+        The catalogue, the sequences, and what was read and removed.
+    Raises:
+        InputError: see `load_dataset`.
+    """
+    raw = config.read()
+    template = Template(config.template)
+    template.check(raw.items.column_names, table=raw.items.name)
+    interactions, note = _interactions(raw, config)
+    interactions, items = _categorised(interactions, _items(raw, template))
+    tables = Tables(interactions, items, raw.interactions.name, raw.items.name)
+    read = (
+        CleaningRow("read", "items", 0, tables.items.height),
+        CleaningRow("read", "interactions", 0, interactions.height, note),
+    )
+    tables, cleaned = clean(tables, Rules(config.cleaning, template))
+    sequences = build_sequences(tables, keep_times=config.timestamps == "time")
+    touched = tables.interactions["item"].n_unique()
+    kept = (
+        CleaningRow("kept", "users", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"),
+        CleaningRow("kept", "items", 0, tables.items.height, f"{tables.items.height - touched:,} without interaction"),
+        CleaningRow("kept", "interactions", 0, tables.interactions.height),
+    )
+    return _catalogue(tables), sequences, (*read, *cleaned, *kept)
+
+
+def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
+    """Cleaned interactions as one flat array.
+
+    Args:
+        tables: cleaned tables; every interaction has an item that is there, and a time.
+        keep_times: False drops the times (they are positions).
+    Returns:
+        Users in order of first appearance; a user's events in order of time, equal times in the order of the file.
+    """
+    events = tables.interactions
+    users = events["user"].dtype
+    assert isinstance(users, pl.Enum)
+    category = events["user"].to_physical().to_numpy()  # numbered by first appearance
+    kept = np.bincount(category, minlength=len(users.categories)) > 0
+    user = (np.cumsum(kept) - 1)[category]
+    offsets = np.zeros(kept.sum() + 1, dtype=np.int64)
+    np.cumsum(np.bincount(user, minlength=len(offsets) - 1), out=offsets[1:])
+    codes = tables.items["item"].to_physical().to_numpy()
+    place = np.full(codes.max() + 1, -1, dtype=np.int64)
+    place[codes] = np.arange(len(codes))
+    order = _order(user, events["time"])
+    return Sequences(
+        user_ids=tuple(users.categories.filter(pl.Series(kept)).to_list()),
+        offsets=offsets,
+        items=place[events["item"].to_physical().to_numpy()[order]],
+        times=events["time"].to_numpy()[order].astype(np.int64) if keep_times else None,
+    )
+
+
+def _order(user: NDArray[np.int64], time: pl.Series) -> NDArray[np.int64]:
+    """By user, then time, then place in the file."""
+    frame = pl.DataFrame({"user": user, "time": time})
+    return frame.select(pl.arg_sort_by("user", "time", maintain_order=True)).to_series().cast(pl.Int64).to_numpy()
+
+
+def _interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str]:
+    table, columns = raw.interactions, raw.columns
+    time, note = _times(raw, config)
+    frame = pl.DataFrame(
+        {
+            "row": pl.int_range(1, table.frame.height + 1, dtype=pl.UInt32, eager=True),
+            "user": _ids(table.column(columns.user, "data.columns.user"), f"{table.name}, column {columns.user!r}"),
+            "item": _ids(table.column(columns.item, "data.columns.item"), f"{table.name}, column {columns.item!r}"),
+            "time": time,
+        }
+    )
+    if config.cleaning.min_rating is not None:
+        frame = frame.with_columns(_ratings(raw).alias("rating"))
+    return frame, note
+
+
+def _categorised(interactions: pl.DataFrame, items: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """User and item ids as categories, numbered by first appearance; those of the item table come first."""
+    user = pl.Enum(interactions["user"].drop_nulls().unique(maintain_order=True))
+    item = pl.Enum(pl.concat([items["item"], interactions["item"]]).drop_nulls().unique(maintain_order=True))
+    return (
+        interactions.with_columns(pl.col("user").cast(user), pl.col("item").cast(item)),
+        items.with_columns(pl.col("item").cast(item)),
+    )
+
+
+def _times(raw: RawTables, config: DataConfig) -> tuple[pl.Series, str]:
+    table, column = raw.interactions, raw.columns.time
+    name = f"{table.name}, column {column!r}"
+    there = column in table.frame.columns
+    if config.timestamps == "order":
+        if there:
+            return parse_positions(table.frame[column], name), f"order of {column!r} within each user"
+        return pl.int_range(table.frame.height, dtype=pl.Int64, eager=True), "no time column: order of the file"
+    if not there:
+        raise InputError(
+            f"{name} is missing; columns there: {listed(table.column_names)}. Name the time column in "
+            f"data.columns.time, or set data.timestamps: order to take the order of the file"
+        )
+    times, note = parse_times(table.frame[column], name)
+    return times, f"{column!r}: {note}"
+
+
+def _ratings(raw: RawTables) -> pl.Series:
+    table, column = raw.interactions, raw.columns.rating
+    values = table.column(column, "data.columns.rating")
+    name = f"{table.name}, column {column!r}"
+    ratings = parse_numbers(values)
+    refuse_unread(values, ratings, name, "data.cleaning.min_rating needs a number in every row")
+    missing = ratings.is_null().arg_true()
+    if len(missing):
+        raise InputError(
+            f"{name}: data row {missing[0] + 1:,} holds no rating ({values[int(missing[0])]!r}), and so do "
+            f"{len(missing) - 1:,} more; data.cleaning.min_rating needs a number in every row: drop these rows, "
+            f"or unset it"
+        )
+    return ratings.cast(pl.Float64)
+
+
+def _items(raw: RawTables, template: Template) -> pl.DataFrame:
+    table, columns = raw.items, raw.columns
+
+    def text(column: str, key: str) -> pl.Series:
+        return text_of(table.column(column, key), f"{table.name}, column {column!r}")
+
+    fields = {f"{FIELD}{name}": text(name, "data.template") for name in template.fields}
+    item = table.column(columns.item, "data.columns.item")
+    return pl.DataFrame(
+        {
+            "item": _ids(item, f"{table.name}, column {columns.item!r}"),
+            "title": text(columns.title, "data.columns.title"),
+            **fields,
+        }
+    )
+
+
+def _ids(values: pl.Series, name: str) -> pl.Series:
+    text = text_of(values, name)
+    return text.set(text.str.strip_chars() == "", None)
+
+
+def _catalogue(tables: Tables) -> Catalogue:
+    items = tables.items.with_columns(
+        pl.when(pl.col("title").fill_null("") == "").then(pl.col("text")).otherwise(pl.col("title")).alias("title")
+    )
+    return Catalogue(*(tuple(items[name].cast(pl.String).to_list()) for name in ("item", "text", "title")))

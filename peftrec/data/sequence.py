@@ -1,0 +1,73 @@
+"""Who interacted with what, in order of time, in one flat array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """The events of U users, user after user, each user's in order of time (equal times keep the file's order).
+
+    User u has the events `offsets[u]:offsets[u + 1]` of `items` and `times`.
+
+    Args:
+        user_ids: U ids, in order of first appearance in the interactions.
+        offsets: int64, shape (U + 1,).
+        items: int64 catalogue indexes, shape (E,).
+        times: int64 milliseconds since 1970, shape (E,); None where the data hold only an order.
+    """
+
+    user_ids: tuple[str, ...]
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int64]
+    times: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.offsets) == len(self.user_ids) + 1
+        assert self.offsets[0] == 0
+        assert self.offsets[-1] == len(self.items)
+        assert self.times is None or len(self.times) == len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The number of events of each user, shape (U,)."""
+        return np.diff(self.offsets)
+
+    def gather(self, starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+        """Runs of consecutive events as one array, right-aligned.
+
+        Args:
+            starts: the place in `items` where each run begins, shape (B,).
+            lengths: how long it is, at most `width`, shape (B,).
+            width: columns of the result.
+        Returns:
+            Catalogue indexes, shape (B, width), left-padded with -1, the newest last.
+        """
+        column = np.arange(width, dtype=np.int64) - (width - lengths)[:, None]
+        place = np.where(column >= 0, column + starts[:, None], 0)
+        if len(self.items) == 0:
+            return np.full(place.shape, -1, dtype=np.int64)
+        return np.where(column >= 0, self.items[place], -1)
+
+    def gather_flat(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Runs of consecutive events, one after the other without padding.
+
+        Args:
+            starts: the place in `items` where each run begins, shape (B,).
+            lengths: how long it is, shape (B,).
+        Returns:
+            Offsets of the runs, shape (B + 1,), and the catalogue indexes.
+        """
+        offsets = np.zeros(len(starts) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        place = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
+        return offsets, self.items[place]

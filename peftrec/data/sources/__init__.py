@@ -1,0 +1,1 @@
+"""One file per known kind of data set; each is a `data.kind`."""

@@ -1,0 +1,184 @@
+"""MovieLens, in any of the forms in which it comes: GroupLens folders, RecBole atomic files, our own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from peftrec.config import InputError
+from peftrec.data.source import Columns, DataConfig, RawTables
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from peftrec.data.table import RawTable
+
+_INTERACTIONS = ("user_id", "item_id", "rating", "timestamp")
+# fmt: off
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)
+# fmt: on
+# "Toy Story (1995)", "Land Before Time III (1995) (V)", "Babylon 5 (1994-1998)"
+_YEAR = r"\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*(?:\([A-Za-z]+\))?\s*$"
+_ATOMIC_NAMES = {"movie_title": "title", "release_year": "year", "class": "category", "genre": "category"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovieLensConfig(DataConfig):
+    """A MovieLens folder; the items get the columns title, year and category (genres, joined with spaces).
+
+    Read are, in this order: `interactions.csv` with `items.csv` (what `peftrec data get` writes), GroupLens `u.data`
+    (100K), `ratings.dat` (1M, 10M), `ratings.csv` (20M and later), RecBole `*.inter` with `*.item`.
+
+    Args:
+        folder: the folder, relative to `root`.
+    """
+
+    kind: ClassVar[str] = "movielens"
+    folder: str = "ml-100k"
+
+    def read(self) -> RawTables:
+        """Finds out the folder's form and reads it."""
+        from peftrec.data.table import resolve_path  # loads polars
+
+        folder = resolve_path(self.folder, self.root)
+        if not folder.is_dir():
+            raise InputError(
+                f"no such folder: {folder} (data.folder: {self.folder}, data.root: {self.root}); "
+                f"'peftrec data get ml-100k' fetches the small set"
+            )
+        for files, reader in _FORMS:
+            if all(any(folder.glob(pattern)) for pattern in files):
+                interactions, items = reader(folder)
+                return RawTables(interactions, items, Columns())
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
+        wanted = "; ".join(" with ".join(files) for files, _ in _FORMS)
+        raise InputError(f"{folder} is no MovieLens folder: it holds {there}; known are {wanted}")
+
+
+def _read_own(folder: Path) -> tuple[RawTable, RawTable]:
+    from peftrec.data.table import read_table
+
+    return read_table(folder / "interactions.csv"), read_table(folder / "items.csv")
+
+
+def _read_100k(folder: Path) -> tuple[RawTable, RawTable]:
+    import polars as pl
+
+    interactions = _read_separated(folder / "u.data", "\t", "\t", _INTERACTIONS)
+    flags = [f"genre:{genre}" for genre in _GENRES]
+    items = _read_separated(folder / "u.item", "|", "|", ("item_id", "title", "released", "video", "imdb", *flags))
+    genres = [pl.when(pl.col(flag) == "1").then(pl.lit(flag.removeprefix("genre:"))) for flag in flags]
+    items = items.with_columns(pl.concat_str(genres, separator=" ", ignore_nulls=True).alias("category"))
+    return _raw(folder / "u.data", interactions), _raw(folder / "u.item", _with_year(items))
+
+
+def _read_dat(folder: Path) -> tuple[RawTable, RawTable]:
+    interactions = _read_separated(folder / "ratings.dat", "::", "\t", _INTERACTIONS)
+    items = _read_separated(folder / "movies.dat", "::", "\t", ("item_id", "title", "genres"))
+    return _raw(folder / "ratings.dat", interactions), _raw(folder / "movies.dat", _with_year(_with_category(items)))
+
+
+def _read_csv(folder: Path) -> tuple[RawTable, RawTable]:
+    from peftrec.data.table import read_table
+
+    ratings, movies = read_table(folder / "ratings.csv"), read_table(folder / "movies.csv")
+    for table, names in (
+        (ratings, ("userId", "movieId", "rating", "timestamp")),
+        (movies, ("movieId", "title", "genres")),
+    ):
+        for name in names:
+            table.column(name, "GroupLens")
+    items = _with_year(_with_category(movies.frame.rename({"movieId": "item_id"})))
+    interactions = ratings.frame.rename({"userId": "user_id", "movieId": "item_id"})
+    return _raw(Path(ratings.name), interactions), _raw(Path(movies.name), items)
+
+
+def _read_atomic(folder: Path) -> tuple[RawTable, RawTable]:
+    return _read_atomic_file(folder, "*.inter"), _read_atomic_file(folder, "*.item")
+
+
+def _read_atomic_file(folder: Path, pattern: str) -> RawTable:
+    """A RecBole atomic file: tab-separated without quotes, a header of `name:type`."""
+    found = sorted(folder.glob(pattern))
+    if len(found) > 1:
+        raise InputError(f"{folder} holds several {pattern} files: {', '.join(path.name for path in found)}; keep one")
+    header = _text(found[0]).partition("\n")[0].strip("\r").split("\t")
+    if not all(":" in name for name in header):
+        raise InputError(f"{found[0]}: a RecBole header looks like 'user_id:token', got {header[0]!r}")
+    names = [name.rpartition(":")[0] for name in header]
+    frame = _read_separated(found[0], "\t", "\t", tuple(_ATOMIC_NAMES.get(name, name) for name in names), skip=1)
+    return _raw(found[0], frame)
+
+
+_Reader = Callable[[Path], "tuple[RawTable, RawTable]"]
+_FORMS: tuple[tuple[tuple[str, str], _Reader], ...] = (
+    (("interactions.csv", "items.csv"), _read_own),
+    (("u.data", "u.item"), _read_100k),
+    (("ratings.dat", "movies.dat"), _read_dat),
+    (("ratings.csv", "movies.csv"), _read_csv),
+    (("*.inter", "*.item"), _read_atomic),
+)
+
+
+def _text(path: Path) -> str:
+    """UTF-8 where the file is that (10M), else Latin-1 (100K, 1M)."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _read_separated(path: Path, separator: str, read_as: str, names: tuple[str, ...], *, skip: int = 0) -> pl.DataFrame:
+    """A file without header or quotes; `read_as` is one character, as the reader takes no more."""
+    import polars as pl
+
+    content = _text(path)
+    if separator != read_as:
+        content = content.replace(separator, read_as)
+    if not content.strip():
+        raise InputError(f"{path} is empty")
+    try:
+        frame = pl.read_csv(
+            content.encode("utf-8"),
+            separator=read_as,
+            has_header=False,
+            quote_char=None,
+            infer_schema=False,
+            skip_rows=skip,
+        )
+    except pl.exceptions.NoDataError:
+        raise InputError(f"{path} holds no rows") from None
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if frame.width != len(names):
+        raise InputError(f"{path}: expected {len(names)} columns ({', '.join(names[:4])}, …), found {frame.width}")
+    frame.columns = list(names)
+    return frame
+
+
+def _with_category(items: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    genres = pl.col("genres").replace("(no genres listed)", None).str.replace_all("|", " ", literal=True)
+    return items.with_columns(genres.alias("category"))
+
+
+def _with_year(items: pl.DataFrame) -> pl.DataFrame:
+    """Takes the year off the title: 'Toy Story (1995)' becomes 'Toy Story' and '1995'."""
+    import polars as pl
+
+    year = pl.col("title").str.extract(_YEAR).alias("year")
+    plain = pl.col("title").str.replace(_YEAR, "").str.strip_chars()
+    return items.select("item_id", plain, year, "category")
+
+
+def _raw(path: Path, frame: pl.DataFrame) -> RawTable:
+    from peftrec.data.table import RawTable
+
+    return RawTable(str(path), frame, tuple(frame.columns))

@@ -1,0 +1,176 @@
+"""Reading one table from CSV, TSV, Parquet or JSON Lines, with errors that name the file and the place."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import polars as pl
+
+from peftrec.config import InputError, RecipeError, nearest
+from peftrec.data.naming import listed
+
+_DELIMITED = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
+SUFFIXES = (*_DELIMITED, ".parquet", ".jsonl")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class RawTable:
+    """A table as it was found: the columns that were asked for, and the names of all that are there.
+
+    `name` stands for the table in messages (its full path). Columns hold whatever type the file gave them.
+    """
+
+    name: str
+    frame: pl.DataFrame
+    column_names: tuple[str, ...]
+
+    def column(self, column: str, key: str) -> pl.Series:
+        """One column, or an error that lists the columns that are there.
+
+        Args:
+            column: the column's name in the file.
+            key: the recipe's key that named it, for the message.
+        Raises:
+            InputError: if the table has no such column.
+        """
+        if column not in self.frame.columns:
+            hint = nearest(column, self.column_names)
+            there = listed(self.column_names)
+            raise InputError(f"{self.name}: no column {column!r} (named by {key}).{hint} Columns there: {there}")
+        return self.frame[column]
+
+
+def resolve_path(path: str, root: str) -> Path:
+    """The path of a data file: absolute as it is, anything else under `root`; `~` is the home folder."""
+    return (Path(root).expanduser() / Path(path).expanduser()).resolve()
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str = "") -> RawTable:
+    """Reads a table by the suffix of its name: .csv .tsv (either with .gz) .parquet .jsonl.
+
+    Every CSV and TSV value is read as text, so that an id '0012' stays one; an empty field is null.
+
+    Args:
+        path: the file.
+        columns: the columns to load, where there; None loads all of them. `column_names` lists all in any case.
+        origin: how the recipe came to this path, appended to the message when the file is missing.
+    Returns:
+        The table; columns that are not there are left out (asking for one raises, see `RawTable.column`).
+    Raises:
+        RecipeError: if the suffix is none of those.
+        InputError: if the file is missing, a folder, empty, not UTF-8 or not what its suffix says.
+    """
+    suffix = _suffix_of(path)
+    if not path.exists():
+        raise InputError(f"no such file: {path}{f' ({origin})' if origin else ''}")
+    if not path.is_file():
+        raise InputError(f"{path} is a folder, not a table{f' ({origin})' if origin else ''}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: no header, no rows")
+    try:
+        if suffix != ".parquet":
+            require_utf8(path)
+        lazy = _scan(path, suffix)
+        names = tuple(lazy.collect_schema().names())
+        wanted = list(names) if columns is None else [name for name in dict.fromkeys(columns) if name in names]
+        frame = lazy.select(wanted or list(names[:1])).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} cannot be read as {suffix}: {_first_line(error)}") from error
+    if suffix in _DELIMITED:  # an empty line is read as a row without values
+        frame = frame.filter(~pl.all_horizontal(pl.all().is_null())) if frame.width > 1 else frame
+    if frame.is_empty():
+        raise InputError(f"{path} holds no rows")
+    return RawTable(str(path), frame, names)
+
+
+def require_utf8(path: Path) -> None:
+    """Reads a text file through and refuses it at the first byte that is not UTF-8.
+
+    Args:
+        path: the file, gzip-compressed where its name ends in .gz (offsets are then of the uncompressed text).
+    Raises:
+        InputError: naming the file, the line (from 1) and the byte offset (from 0).
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, line = 0, 1
+    try:
+        with _open_bytes(path) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                pending = decoder.getstate()[0]
+                try:
+                    decoder.decode(chunk)
+                except UnicodeDecodeError as error:
+                    at = error.start - len(pending)
+                    line += chunk.count(b"\n", 0, max(at, 0))
+                    raise InputError(_not_utf8(path, offset + at, line, error.object[error.start])) from error
+                offset += len(chunk)
+                line += chunk.count(b"\n")
+            if decoder.getstate()[0]:
+                pending = decoder.getstate()[0]
+                raise InputError(_not_utf8(path, offset - len(pending), line, pending[0]))
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise InputError(f"{path} is not a whole gzip file: {error}") from error
+
+
+def text_of(values: pl.Series, name: str) -> pl.Series:
+    """A column as text, as it would be written in a CSV file.
+
+    Whole numbers stored as floats lose their '.0' (ids beside a missing value become floats in many tools), lists
+    become 'a, b'; null stays null.
+
+    Args:
+        values: a column of any flat type, or of lists of one.
+        name: the table and column, for the message.
+    Raises:
+        InputError: if the column holds structs or other nested values.
+    """
+    if values.dtype == pl.String:
+        return values
+    if values.dtype.is_float():
+        finite = values.fill_nan(None)
+        whole = finite.cast(pl.Int64, strict=False)
+        if (whole.cast(values.dtype) == finite).fill_null(True).all():
+            return whole.cast(pl.String)
+        return finite.cast(pl.String)
+    if isinstance(values.dtype, pl.List | pl.Array) and not values.dtype.inner.is_nested():
+        return values.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+    if values.dtype.is_nested() or values.dtype in (pl.Object, pl.Binary):
+        raise InputError(f"{name} holds {values.dtype} values; flatten it to text first")
+    return values.cast(pl.String)
+
+
+def _suffix_of(path: Path) -> str:
+    name = path.name.lower()
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.endswith(suffix):
+            return suffix
+    raise RecipeError(f"{path}: a table's name must end in one of {', '.join(SUFFIXES)}")
+
+
+def _scan(path: Path, suffix: str) -> pl.LazyFrame:
+    if suffix == ".parquet":
+        return pl.scan_parquet(path, glob=False)
+    if suffix == ".jsonl":
+        return pl.scan_ndjson(path, infer_schema_length=None)
+    return pl.scan_csv(path, separator=_DELIMITED[suffix], infer_schema=False, glob=False)
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _not_utf8(path: Path, offset: int, line: int, byte: int) -> str:
+    return (
+        f"{path}: byte 0x{byte:02x} at offset {offset:,} (line {line:,}) is not UTF-8; "
+        f"convert the file first, e.g. iconv -f latin1 -t utf-8"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,23 @@
+"""Item encoders: a pretrained language model over texts, id vectors, and their fusion."""
+
+from peftrec.encoders.backbone import PACKAGED_BACKBONES, Backbone, load_backbone
+from peftrec.encoders.catalogue_text import CatalogueText
+from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.item_encoder import ItemEncoder
+from peftrec.encoders.item_text import ItemTexts, tokenize_texts
+from peftrec.encoders.text_encoder import TextEncoder, TrainingVectors
+from peftrec.encoders.whitening import Whitening
+
+__all__ = [
+    "PACKAGED_BACKBONES",
+    "Backbone",
+    "CatalogueText",
+    "EncoderConfig",
+    "ItemEncoder",
+    "ItemTexts",
+    "TextEncoder",
+    "TrainingVectors",
+    "Whitening",
+    "load_backbone",
+    "tokenize_texts",
+]

@@ -1,0 +1,78 @@
+"""The `encoder` section of a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from peftrec.config import Range
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """How an item becomes a vector.
+
+    Args:
+        backbone: Hub id of any text model of `transformers`, or a folder that holds one.
+        revision: commit or tag of the backbone; None takes the default branch.
+        inputs: `text`, `ids`, or `text+ids`; with both, items without training interactions have no id vector and rest
+            on their text.
+        max_tokens: texts are cut to this many tokens, special tokens included.
+        pooling: how token states become one vector; `auto` takes the mean for encoders and the last token for decoders.
+        prefix: put before every text; None takes what the backbone was trained with ("query: " for E5), if anything.
+        whitening: map pooled vectors by x -> (x - mean) C^-power, with mean and C those of the frozen backbone over the
+            catalogue.
+        whitening_power: 0.5 whitens fully, 0.25 half-way (as `content_knn` does).
+        whitening_ridge: added to the eigenvalues of C.
+        embedding_dim: width of item vectors; None keeps the backbone's. With whitening the main axes are kept.
+        head: `residual` adds a zero-initialised MLP to the (whitened) unit vectors, so that training starts from their
+            similarities; `projection` is a freshly initialised linear map.
+        residual_dim: inner width of that MLP.
+        dropout: in the head.
+        id_dropout: share of items whose id vector is left out in a training step.
+        id_std: standard deviation of id vectors at the start.
+        item_bias: add a learned logit per item, zero at the start; it belongs to the ids.
+        token_budget: padded tokens in one chunk through the backbone.
+    """
+
+    backbone: str = "sentence-transformers/all-MiniLM-L6-v2"
+    revision: str | None = None
+    inputs: Literal["text", "ids", "text+ids"] = "text"
+    max_tokens: Annotated[int, Range(ge=3)] = 64
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    prefix: str | None = None
+    whitening: bool = True
+    whitening_power: Annotated[float, Range(gt=0, le=0.5)] = 0.25
+    whitening_ridge: Annotated[float, Range(gt=0)] = 1e-3
+    embedding_dim: Annotated[int, Range(ge=1)] | None = None
+    head: Literal["residual", "projection"] = "residual"
+    residual_dim: Annotated[int, Range(ge=1)] = 128
+    dropout: Annotated[float, Range(ge=0, lt=1)] = 0.3
+    id_dropout: Annotated[float, Range(ge=0, lt=1)] = 0.0
+    id_std: Annotated[float, Range(gt=0)] = 1e-3
+    item_bias: bool = False
+    token_budget: Annotated[int, Range(ge=16)] = 4096
+
+    def __post_init__(self) -> None:
+        if not self.backbone.strip():
+            raise ValueError("backbone: is empty; it is a Hub id such as sentence-transformers/all-MiniLM-L6-v2")
+        if self.token_budget < self.max_tokens:
+            raise ValueError(
+                f"token_budget: {self.token_budget} is smaller than one text (max_tokens {self.max_tokens})"
+            )
+        if self.item_bias and self.inputs == "text":
+            raise ValueError("item_bias: belongs to the ids; use inputs: ids or text+ids")
+        if self.inputs == "ids" and self.embedding_dim is None:
+            raise ValueError("embedding_dim: with inputs: ids there is no backbone to take the width from; set it")
+        if self.embedding_dim is not None and self.uses_text and self.head == "residual" and not self.whitening:
+            raise ValueError("embedding_dim: the residual head keeps the backbone's width unless whitening is on")
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether item texts are read."""
+        return self.inputs != "ids"
+
+    @property
+    def uses_ids(self) -> bool:
+        """Whether items have id vectors."""
+        return self.inputs != "text"

@@ -1,0 +1,120 @@
+"""From pooled text vectors and ids to item vectors: the head.
+
+Shapes: C items, H width of text vectors, D width of item vectors, N items of the catalogue.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from peftrec.config import InputError
+from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.whitening import Whitening
+
+
+class ItemEncoder(nn.Module):
+    """Fuses what an item says with who interacted with it.
+
+    item = unit(W t) + MLP(unit(W t)) + id with the residual head, Linear(W t) + id with the projection head; W is the
+    whitening (identity where it is off) and t the pooled text vector. The MLP ends in zeros and ids start near zero, so
+    that the residual head starts from the text similarities.
+
+    Args:
+        config: the `encoder` section.
+        text_dim: H; 0 where texts are not used.
+        has_id_N: which items had training interactions; the others have no id vector. None where ids are not used.
+    """
+
+    whitening_mean: torch.Tensor
+    whitening_matrix: torch.Tensor
+    has_id: torch.Tensor
+
+    def __init__(self, config: EncoderConfig, text_dim: int, has_id_N: torch.Tensor | None) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.embedding_dim or text_dim
+        self.dim = dim
+        inner = dim if config.whitening else text_dim
+        if config.uses_text:
+            if config.whitening:
+                self.register_buffer("whitening_mean", torch.zeros(text_dim))
+                self.register_buffer("whitening_matrix", torch.zeros(text_dim, inner))
+            if config.head == "residual":
+                last = nn.Linear(config.residual_dim, dim)
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+                self.residual = nn.Sequential(
+                    nn.Dropout(config.dropout),
+                    nn.Linear(dim, config.residual_dim),
+                    nn.GELU(),
+                    last,
+                    nn.Dropout(config.dropout),
+                )
+            else:
+                self.projection = nn.Linear(inner, dim)
+        if config.uses_ids:
+            assert has_id_N is not None, "ids need to know which items had training interactions"
+            self.register_buffer("has_id", has_id_N.bool())
+            self.id_vectors = nn.Parameter(torch.randn(len(has_id_N), dim) * config.id_std)
+            if config.item_bias:
+                self.bias = nn.Parameter(torch.zeros(len(has_id_N)))
+
+    @torch.no_grad()
+    def fit_whitening(self, text_vectors_NH: torch.Tensor) -> None:
+        """Fit the whitening to the vectors that the frozen backbone gives the catalogue."""
+        if not (self.config.uses_text and self.config.whitening):
+            return
+        fitted = Whitening.fit(
+            text_vectors_NH,
+            power=-self.config.whitening_power,
+            ridge=self.config.whitening_ridge,
+            dim=self.config.embedding_dim,
+        )
+        self.whitening_mean.copy_(fitted.mean)
+        self.whitening_matrix.copy_(fitted.matrix)
+
+    def id_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that belong to single items."""
+        return [parameter for name, parameter in self.named_parameters() if name in ("id_vectors", "bias")]
+
+    def forward(self, text_vectors_CH: torch.Tensor | None, items_C: torch.Tensor | None) -> torch.Tensor:
+        """Return item vectors, shape (C, D), not of unit length.
+
+        Args:
+            text_vectors_CH: pooled text vectors; None where texts are not used.
+            items_C: indexes in the trained catalogue, -1 for items that were not in it; None if none was.
+        Raises:
+            InputError: if an item has neither text nor id.
+        """
+        parts = []
+        if self.config.uses_text:
+            assert text_vectors_CH is not None, "this encoder reads texts"
+            parts.append(self._text_part(text_vectors_CH))
+        if self.config.uses_ids and items_C is not None:
+            parts.append(self._id_part(items_C))
+        if not parts:
+            raise InputError("items without text cannot be added to a recommender that knows ids only")
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def candidate_bias(self, items_C: torch.Tensor) -> torch.Tensor | None:
+        """Return the learned logit of each item, shape (C,), 0 for unknown ones; None where there is none."""
+        if not (self.config.uses_ids and self.config.item_bias):
+            return None
+        known_C = (items_C >= 0) & self.has_id[items_C.clamp(min=0)]
+        return self.bias[items_C.clamp(min=0)] * known_C
+
+    def _text_part(self, vectors_CH: torch.Tensor) -> torch.Tensor:
+        if self.config.whitening:
+            vectors_CH = (vectors_CH - self.whitening_mean) @ self.whitening_matrix
+        if self.config.head == "projection":
+            return self.projection(vectors_CH)  # type: ignore[no-any-return]
+        unit_CD = F.normalize(vectors_CH, dim=-1)
+        return unit_CD + self.residual(unit_CD)  # type: ignore[no-any-return]
+
+    def _id_part(self, items_C: torch.Tensor) -> torch.Tensor:
+        known_C = (items_C >= 0) & self.has_id[items_C.clamp(min=0)]
+        if self.training and self.config.id_dropout > 0:
+            known_C = known_C & (torch.rand(len(items_C), device=items_C.device) >= self.config.id_dropout)
+        return self.id_vectors[items_C.clamp(min=0)] * known_C[:, None]

@@ -1,0 +1,101 @@
+"""Tokenised texts without padding, and length-sorted chunks of them.
+
+Shapes: N texts, T tokens of all texts together, C texts in a chunk, P padded tokens of one text, H width of a state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.config import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemTexts:
+    """Tokens of N texts, one after the other.
+
+    Args:
+        tokens_T: token ids.
+        offsets: where each text begins, and the end; shape (N + 1,).
+        num_cut: how many texts were longer than the limit and were cut.
+        trunk_TH: states that enter the lowest layer that training changes, or None where they are not stored.
+    """
+
+    tokens_T: torch.Tensor
+    offsets: torch.Tensor
+    num_cut: int
+    trunk_TH: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens of each text, shape (N,)."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    def gather(self, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return positions in the flat token axis, shape (C, P), and which of them are tokens; padding points at 0."""
+        lengths_C = self.lengths[items_C]
+        place_P = torch.arange(int(lengths_C.max()), device=self.offsets.device)
+        valid_CP = place_P < lengths_C[:, None]
+        return (self.offsets[items_C][:, None] + place_P) * valid_CP, valid_CP
+
+    def chunks(self, items: torch.Tensor, token_budget: int) -> list[torch.Tensor]:
+        """Cut indexes into `items` into chunks of similar length with at most `token_budget` padded tokens each.
+
+        Returns:
+            Positions in `items`, longest texts first, each position once.
+        """
+        lengths = self.lengths[items].cpu().numpy()
+        order = np.argsort(-lengths, kind="stable")
+        return [torch.from_numpy(order[start:end]) for start, end in _cuts(lengths[order], token_budget)]
+
+
+def _cuts(lengths: NDArray[np.int64], token_budget: int) -> list[tuple[int, int]]:
+    """Return the ranges of descending lengths whose padded size stays within the budget."""
+    cuts, start = [], 0
+    while start < len(lengths):
+        longest = int(lengths[start])
+        if longest > token_budget:
+            raise InputError(f"encoder.token_budget is {token_budget}, but one text has {longest} tokens; raise it")
+        end = min(len(lengths), start + max(1, token_budget // max(1, longest)))
+        cuts.append((start, end))
+        start = end
+    return cuts
+
+
+def tokenize_texts(tokenizer: Any, texts: Sequence[str], *, max_tokens: int, prefix: str = "") -> ItemTexts:
+    """Tokenise texts, cut to `max_tokens` tokens with the special tokens kept.
+
+    Args:
+        tokenizer: a fast `transformers` tokenizer.
+        texts: N texts.
+        max_tokens: at most this many tokens a text.
+        prefix: put before every text.
+    Raises:
+        InputError: if the tokenizer makes no token of a text.
+    """
+    rows: list[list[int]] = []
+    num_cut = 0
+    for start in range(0, len(texts), 8192):
+        batch = [prefix + text for text in texts[start : start + 8192]]
+        encoded = tokenizer(batch, truncation=True, max_length=max_tokens, return_overflowing_tokens=True)
+        owners = encoded.get("overflow_to_sample_mapping")
+        if owners is None:
+            raise InputError(f"{type(tokenizer).__name__} is not a fast tokenizer; peftrec needs one")
+        first = {owner: row for row, owner in reversed(list(enumerate(owners)))}
+        rows += [encoded["input_ids"][first[row]] for row in range(len(batch))]
+        num_cut += len(set(np.asarray(owners)[np.diff(owners, prepend=-1) == 0].tolist()))
+    empty = next((row for row, tokens in enumerate(rows) if not tokens), None)
+    if empty is not None:
+        raise InputError(f"text {empty} ({texts[empty][:60]!r}) gives no token")
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    tokens = np.fromiter((token for row in rows for token in row), dtype=np.int64, count=int(offsets[-1]))
+    return ItemTexts(torch.from_numpy(tokens), torch.from_numpy(offsets), num_cut)

@@ -1,0 +1,181 @@
+"""A pretrained language model with one PEFT method and pooling: texts in, vectors out.
+
+Shapes: N texts, C texts in a chunk, P padded tokens of one text, H width of a state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from peftrec.encoders.backbone import Backbone
+from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.item_text import ItemTexts, tokenize_texts
+from peftrec.encoders.trunk import entering_states, stored_states
+from peftrec.methods import MethodConfig, find_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingVectors:
+    """Vectors of texts as leaves, and the way back into the encoder.
+
+    Args:
+        vectors_NH: a leaf; losses accumulate its gradient, over one step or several.
+        backward: adds the gradients of the encoder's parameters that follow from `vectors_NH.grad`.
+    """
+
+    vectors_NH: torch.Tensor
+    backward: Callable[[], None]
+
+
+class TextEncoder(nn.Module):
+    """Encodes texts with a backbone into which a method has been injected.
+
+    Args:
+        backbone: as loaded; changed in place.
+        config: the `encoder` section.
+        method: config of the method to inject.
+    """
+
+    def __init__(self, backbone: Backbone, config: EncoderConfig, method: MethodConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        self.num_base_parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
+        self.num_layers = len(find_layers(backbone.model).layers)
+        self.method_config = method
+        self.method = method.apply(backbone.model)
+        self.model = self.method.model
+        pooling = config.pooling
+        self.pooling = ("last" if backbone.causal else "mean") if pooling == "auto" else pooling
+        self.prefix = backbone.default_prefix if config.prefix is None else config.prefix
+
+    @property
+    def dim(self) -> int:
+        """Width H of the vectors."""
+        return self.backbone.dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lives."""
+        return next(self.model.parameters()).device
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Switch the method's dropout only: the frozen layers always run in eval mode."""
+        super().train(False)
+        self.training = mode
+        self.method.set_training(mode)
+        return self
+
+    def tokenize(self, texts: Sequence[str]) -> ItemTexts:
+        """Tokenise texts for this backbone; see `tokenize_texts`."""
+        return tokenize_texts(self.backbone.tokenizer, texts, max_tokens=self.config.max_tokens, prefix=self.prefix)
+
+    def store_trunk(self, texts: ItemTexts) -> ItemTexts:
+        """Return the texts with the states that enter the lowest changed layer, computed once and held in memory.
+
+        Costs 4 * H bytes a token. Nothing is stored where the method reaches down to the embeddings.
+        """
+        first = self.method.first_layer
+        if not 0 < first < self.num_layers:
+            return texts
+        trunk_TH = torch.empty(len(texts.tokens_T), self.dim, device=self.device)
+        everything = torch.arange(len(texts))
+        with torch.no_grad():
+            for chunk in texts.chunks(everything, self.config.token_budget):
+                place_CP, valid_CP = texts.gather(chunk)
+                states_CPH = entering_states(self.model, first, **self._inputs(texts, place_CP, valid_CP))
+                trunk_TH[place_CP[valid_CP].to(self.device)] = states_CPH[valid_CP.to(self.device)]
+        return dataclasses.replace(texts, trunk_TH=trunk_TH)
+
+    def forward(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
+        """Encode one chunk, with gradients where they are on; shape (C, H)."""
+        place_CP, valid_CP = texts.gather(items_C)
+        inputs = self._inputs(texts, place_CP, valid_CP)
+        if texts.trunk_TH is None:
+            states_CPH = self.model(**inputs).last_hidden_state
+        else:
+            with stored_states(self.model, self.method.first_layer, texts.trunk_TH[place_CP.to(self.device)]):
+                states_CPH = self.model(**inputs).last_hidden_state
+        return self._pool(states_CPH, valid_CP.to(self.device))
+
+    @torch.no_grad()
+    def encode(self, texts: ItemTexts, items: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode texts chunk by chunk without gradients; shape (N, H), in the order of `items`."""
+        items = torch.arange(len(texts)) if items is None else items
+        vectors_NH = torch.empty(len(items), self.dim, device=self.device)
+        for chunk in texts.chunks(items, self.config.token_budget):
+            vectors_NH[chunk.to(self.device)] = self(texts, items[chunk])
+        return vectors_NH
+
+    def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, keep_graphs: bool) -> TrainingVectors:
+        """Encode texts as leaves whose stored gradient can be carried into the encoder afterwards.
+
+        With `keep_graphs` every chunk's graph is held until `backward`; without, chunks are encoded again there, one at
+        a time, with the random states of the first pass, so that memory stays that of one chunk. Both give the gradient
+        of one large batch.
+
+        Source:
+            Gao et al. (2021), Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
+        """
+        chunks = texts.chunks(items, self.config.token_budget)
+        leaf_NH = torch.empty(len(items), self.dim, device=self.device)
+        graphs: list[torch.Tensor] = []
+        random_states: list[list[torch.Tensor]] = []
+        for chunk in chunks:
+            random_states.append(_random_state(self.device))
+            with torch.set_grad_enabled(keep_graphs):
+                vectors_CH = self(texts, items[chunk])
+            leaf_NH[chunk.to(self.device)] = vectors_CH.detach()
+            if keep_graphs:
+                graphs.append(vectors_CH)
+        leaf_NH.requires_grad_()
+
+        def backward() -> None:
+            assert leaf_NH.grad is not None, "the loss did not reach the text vectors"
+            gradients = [leaf_NH.grad[chunk.to(self.device)] for chunk in chunks]
+            if keep_graphs:
+                torch.autograd.backward(graphs, gradients)
+                graphs.clear()
+                return
+            now = _random_state(self.device)
+            for chunk, state, gradient_CH in zip(chunks, random_states, gradients, strict=True):
+                _set_random_state(self.device, state)
+                self(texts, items[chunk]).backward(gradient_CH)
+            _set_random_state(self.device, now)
+
+        return TrainingVectors(leaf_NH, backward)
+
+    def graph_bytes(self, texts: ItemTexts, items: torch.Tensor) -> int:
+        """Estimate the bytes that the graphs hold: some 16 states and the inner ones, per token and layer."""
+        tokens = int(texts.lengths[items].sum())
+        inner = getattr(self.model.config, "intermediate_size", None) or 4 * self.dim
+        return tokens * (self.num_layers - self.method.first_layer) * 4 * (16 * self.dim + 3 * inner)
+
+    def _inputs(self, texts: ItemTexts, place_CP: torch.Tensor, valid_CP: torch.Tensor) -> dict[str, torch.Tensor]:
+        padding = torch.tensor(self.backbone.tokenizer.pad_token_id)
+        tokens_CP = torch.where(valid_CP, texts.tokens_T[place_CP], padding)
+        return {"input_ids": tokens_CP.to(self.device), "attention_mask": valid_CP.long().to(self.device)}
+
+    def _pool(self, states_CPH: torch.Tensor, valid_CP: torch.Tensor) -> torch.Tensor:
+        if self.pooling == "cls":
+            return states_CPH[:, 0]
+        if self.pooling == "last":
+            last_C = valid_CP.sum(1) - 1
+            return states_CPH[torch.arange(len(last_C), device=last_C.device), last_C]
+        weights_CP = valid_CP.to(states_CPH.dtype)
+        return torch.einsum("cph,cp->ch", states_CPH, weights_CP / weights_CP.sum(1, keepdim=True))
+
+
+def _random_state(device: torch.device) -> list[torch.Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _set_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

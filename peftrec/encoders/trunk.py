@@ -1,0 +1,77 @@
+"""The frozen trunk: states that enter the lowest trained layer are computed once and fed in later.
+
+During a forward pass the layer list of the backbone is swapped for one that begins with a module returning the stored
+states, followed by modules that pass states through; the model's own forward keeps charge of masks and positions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftrec.methods import find_layers
+
+
+class _PassThrough(nn.Module):
+    """Stands in for a layer and returns the states that it is given, or stored ones."""
+
+    def __init__(self, layer: nn.Module, states: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.states = states
+        for attribute in ("attention_type", "layer_type"):
+            if hasattr(layer, attribute):
+                setattr(self, attribute, getattr(layer, attribute))
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return hidden_states if self.states is None else self.states
+
+
+class _Recorder(_PassThrough):
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        self.states = hidden_states
+        return hidden_states
+
+
+@contextlib.contextmanager
+def _swapped(model: nn.Module, replacements: dict[int, nn.Module]) -> Iterator[None]:
+    found = find_layers(model)
+    mixed = nn.ModuleList([replacements.get(index, layer) for index, layer in enumerate(found.layers)])
+    setattr(found.parent, found.attribute, mixed)
+    try:
+        yield
+    finally:
+        setattr(found.parent, found.attribute, found.layers)
+
+
+@contextlib.contextmanager
+def stored_states(model: nn.Module, first_layer: int, states_CPH: torch.Tensor) -> Iterator[None]:
+    """Inside this context the model runs from layer `first_layer` on, whose input is `states_CPH`.
+
+    Args:
+        model: the backbone.
+        first_layer: at least 1.
+        states_CPH: states that enter that layer; padding may hold anything finite.
+    """
+    layers = find_layers(model).layers
+    replacements: dict[int, nn.Module] = {index: _PassThrough(layers[index]) for index in range(1, first_layer)}
+    replacements[0] = _PassThrough(layers[0], states_CPH)
+    with _swapped(model, replacements):
+        yield
+
+
+def entering_states(model: nn.Module, first_layer: int, **inputs: torch.Tensor) -> torch.Tensor:
+    """Run the layers below `first_layer` and return the states that enter it, shape (C, P, H)."""
+    layers = find_layers(model).layers
+    replacements: dict[int, nn.Module] = {
+        index: _PassThrough(layers[index]) for index in range(first_layer + 1, len(layers))
+    }
+    recorder = _Recorder(layers[first_layer])
+    replacements[first_layer] = recorder
+    with _swapped(model, replacements), torch.no_grad():
+        model(**inputs)
+    assert recorder.states is not None, "the backbone's forward passed its layer list by"
+    return recorder.states

@@ -1,0 +1,27 @@
+"""The `evaluation` section of a recipe."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from peftrec.config import Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How rankings are measured.
+
+    Attributes:
+        ks: cutoffs, distinct, each from 1; the first is the one shown first.
+        exclude_history: leave the user's own history out of the ranking; a target inside it is then a miss.
+        batch_users: users scored at once; memory grows with it times the catalogue.
+    """
+
+    ks: tuple[Annotated[int, Range(ge=1)], ...] = (10,)
+    exclude_history: bool = True
+    batch_users: Annotated[int, Range(ge=1)] = 512
+
+    def __post_init__(self) -> None:
+        if not self.ks:
+            raise ValueError("ks must name at least one cutoff, such as [10]")
+        if len(set(self.ks)) < len(self.ks):
+            raise ValueError(f"ks must be distinct, got {list(self.ks)}")

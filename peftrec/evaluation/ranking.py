@@ -1,0 +1,140 @@
+"""Ranking of the whole catalogue, in chunks of users.
+
+Shapes: B users of a chunk, L history, N catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.config import InputError
+from peftrec.evaluation.evaluation import Evaluation
+from peftrec.metrics import MISS, rank_metrics
+
+if TYPE_CHECKING:
+    from peftrec.data import Cases, Sequences
+
+Scores = Callable[[NDArray[np.int64]], torch.Tensor]
+"""Histories (B, L), left padded with -1, newest last, to scores of the whole catalogue (B, N)."""
+
+
+def evaluate_cases(
+    scores: Scores,
+    cases: Cases,
+    sequences: Sequences,
+    num_items: int,
+    *,
+    ks: Sequence[int] = (10,),
+    exclude_history: bool = True,
+    max_history: int | None = None,
+    batch_users: int = 512,
+) -> Evaluation:
+    """Rank each user's target among the whole catalogue.
+
+    rank = 1 + number of other items that are not excluded and score at least as high as the target: ties count
+    against the model. The excluded history is always the full one, however little of it the scorer sees; a target that
+    lies in it has the rank `MISS`. A user without history is ranked among all items. No gradient is kept, the scorer's
+    result is only read, and one chunk's scores are held at a time.
+
+    Args:
+        scores: histories (B, L) to scores (B, N), higher is better; on any device.
+        cases: one case per user.
+        sequences: the users' events, which the cases index.
+        num_items: size N of the catalogue.
+        ks: cutoffs of the metrics, each from 1.
+        exclude_history: leave the user's full history out of the ranking.
+        max_history: newest events that the scorer sees, from 1; None for all.
+        batch_users: users scored at once, from 1.
+    Returns:
+        Ranks and metrics of every user, in the order of the cases.
+    Raises:
+        InputError: if there are no cases, or a score is NaN or infinite (with their number and the first user).
+        ValueError: if the scores have another shape than (B, N), or an argument is out of range.
+    """
+    _check(cases, num_items, ks, max_history, batch_users)
+    num_cases = len(cases.users)
+    ranks = np.empty(num_cases, dtype=np.int64)
+    repeated = np.empty(num_cases, dtype=np.bool_)
+    for start in range(0, num_cases, batch_users):
+        stop = min(start + batch_users, num_cases)
+        histories_BL = cases.histories(sequences, start, stop)
+        targets_B = cases.targets[start:stop]
+        user_ids = [sequences.user_ids[user] for user in cases.users[start:stop]]
+        seen_BL = histories_BL if max_history is None else histories_BL[:, -max_history:]
+        excluded_BL = histories_BL if exclude_history else histories_BL[:, :0]
+        with torch.no_grad():
+            scores_BN = scores(seen_BL)
+            _check_scores(scores_BN, num_items, user_ids)
+            ranks[start:stop] = _ranks(scores_BN, targets_B, excluded_BL)
+        del scores_BN  # before the next chunk's are made
+        repeated[start:stop] = (histories_BL == targets_B[:, None]).any(axis=1)
+    if exclude_history:
+        ranks[repeated] = MISS
+    return Evaluation(
+        users=cases.users.copy(),
+        targets=cases.targets.copy(),
+        ranks=ranks,
+        per_user=rank_metrics(ranks, ks),
+        repeat_target_share=float(repeated.mean()),
+        num_items=num_items,
+        exclude_history=exclude_history,
+    )
+
+
+def _ranks(scores_BN: torch.Tensor, targets_B: NDArray[np.int64], excluded_BL: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count what scores at least as high as the target, less the excluded items among it.
+
+    The count over the catalogue includes the target itself, which is the 1 of the rank. Counting and subtracting
+    leaves the scores untouched: no copy, no sort over the catalogue. Wrong where the target is excluded.
+    """
+    device = scores_BN.device
+    targets_B1 = torch.from_numpy(targets_B).to(device).unsqueeze(1)
+    target_scores_B1 = scores_BN.gather(1, targets_B1)
+    ranks_B = (scores_BN >= target_scores_B1).sum(dim=1, dtype=torch.int32)  # twice as fast as int64
+    # An item that occurs twice in a history is one item of the catalogue: keep the first of equal neighbours.
+    sorted_BL = np.sort(excluded_BL, axis=1)
+    counted_BL = sorted_BL >= 0
+    counted_BL[:, 1:] &= sorted_BL[:, 1:] != sorted_BL[:, :-1]
+    excluded_scores_BL = scores_BN.gather(1, torch.from_numpy(np.maximum(sorted_BL, 0)).to(device))
+    above_BL = (excluded_scores_BL >= target_scores_B1) & torch.from_numpy(counted_BL).to(device)
+    ranks: NDArray[np.int64] = (ranks_B - above_BL.sum(dim=1)).cpu().numpy()
+    return ranks
+
+
+def _check(cases: Cases, num_items: int, ks: Sequence[int], max_history: int | None, batch_users: int) -> None:
+    """Refuse what cannot be evaluated before anything is scored."""
+    if len(cases.users) == 0:
+        raise InputError("there are no cases to evaluate: the split left no user with a target")
+    if len(np.unique(cases.users)) < len(cases.users):
+        users, counts = np.unique(cases.users, return_counts=True)
+        raise InputError(f"cases must be one per user; user {int(users[counts > 1][0])} has {int(counts.max())}")
+    if int(cases.targets.min()) < 0 or int(cases.targets.max()) >= num_items:
+        raise ValueError(f"targets must be items 0 to {num_items - 1}, got {int(cases.targets.max())}")
+    if max_history is not None and max_history < 1:
+        raise ValueError(f"max_history must be from 1, or None for the full history, got {max_history}")
+    if batch_users < 1:
+        raise ValueError(f"batch_users must be from 1, got {batch_users}")
+    rank_metrics(np.empty(0, dtype=np.int64), ks)
+
+
+def _check_scores(scores_BN: torch.Tensor, num_items: int, user_ids: Sequence[str]) -> None:
+    """Refuse scores of the wrong shape, and scores that have no order."""
+    expected = (len(user_ids), num_items)
+    if tuple(scores_BN.shape) != expected:
+        raise ValueError(f"scores must have the shape (users, items) = {expected}, got {tuple(scores_BN.shape)}")
+    # A sum is finite only if every term is: one pass without a mask in the usual case.
+    if scores_BN.sum().isfinite():
+        return
+    bad_BN = ~scores_BN.isfinite()
+    num_bad = int(bad_BN.sum())
+    if num_bad:
+        user_id = user_ids[int(bad_BN.any(dim=1).nonzero()[0, 0])]
+        raise InputError(
+            f"{num_bad} of {bad_BN.numel()} scores are NaN or infinite, first for user {user_id!r}: "
+            "the model cannot be ranked"
+        )

@@ -1,0 +1,15 @@
+"""Losses: tensors in, scalar out; one file each, one registry line."""
+
+from peftrec.config import Registry
+from peftrec.losses.in_batch_softmax import log_inclusion_probability
+from peftrec.losses.loss import LossConfig, LossInputs
+
+LOSSES = Registry(
+    "loss",
+    {
+        "full_softmax": "peftrec.losses.full_softmax:FullSoftmax",
+        "in_batch_softmax": "peftrec.losses.in_batch_softmax:InBatchSoftmax",
+    },
+)
+
+__all__ = ["LOSSES", "LossConfig", "LossInputs", "log_inclusion_probability"]

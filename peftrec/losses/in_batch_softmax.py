@@ -1,0 +1,56 @@
+"""Softmax over the distinct items of a batch, corrected for how likely each is to be there."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, ClassVar, Literal
+
+import torch
+
+from peftrec.config import Range
+from peftrec.losses.cross_entropy import chunked_cross_entropy
+from peftrec.losses.loss import LossConfig, LossInputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InBatchSoftmax(LossConfig):
+    """Cross-entropy of the next item among the distinct items of the batch.
+
+    For catalogues too large to encode in each step.
+
+    loss = mean_p [ logsumexp_c(u_p . v_c + b_c - log Q_c) - (u_p . v_target + b_target - log Q_target) ], where Q_c is
+    the probability that item c is among the candidates: 1 - (1 - q_c)^n for n events drawn with frequencies q. The
+    target is corrected as every other candidate is. Other training items of the same user are left out of the sum.
+
+    Args:
+        log_q: whether the correction is applied; without it popular items are pushed down.
+        max_logits: logits held at a time (4 bytes each).
+    Source:
+        Yi et al. (2019), Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations, eq. 4; the
+        inclusion probability of distinct candidates in place of the frequency.
+    """
+
+    kind: ClassVar[str] = "in_batch_softmax"
+    candidates: ClassVar[Literal["catalogue", "batch"]] = "batch"
+
+    log_q: bool = True
+    max_logits: Annotated[int, Range(ge=1)] = 8_000_000
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        bias_C = inputs.bias_C
+        if self.log_q:
+            assert inputs.log_q_C is not None, "candidates from a batch come with their inclusion probabilities"
+            bias_C = -inputs.log_q_C if bias_C is None else bias_C - inputs.log_q_C
+        return chunked_cross_entropy(inputs, bias_C=bias_C, mask_seen=True, max_logits=self.max_logits)
+
+
+def log_inclusion_probability(frequencies_C: torch.Tensor, num_draws: int) -> torch.Tensor:
+    """Return log(1 - (1 - q)^n), the log-probability that an item is drawn at least once in n draws.
+
+    Computed as log(-expm1(n log1p(-q))), which keeps its precision for small q.
+
+    Args:
+        frequencies_C: q, each in (0, 1].
+        num_draws: n, at least 1.
+    """
+    return torch.log(-torch.expm1(num_draws * torch.log1p(-frequencies_C.clamp(max=1 - 1e-7))))

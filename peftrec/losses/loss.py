@@ -1,0 +1,51 @@
+"""What every loss is: a frozen config that maps tensors to a scalar."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossInputs:
+    """What a loss sees of one step. Shapes: P positions, B users, C candidates, D width, S items of one user.
+
+    Args:
+        queries_PD: user vectors at the positions that have a next item, times the scorer's scale.
+        candidates_CD: item vectors of all candidates, from one state of the encoder.
+        targets_P: place of the next item among the candidates.
+        bias_C: added to every logit of a candidate, or None.
+        rows_P: which user of the batch a position belongs to.
+        seen_BS: places among the candidates of all training items of each user, -1 for padding and for those that are
+            no candidates.
+        log_q_C: log of the probability that an item is among the candidates; None where all items are.
+    """
+
+    queries_PD: torch.Tensor
+    candidates_CD: torch.Tensor
+    targets_P: torch.Tensor
+    bias_C: torch.Tensor | None
+    rows_P: torch.Tensor
+    seen_BS: torch.Tensor
+    log_q_C: torch.Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What all losses share.
+
+    `candidates` says which items a step encodes for the loss: the whole catalogue, or the distinct items of the batch.
+    """
+
+    kind: ClassVar[str]
+    candidates: ClassVar[Literal["catalogue", "batch"]]
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        """Return the mean over positions, a scalar.
+
+        Raises:
+            ValueError: if there is no position.
+        """
+        raise NotImplementedError

@@ -1,0 +1,86 @@
+"""Methods that Hugging Face `peft` implements, behind our protocol."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftrec.config import InputError
+from peftrec.methods.method import AppliedMethod, BaseModel, check_tensors
+
+
+class AppliedPeft(AppliedMethod):
+    """A `peft` adapter injected into the backbone; its files are plain `peft`'s.
+
+    Args:
+        model: the backbone, changed in place.
+        config: a fresh `peft` config (`peft` writes into the one that it is given).
+        first_layer: see `AppliedMethod`.
+        can_merge: whether `merge` may be called.
+    """
+
+    def __init__(self, model: nn.Module, config: Any, first_layer: int, *, can_merge: bool) -> None:
+        from peft import get_peft_model
+
+        super().__init__(model, first_layer)
+        self.can_merge = can_merge
+        self.merged = False
+        before = {id(parameter) for parameter in model.parameters()}
+        self.peft_model = get_peft_model(model, config)
+        own = {name: p for name, p in model.named_parameters() if id(p) not in before}
+        self._parameters = {name: p for name, p in own.items() if p.requires_grad}
+        self._dropouts = [module for name, module in model.named_modules() if name.endswith("_dropout.default")]
+        if not self._parameters:
+            raise InputError(f"{config.peft_type} added no trainable parameter to {type(model).__name__}")
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self._parameters)
+
+    def set_training(self, mode: bool) -> None:
+        for module in self._dropouts:
+            module.train(mode)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        from peft import get_peft_model_state_dict
+
+        if self.merged:
+            return {}
+        return {key: tensor.detach() for key, tensor in get_peft_model_state_dict(self.peft_model).items()}
+
+    def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        from peft import set_peft_model_state_dict
+
+        check_tensors(self.state_dict(), tensors, what="adapter")
+        result = set_peft_model_state_dict(self.peft_model, dict(tensors))
+        assert not result.unexpected_keys, result.unexpected_keys
+
+    def adapter_config(self, base: BaseModel) -> dict[str, Any]:
+        config = self.peft_model.peft_config["default"].to_dict()
+        config.update(base_model_name_or_path=base.name, revision=base.revision, inference_mode=True)
+        return {key: _plain(value) for key, value in config.items()}
+
+    def merge(self) -> None:
+        if not self.can_merge:
+            raise InputError(f"{self.peft_model.peft_config['default'].peft_type} cannot be merged into the backbone")
+        self.model = self.peft_model.merge_and_unload()
+        self._parameters, self._dropouts, self.merged = {}, [], True
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        if self.merged:
+            raise InputError("a merged adapter cannot be switched off")
+        with self.peft_model.disable_adapter():
+            yield
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: sets sorted, enums by value, nested mappings likewise."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return getattr(value, "value", value)

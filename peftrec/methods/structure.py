@@ -1,0 +1,94 @@
+"""The structure of any Hugging Face backbone, found from its modules and not from names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from torch import nn
+
+from peftrec.config import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """The list of transformer layers of a backbone: its dotted name, the module that holds it, and the list."""
+
+    name: str
+    parent: nn.Module
+    attribute: str
+    layers: nn.ModuleList
+
+
+def text_config(model: nn.Module) -> Any:
+    """Return the configuration that describes the text layers (composite models nest it)."""
+    config: Any = model.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def find_layers(model: nn.Module) -> Layers:
+    """Return the module list that has as many entries as the configuration has hidden layers.
+
+    Raises:
+        InputError: if there is none; the message lists the module lists that there are.
+    """
+    config = text_config(model)
+    wanted = getattr(config, "num_hidden_layers", None) or getattr(config, "n_layers", None)
+    found: dict[str, int] = {}
+    for name, module in model.named_modules():
+        for attribute, child in module.named_children():
+            if not isinstance(child, nn.ModuleList):
+                continue
+            full_name = f"{name}.{attribute}" if name else attribute
+            if len(child) == wanted and any(True for _ in child[0].parameters()):
+                return Layers(full_name, module, attribute, child)
+            found[full_name] = len(child)
+    raise InputError(
+        f"{type(model).__name__}: no list of {wanted} transformer layers was found; lists there are: {found or 'none'}"
+    )
+
+
+def linear_names(model: nn.Module, *, first_layer: int = 0) -> list[str]:
+    """Return the full names of all linear modules in the layers from `first_layer` upwards: no pooler, no head."""
+    layers = find_layers(model)
+    return [
+        f"{layers.name}.{index}.{name}"
+        for index, layer in enumerate(layers.layers)
+        if index >= first_layer
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+
+
+def select_targets(names: list[str], patterns: tuple[str, ...]) -> list[str]:
+    """Return the names that end with one of the patterns, at a dot.
+
+    Raises:
+        InputError: for a pattern that matches nothing; the message lists the endings there are.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in names if name == pattern or name.endswith(f".{pattern}")}
+        if not matched:
+            endings = sorted({re.split(r"\.\d+\.", name, maxsplit=1)[-1] for name in names})
+            raise InputError(f"method.targets: '{pattern}' matches no linear module; there are: {', '.join(endings)}")
+        chosen |= matched
+    return [name for name in names if name in chosen]
+
+
+def name_pattern(names: list[str]) -> str:
+    """Return one regular expression that matches exactly these names, grouped by layer ending to stay short."""
+    by_ending: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        match = re.fullmatch(r"(.*?\.)(\d+)(\..*)", name)
+        assert match is not None, f"{name} lies in no numbered layer"
+        by_ending.setdefault((match[1], match[3]), []).append(match[2])
+    by_layers: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (prefix, ending), numbers in by_ending.items():
+        by_layers.setdefault((prefix, tuple(numbers)), []).append(ending[1:])
+    parts = [
+        f"{re.escape(prefix)}({'|'.join(numbers)})\\.({'|'.join(re.escape(ending) for ending in endings)})"
+        for (prefix, numbers), endings in by_layers.items()
+    ]
+    return parts[0] if len(parts) == 1 else f"({'|'.join(parts)})"

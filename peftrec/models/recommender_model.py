@@ -1,0 +1,184 @@
+"""The recommender as one torch module: item encoder, user encoder, scorer.
+
+Shapes: B users, L places of a history, C items at hand, N items of the catalogue, H width of text vectors, D width of
+item vectors, P positions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from peftrec.config import InputError
+from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder
+from peftrec.methods import ParameterCount, check_tensors, count_parameters
+from peftrec.models.scorer import LearnedScale, ScorerConfig
+from peftrec.models.user_encoder import UserEncoderConfig
+
+_IDS = ("item_encoder.id_vectors", "item_encoder.bias", "item_encoder.has_id")
+
+
+class RecommenderModel(nn.Module):
+    """Scores items for histories; knows nothing of files or of training.
+
+    Args:
+        catalogue_text: texts of the catalogue with their encoder; None where only ids are used.
+        item_encoder: from text vectors and ids to item vectors.
+        user: config of the user encoder.
+        scorer: config of the scorer.
+    """
+
+    def __init__(
+        self,
+        catalogue_text: CatalogueText | None,
+        item_encoder: ItemEncoder,
+        user: UserEncoderConfig,
+        scorer: ScorerConfig,
+    ) -> None:
+        super().__init__()
+        self.catalogue_text = catalogue_text
+        self.text_encoder: TextEncoder | None = None if catalogue_text is None else catalogue_text.encoder
+        self.item_encoder = item_encoder
+        self.user_encoder = user.build(item_encoder.dim)
+        self.max_history = user.max_history
+        self.scorer = scorer
+        self.scale = LearnedScale(scorer.start_scale)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the head lives."""
+        return self.scale.log_scale.device
+
+    def item_vectors(self, text_vectors_CH: torch.Tensor | None, items_C: torch.Tensor | None) -> torch.Tensor:
+        """Return item vectors as the scorer takes them, shape (C, D); arguments as in `ItemEncoder.forward`."""
+        return self.scorer.prepare(self.item_encoder(text_vectors_CH, items_C))
+
+    def user_vectors(self, item_vectors_CD: torch.Tensor, histories_BL: torch.Tensor) -> torch.Tensor:
+        """Return user vectors at every place, shape (B, L, D); an empty history gives zeros.
+
+        Args:
+            item_vectors_CD: from `item_vectors`.
+            histories_BL: places among those C items, -1 for padding, which stands on the left.
+        """
+        valid_BL = histories_BL >= 0
+        gathered_BLD = item_vectors_CD[histories_BL.clamp(min=0)] * valid_BL[..., None]
+        return self.scorer.prepare(self.user_encoder(gathered_BLD, valid_BL)) * valid_BL[..., None]
+
+    @torch.no_grad()
+    def encode_catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the vectors of all items (N, D) and the logit added to each (N,), for the present weights."""
+        was_training = self.training
+        self.eval()
+        text_NH = None if self.catalogue_text is None else self.catalogue_text.vectors()
+        num_items = len(self.item_encoder.has_id) if text_NH is None else len(text_NH)
+        items_N = torch.arange(num_items, device=self.device)
+        vectors_ND = self.item_vectors(text_NH, items_N)
+        bias_N = self.item_encoder.candidate_bias(items_N)
+        self.train(was_training)
+        return vectors_ND, vectors_ND.new_zeros(num_items) if bias_N is None else bias_N
+
+    @torch.no_grad()
+    def encode_new_items(self, texts: list[str]) -> torch.Tensor:
+        """Return the vectors of items that were not in the catalogue, from their texts alone, shape (C, D).
+
+        Raises:
+            InputError: if the model reads no texts.
+        """
+        if self.text_encoder is None:
+            raise InputError("this recommender knows ids only, so it cannot take in items that it was not trained with")
+        self.eval()
+        return self.item_vectors(self.text_encoder.encode(self.text_encoder.tokenize(texts)), None)
+
+    @torch.no_grad()
+    def scores(self, histories_BL: torch.Tensor, item_vectors_ND: torch.Tensor, bias_N: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items for histories, shape (B, N).
+
+        Args:
+            histories_BL: indexes of items, -1 for padding, which stands on the left; only the last `max_history` places
+                are read.
+            item_vectors_ND: and `bias_N`, from `encode_catalogue`.
+        """
+        users_BD = self.user_vectors(item_vectors_ND, histories_BL[:, -self.max_history :])[:, -1]
+        return torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
+
+    def method_parameters(self) -> list[nn.Parameter]:
+        """Return what the PEFT method trains."""
+        return [] if self.text_encoder is None else list(self.text_encoder.method.named_parameters().values())
+
+    def id_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that belong to single items."""
+        return self.item_encoder.id_parameters()
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return all other trained parameters: item head, user encoder, scale."""
+        ids = {id(parameter) for parameter in self.id_parameters()}
+        modules = (self.item_encoder, self.user_encoder, self.scale)
+        return [parameter for module in modules for parameter in module.parameters() if id(parameter) not in ids]
+
+    def head_state(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of the head, buffers included, without ids and language model."""
+        return {name: tensor for name, tensor in self._own_state().items() if name not in _IDS}
+
+    def id_state(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that belong to single items."""
+        return {name: tensor for name, tensor in self._own_state().items() if name in _IDS}
+
+    @torch.no_grad()
+    def load_own_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Load head and ids together.
+
+        Raises:
+            InputError: if a key is missing or foreign, or a shape differs.
+        """
+        own = self._own_state()
+        check_tensors(own, tensors, what="head")
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """Return copies of everything that training moves: adapter, head, ids."""
+        method = {} if self.text_encoder is None else self.text_encoder.method.state_dict()
+        state = {f"adapter.{name}": tensor for name, tensor in method.items()} | self._own_state()
+        return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+
+    def load_trained_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Load what `trained_state` returned."""
+        adapter = {n.removeprefix("adapter."): t for n, t in tensors.items() if n.startswith("adapter.")}
+        self.load_own_state({name: tensor for name, tensor in tensors.items() if not name.startswith("adapter.")})
+        if self.text_encoder is not None:
+            self.text_encoder.method.load_state_dict(adapter)
+        self.weights_changed()
+
+    def weights_changed(self) -> None:
+        """Forget text vectors that were computed with other weights."""
+        if self.catalogue_text is not None:
+            self.catalogue_text.weights_changed()
+
+    def parameter_counts(self) -> dict[str, ParameterCount]:
+        """Count parameters and bytes by part: `lm`, `head`, `ids`."""
+        counts = {}
+        if self.text_encoder is not None:
+            counts["lm"] = count_parameters(
+                trainable=self.method_parameters(),
+                stored=self.text_encoder.method.state_dict().values(),
+                total=self.text_encoder.model.parameters(),
+            )
+        head, ids = self.head_state(), self.id_state()
+        counts["head"] = count_parameters(
+            trainable=self.head_parameters(), stored=head.values(), total=self.head_parameters()
+        )
+        if ids:
+            counts["ids"] = count_parameters(
+                trainable=self.id_parameters(), stored=ids.values(), total=self.id_parameters()
+            )
+        return counts
+
+    def count_rows(self) -> list[dict[str, object]]:
+        """Return `parameter_counts` as plain rows for JSON and tables."""
+        return [{"part": part, **dataclasses.asdict(count)} for part, count in self.parameter_counts().items()]
+
+    def _own_state(self) -> dict[str, torch.Tensor]:
+        return {name: t.detach() for name, t in self.state_dict().items() if not name.startswith("text_encoder.")}

@@ -1,0 +1,15 @@
+"""Run folders: saved whole, proven on loading."""
+
+from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE
+from peftrec.publishing.run_folder import METRICS, Run, load_run, save_baseline_run, save_model_run
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "METRICS",
+    "PRIVATE",
+    "Run",
+    "load_run",
+    "save_baseline_run",
+    "save_model_run",
+]

@@ -1,0 +1,94 @@
+"""`peftrec.json`: what a run folder holds, with checksums."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from peftrec.config import InputError
+
+FORMAT_VERSION = 1
+MANIFEST = "peftrec.json"
+PRIVATE = "private"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What is in the folder and what it was made with.
+
+    Args:
+        peftrec_version: of the library that wrote it.
+        backbone: name, revision and fingerprint of the language model; None where there is none.
+        text: pooling, prefix, `max_tokens` and template that the vectors were made with.
+        files: sha256 and bytes of every file but this one and those in `private/`.
+    """
+
+    peftrec_version: str
+    backbone: dict[str, Any] | None
+    text: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+
+    def write(self, folder: Path) -> None:
+        """Write `peftrec.json`."""
+        content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        (folder / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return sha256 and size of every file of the folder that may be published."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {
+        name: {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for name, path in names.items()
+        if name != MANIFEST and not name.startswith(f"{PRIVATE}/")
+    }
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check a run folder's manifest and every file it lists.
+
+    Raises:
+        InputError: if the folder is no run, has another format, or a file is missing, truncated or edited.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such run folder")
+    if not path.is_file():
+        raise InputError(f"{folder}: is not a run folder ({MANIFEST} is missing)")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.pop("format_version")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: is damaged ({error})") from None
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: has format version {version}, this peftrec reads {FORMAT_VERSION}")
+    try:
+        manifest = Manifest(**content)
+    except TypeError as error:
+        raise InputError(f"{path}: is damaged ({error})") from None
+    for name, entry in manifest.files.items():
+        _check_file(folder, name, entry)
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    """Return the hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder / MANIFEST}: '{name}' lies outside the folder")
+    if not path.is_file():
+        raise InputError(f"{path}: is missing from the run folder")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise InputError(f"{path}: has {size} bytes, expected {entry['bytes']}; it is truncated or was edited")
+    if sha256(path) != entry["sha256"]:
+        raise InputError(f"{path}: was edited or damaged (its sha256 is not the one in {MANIFEST})")

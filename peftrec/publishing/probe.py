@@ -1,0 +1,71 @@
+"""Probes: a few vectors and scores that a loaded folder must give again.
+
+Shapes: Q probe items, H width of text vectors, D width of item vectors, L places of the probe history.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from peftrec.config import InputError
+from peftrec.models import RecommenderModel
+
+PROBES = "probes.safetensors"
+_NUM_PROBES = 8
+# Another machine may round otherwise; a missing or foreign adapter is off by 1e-2 and more.
+_TOLERANCE = 1e-4
+
+
+@torch.no_grad()
+def take_probes(model: RecommenderModel, num_items: int) -> dict[str, torch.Tensor]:
+    """Return text vectors and item vectors of items spread over the catalogue, and scores for them as a history.
+
+    Args:
+        model: with its catalogue's texts.
+        num_items: size of the catalogue.
+    """
+    model.eval()
+    items_Q = torch.linspace(0, num_items - 1, min(_NUM_PROBES, num_items)).long().unique()  # type: ignore[no-untyped-call]
+    probes = {"items": items_Q}
+    text_QH = None
+    if model.catalogue_text is not None:
+        text_QH = model.catalogue_text.encoder.encode(model.catalogue_text.tokenized, items_Q)
+        probes["text_vectors"] = text_QH
+    items_Q = items_Q.to(model.device)
+    vectors_QD = model.item_vectors(text_QH, items_Q)
+    probes["item_vectors"] = vectors_QD
+    bias_Q = model.item_encoder.candidate_bias(items_Q)
+    history_1L = torch.arange(min(len(items_Q), model.max_history), device=model.device)[None]
+    probes["scores"] = model.scores(
+        history_1L, vectors_QD, vectors_QD.new_zeros(len(items_Q)) if bias_Q is None else bias_Q
+    )
+    return {name: tensor.cpu().contiguous() for name, tensor in probes.items()}
+
+
+def write_probes(folder: Path, probes: dict[str, torch.Tensor]) -> None:
+    """Write `probes.safetensors`."""
+    save_file(probes, folder / PROBES)
+
+
+def check_probes(folder: Path, model: RecommenderModel, num_items: int) -> None:
+    """Compare a loaded model with the stored probes.
+
+    Raises:
+        InputError: if a vector or a score differs; the folder then is not what was trained.
+    """
+    stored, found = load_file(folder / PROBES), take_probes(model, num_items)
+    if stored.keys() != found.keys():
+        raise InputError(f"{folder / PROBES}: holds {sorted(stored)}, expected {sorted(found)}")
+    for name, expected in stored.items():
+        actual = found[name]
+        if expected.shape != actual.shape:
+            raise InputError(f"{folder / PROBES}: {name} has shape {tuple(expected.shape)}, not {tuple(actual.shape)}")
+        gap = float((actual.double() - expected.double()).abs().max())
+        if not gap <= _TOLERANCE * max(1e-6, float(expected.double().abs().max())):
+            raise InputError(
+                f"{folder}: the loaded model does not give the {name.replace('_', ' ')} that were stored when it was "
+                f"trained (largest difference {gap:.3g}); backbone or adapter is not the one of this run"
+            )

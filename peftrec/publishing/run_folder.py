@@ -1,0 +1,222 @@
+"""The run folder: everything needed to recommend, written once and proven on loading.
+
+Shapes: N items of the catalogue, D width of item vectors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import peftrec
+from peftrec.baselines import FittedBaseline
+from peftrec.config import InputError, RecipeError
+from peftrec.data import Catalogue
+from peftrec.methods import read_adapter_tensors
+from peftrec.models import RecommenderModel
+from peftrec.publishing.environment import describe_environment
+from peftrec.publishing.item_table import read_items, write_items
+from peftrec.publishing.manifest import Manifest, file_table, read_manifest
+from peftrec.publishing.probe import check_probes, take_probes, write_probes
+from peftrec.recipe import Recipe, build_model, load_recipe
+
+RECIPE, HEAD, IDS, VECTORS = "recipe.yaml", "head.safetensors", "ids.safetensors", "item_vectors.safetensors"
+BASELINE, METRICS, ENVIRONMENT = "baseline.safetensors", "metrics.json", "environment.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A loaded run.
+
+    Args:
+        folder: where it lies.
+        recipe: resolved, as trained.
+        catalogue: ids, texts and titles.
+        train_counts_N: training events of each item.
+        model: None for baselines.
+        baseline: None for models.
+        vectors_ND: item vectors as stored; None for baselines.
+        bias_N: logit added to each item's score; None for baselines.
+    """
+
+    folder: Path
+    recipe: Recipe
+    catalogue: Catalogue
+    train_counts_N: torch.Tensor
+    model: RecommenderModel | None
+    baseline: FittedBaseline | None
+    vectors_ND: torch.Tensor | None
+    bias_N: torch.Tensor | None
+
+    def scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
+        """Return the scores of the whole catalogue, shape (B, N), for histories left-padded with -1."""
+        if self.baseline is not None:
+            return self.baseline.scores(histories_BL)
+        assert self.model is not None
+        assert self.vectors_ND is not None
+        assert self.bias_N is not None
+        return self.model.scores(
+            torch.from_numpy(histories_BL).to(self.vectors_ND.device), self.vectors_ND, self.bias_N
+        )
+
+
+def save_model_run(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    catalogue: Catalogue,
+    train_counts: NDArray[np.int64],
+    model: RecommenderModel,
+    metrics: Mapping[str, Any],
+    adapter_moved: bool,
+) -> None:
+    """Write a trained model and prove it: a fresh object loaded from the folder must give the same vectors.
+
+    Args:
+        folder: exists; may hold `private/`, nothing else that has these names.
+        recipe: resolved.
+        catalogue: that the model was trained on.
+        train_counts: training events of each item, shape (N,).
+        model: trained.
+        metrics: becomes `metrics.json`.
+        adapter_moved: whether training changed the adapter's weights; then its vectors must differ from the backbone's.
+    Raises:
+        InputError: if what was written does not give back what was trained.
+    """
+    vectors_ND, bias_N = model.encode_catalogue()
+    save_file(_ready(model.head_state()), folder / HEAD)
+    if ids := model.id_state():
+        save_file(_ready(ids), folder / IDS)
+    counts = torch.from_numpy(train_counts)
+    save_file(_ready({"vectors": vectors_ND, "bias": bias_N, "train_counts": counts}), folder / VECTORS)
+    if model.text_encoder is not None:
+        base = model.text_encoder.backbone.base
+        config = model.text_encoder.method.adapter_config(base)
+        if config is not None:
+            (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            save_file(_ready(model.text_encoder.method.state_dict()), folder / ADAPTER)
+    write_probes(folder, take_probes(model, len(catalogue)))
+    _finish(folder, recipe, catalogue, metrics, model)
+    _prove(folder, adapter_moved=adapter_moved)
+
+
+def save_baseline_run(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    catalogue: Catalogue,
+    train_counts: NDArray[np.int64],
+    baseline: FittedBaseline,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write a fitted baseline in the layout of every run; arguments as in `save_model_run`."""
+    save_file(_ready(baseline.tensors()), folder / BASELINE)
+    save_file({"train_counts": torch.from_numpy(train_counts)}, folder / VECTORS)
+    _finish(folder, recipe, catalogue, metrics, None)
+    load_run(folder)
+
+
+def load_run(folder: str | Path, *, verify: bool = True) -> Run:
+    """Load a run folder.
+
+    Args:
+        folder: written by `save_model_run` or `save_baseline_run`.
+        verify: also compare the backbone and the stored probes; checksums are always compared.
+    Raises:
+        InputError: if a file is missing, truncated or edited, the backbone is another one, the adapter does not fit, or
+            the probes differ.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    try:
+        recipe = load_recipe(folder / RECIPE)
+    except RecipeError as error:
+        raise InputError(f"{error} (the recipe in the run folder cannot be read by this peftrec)") from None
+    catalogue = read_items(folder)
+    tensors = _read(folder / VECTORS)
+    if recipe.baseline is not None:
+        fitted = recipe.baseline.from_tensors(_read(folder / BASELINE))
+        return Run(folder, recipe, catalogue, tensors["train_counts"], None, fitted, None, None)
+    model = _load_model(folder, recipe, catalogue, manifest)
+    if verify:
+        check_probes(folder, model, len(catalogue))
+    return Run(folder, recipe, catalogue, tensors["train_counts"], model, None, tensors["vectors"], tensors["bias"])
+
+
+def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Manifest) -> RecommenderModel:
+    own = _read(folder / HEAD) | (_read(folder / IDS) if recipe.encoder.uses_ids else {})
+    has_id = own.get("item_encoder.has_id", torch.zeros(len(catalogue), dtype=torch.bool))
+    model = build_model(recipe, catalogue.texts, has_id)
+    if model.text_encoder is not None:
+        found = model.text_encoder.backbone.fingerprint
+        expected = (manifest.backbone or {}).get("fingerprint")
+        if found != expected:
+            raise InputError(
+                f"{folder}: was trained on {recipe.encoder.backbone} (fingerprint {str(expected)[:12]}), but the "
+                f"backbone found here has {found[:12]}; use the same weights (encoder.revision pins them)"
+            )
+        if model.text_encoder.method.state_dict():
+            model.text_encoder.method.load_state_dict(read_adapter_tensors(folder))
+    model.load_own_state(own)
+    return model.eval()
+
+
+def _prove(folder: Path, *, adapter_moved: bool) -> None:
+    """Load the folder into a fresh object, compare the probes, and see that a moved adapter changes vectors."""
+    model = load_run(folder).model
+    assert model is not None
+    if not adapter_moved or model.catalogue_text is None:
+        return
+    items = _read(folder / "probes.safetensors")["items"]
+    tuned = model.catalogue_text.encoder.encode(model.catalogue_text.tokenized, items)
+    fresh = build_model(load_recipe(folder / RECIPE), read_items(folder).texts, torch.zeros(0))
+    assert fresh.catalogue_text is not None
+    untrained = fresh.catalogue_text.encoder.encode(fresh.catalogue_text.tokenized, items)
+    if torch.equal(tuned, untrained):
+        raise InputError(f"{folder}: training moved the adapter, yet its vectors equal the untrained ones; not saved")
+
+
+def _finish(
+    folder: Path, recipe: Recipe, catalogue: Catalogue, metrics: Mapping[str, Any], model: RecommenderModel | None
+) -> None:
+    write_items(folder, catalogue)
+    (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    for name, content in ((METRICS, metrics), (ENVIRONMENT, describe_environment())):
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    encoder = None if model is None else model.text_encoder
+    backbone = None
+    text_settings: dict[str, Any] = {"template": recipe.data.template}
+    if encoder is not None:
+        backbone = dataclasses.asdict(encoder.backbone.base) | {"fingerprint": encoder.backbone.fingerprint}
+        text_settings |= {
+            "pooling": encoder.pooling,
+            "prefix": encoder.prefix,
+            "max_tokens": recipe.encoder.max_tokens,
+        }
+    Manifest(
+        peftrec_version=peftrec.__version__, backbone=backbone, text=text_settings, files=file_table(folder)
+    ).write(folder)
+
+
+def _ready(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: is missing from the run folder") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None

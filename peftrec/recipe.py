@@ -1,0 +1,188 @@
+"""The recipe: one section from each package, composed; and what it builds."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from peftrec.baselines import BASELINES, Baseline
+from peftrec.config import (
+    InputError,
+    RecipeError,
+    apply_overrides,
+    dump_yaml,
+    parse_section,
+    read_yaml,
+    section_to_dict,
+)
+from peftrec.data import SOURCES, DataConfig, Dataset, load_dataset
+from peftrec.encoders import CatalogueText, EncoderConfig, ItemEncoder, TextEncoder, load_backbone
+from peftrec.evaluation import EvaluationConfig
+from peftrec.losses import LOSSES, LossConfig
+from peftrec.losses.full_softmax import FullSoftmax
+from peftrec.methods import METHODS, MethodConfig
+from peftrec.methods.lora import LoraConfig
+from peftrec.models import SCORERS, USER_ENCODERS, RecommenderModel, ScorerConfig, UserEncoderConfig
+from peftrec.models.scorer import CosineScorer
+from peftrec.models.transformer import TransformerUserEncoder
+from peftrec.training import OptimizerConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that determines a run.
+
+    Args:
+        data: where the tables are, how they are cleaned and split.
+        encoder: how an item becomes a vector.
+        method: what of the language model is trained.
+        user: how a history becomes a vector.
+        scorer: how the two become a score.
+        loss: what is minimised.
+        optimizer: rates, decay, schedule.
+        training: epochs, batches, seed.
+        evaluation: cutoffs and rules.
+        baseline: fit this instead of training a model; the sections of the model are then not used, but for the encoder
+            of baselines that read texts.
+        output_dir: the run folder.
+    """
+
+    data: Annotated[DataConfig, SOURCES]
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    method: Annotated[MethodConfig, METHODS] = dataclasses.field(default_factory=LoraConfig)
+    user: Annotated[UserEncoderConfig, USER_ENCODERS] = dataclasses.field(default_factory=TransformerUserEncoder)
+    scorer: Annotated[ScorerConfig, SCORERS] = dataclasses.field(default_factory=CosineScorer)
+    loss: Annotated[LossConfig, LOSSES] = dataclasses.field(default_factory=FullSoftmax)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    baseline: Annotated[Baseline, BASELINES] | None = None
+    output_dir: str = "runs/latest"
+
+    def __post_init__(self) -> None:
+        if not self.output_dir.strip():
+            raise ValueError("output_dir: is empty; it names the run folder")
+        name, _, cutoff = self.training.metric.partition("@")
+        known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in ("hr", "ndcg", "mrr")]
+        if self.training.metric not in known:
+            raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
+        if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
+            raise ValueError(
+                f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "
+                f"epochs leaves none in which the language model trains; lower it, or use method.kind=frozen"
+            )
+
+    @property
+    def _tunes_backbone(self) -> bool:
+        return self.baseline is None and self.encoder.uses_text and self.method.kind != "frozen"
+
+    def resolved(self) -> Recipe:
+        """Return the recipe with the method's own learning rate where none is given."""
+        if self.optimizer.learning_rate is not None:
+            return self
+        rate = self.method.default_learning_rate
+        return dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, learning_rate=rate))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain values, every default written out."""
+        return section_to_dict(self)
+
+    def to_yaml(self) -> str:
+        """Return YAML that `load_recipe` reads back to an equal recipe."""
+        return dump_yaml(self.to_dict())
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe; nothing else is opened.
+
+    Args:
+        path: a YAML file.
+        overrides: such as `optimizer.learning_rate=1e-3`.
+    Returns:
+        The resolved recipe.
+    Raises:
+        RecipeError: with the file, the dotted path, and what would be right.
+    """
+    values = read_yaml(path)
+    try:
+        return parse_section(Recipe, apply_overrides(Recipe, values, overrides)).resolved()
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What a recipe makes.
+
+    Args:
+        dataset: cleaned and split.
+        model: the recommender, untrained.
+        base_vectors_NH: vectors of the catalogue from the backbone as published; None where texts are not used.
+    """
+
+    dataset: Dataset
+    model: RecommenderModel
+    base_vectors_NH: torch.Tensor | None
+
+
+def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
+    """Load the data and make the untrained model; deterministic for `training.seed`.
+
+    Args:
+        recipe: resolved.
+        dataset: use this instead of loading what `recipe.data` names.
+    """
+    import torch
+
+    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    has_id = torch.from_numpy(dataset.item_counts() > 0)
+    model = build_model(recipe, dataset.catalogue.texts, has_id)
+    if model.catalogue_text is None:
+        return Built(dataset, model, None)
+    base_vectors_NH = model.catalogue_text.base_vectors()
+    model.item_encoder.fit_whitening(base_vectors_NH)
+    return Built(dataset, model, base_vectors_NH)
+
+
+def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> RecommenderModel:
+    """Make the untrained model for a catalogue; its whitening is not fitted yet.
+
+    Args:
+        recipe: resolved.
+        texts: one an item.
+        has_id: which items have an id vector, shape (N,); read only where ids are used.
+    Raises:
+        InputError: if the backbone cannot be loaded or the method cannot act on it.
+    """
+    seed_all(recipe.training.seed)
+    catalogue_text = None
+    if recipe.encoder.uses_text:
+        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision)
+        catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts)
+    text_dim = 0 if catalogue_text is None else catalogue_text.encoder.dim
+    item_encoder = ItemEncoder(recipe.encoder, text_dim, has_id if recipe.encoder.uses_ids else None)
+    try:
+        return RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer)
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
+
+
+def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
+    """Return vectors of texts from the backbone as published, shape (N, H)."""
+    frozen = METHODS.load("frozen")()
+    backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision)
+    return CatalogueText(TextEncoder(backbone, recipe.encoder, frozen), texts).vectors()
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python's and torch's generators; NumPy's are made from the seed where they are used."""
+    import torch
+
+    random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,203 @@
+"""What people hold: a trained recommender with its catalogue.
+
+Shapes: B users, L places of a history, N items, D width of item vectors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.config import InputError
+from peftrec.data import Catalogue
+from peftrec.publishing import Run, load_run
+from peftrec.recipe import Recipe
+from peftrec.retrieval import top_items
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """One entry of a list.
+
+    Args:
+        rank: 1 is the best.
+        score: higher is better; comparable within one list.
+        item_id: as in the item table.
+        title: for people.
+    """
+
+    rank: int
+    score: float
+    item_id: str
+    title: str
+
+
+class Recommender:
+    """Recommends from a run folder; made by `from_pretrained`.
+
+    Args:
+        run: a loaded run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._catalogue = run.catalogue
+        self._num_trained = len(run.catalogue)
+        self._vectors_ND, self._bias_N = run.vectors_ND, run.bias_N
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, verify: bool = True) -> Recommender:
+        """Load a run folder.
+
+        Args:
+            folder: as `train` wrote it.
+            verify: prove that backbone and adapter give the stored probe vectors (checksums are always compared).
+        Raises:
+            InputError: if the folder is damaged or does not fit its backbone.
+        """
+        return cls(load_run(folder, verify=verify))
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the run was trained with."""
+        return self._run.recipe
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Ids, texts and titles of all items, added ones at the end."""
+        return self._catalogue
+
+    def recommend(
+        self, history: Sequence[str | int], k: int = 10, *, exclude_history: bool = True
+    ) -> list[Recommendation]:
+        """Return the k best items for one history.
+
+        Args:
+            history: item ids, oldest first; repeats are allowed. An empty one gets the most popular training items.
+            k: length of the list; shorter where the catalogue is.
+            exclude_history: leave items of the history out.
+        Raises:
+            InputError: if an id is unknown or k is below 1.
+        """
+        return self.recommend_batch([history], k, exclude_history=exclude_history)[0]
+
+    def recommend_batch(
+        self, histories: Sequence[Sequence[str | int]], k: int = 10, *, exclude_history: bool = True
+    ) -> list[list[Recommendation]]:
+        """Return the k best items for each of several histories; arguments as in `recommend`."""
+        if k < 1:
+            raise InputError(f"k is {k}; a list has at least 1 item")
+        if not histories:
+            return []
+        histories_BL = self._indexes(histories)
+        excluded = torch.from_numpy(histories_BL) if exclude_history else None
+        items_BK, scores_BK = top_items(self._scores(histories_BL).cpu(), k, exclude_BL=excluded)
+        return [
+            [
+                Recommendation(
+                    rank=rank, score=score, item_id=self._catalogue.ids[item], title=self._catalogue.titles[item]
+                )
+                for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
+                if item >= 0
+            ]
+            for items, scores in zip(items_BK.tolist(), scores_BK.tolist(), strict=True)
+        ]
+
+    def audience(
+        self, item_id: str | int, histories: Mapping[str, Sequence[str | int]], k: int = 10
+    ) -> list[tuple[str, int]]:
+        """Return the users for whom an item ranks highest among all items outside their history.
+
+        Args:
+            item_id: any item, also one without training interactions.
+            histories: user to item ids, oldest first; users who have the item already are left out.
+            k: how many users.
+        Returns:
+            User and rank of the item in that user's list, best first.
+        """
+        (item,) = self._catalogue.index([str(item_id)])
+        names = [name for name, history in histories.items() if str(item_id) not in map(str, history)]
+        if not names:
+            return []
+        histories_BL = self._indexes([histories[name] for name in names])
+        scores_BN = self._scores(histories_BL).clone()
+        above_BN = scores_BN >= scores_BN[:, item, None]
+        excluded_BL = torch.from_numpy(histories_BL)
+        rows = torch.arange(len(names))[:, None].expand_as(excluded_BL)[excluded_BL >= 0]
+        above_BN[rows, excluded_BL[excluded_BL >= 0]] = False
+        ranks = above_BN.sum(1).tolist()
+        return sorted(zip(names, ranks, strict=True), key=lambda pair: pair[1])[:k]
+
+    def add_items(self, ids: Sequence[str], texts: Sequence[str], titles: Sequence[str] | None = None) -> None:
+        """Make new items recommendable from their texts, without training.
+
+        Args:
+            ids: new ids.
+            texts: one an item, made as the recipe's template makes them.
+            titles: for people; the texts where None.
+        Raises:
+            InputError: if an id exists already, a text is empty, or the model reads no texts.
+        """
+        titles = texts if titles is None else titles
+        if not len(ids) == len(texts) == len(titles):
+            raise InputError(f"{len(ids)} ids, {len(texts)} texts and {len(titles)} titles; there must be one of each")
+        known = set(self._catalogue.ids)
+        for item_id, text in zip(ids, texts, strict=True):
+            if item_id in known:
+                raise InputError(f"item '{item_id}' is in the catalogue already")
+            if not text.strip():
+                raise InputError(f"item '{item_id}' has an empty text")
+            known.add(item_id)
+        if self._run.model is None:
+            raise InputError("this run is a baseline; it cannot take in new items")
+        if not ids:
+            return
+        assert self._vectors_ND is not None
+        assert self._bias_N is not None
+        vectors = self._run.model.encode_new_items(list(texts))
+        self._vectors_ND = torch.cat([self._vectors_ND, vectors])
+        self._bias_N = torch.cat([self._bias_N, self._bias_N.new_zeros(len(ids))])
+        self._catalogue = Catalogue(
+            ids=(*self._catalogue.ids, *ids),
+            texts=(*self._catalogue.texts, *texts),
+            titles=(*self._catalogue.titles, *titles),
+        )
+
+    def _indexes(self, histories: Sequence[Sequence[str | int]]) -> NDArray[np.int64]:
+        """Return histories as indexes, left-padded with -1, at least one place wide."""
+        width = max(1, *(len(history) for history in histories))
+        padded = np.full((len(histories), width), -1, dtype=np.int64)
+        for row, history in enumerate(histories):
+            if history:
+                padded[row, width - len(history) :] = self._catalogue.index([str(item) for item in history])
+        return padded
+
+    def _scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
+        """Score all items; users without history get the training counts."""
+        if self._run.model is None:
+            scores_BN = self._run.scores(histories_BL)
+        else:
+            assert self._vectors_ND is not None
+            assert self._bias_N is not None
+            histories = torch.from_numpy(histories_BL).to(self._vectors_ND.device)
+            scores_BN = self._run.model.scores(histories, self._vectors_ND, self._bias_N)
+        empty_B = torch.from_numpy((histories_BL < 0).all(1)).to(scores_BN.device)
+        if not bool(empty_B.any()):
+            return scores_BN
+        popularity_N = scores_BN.new_zeros(len(self._catalogue))
+        popularity_N[: self._num_trained] = self._run.train_counts_N.to(scores_BN)
+        return torch.where(empty_B[:, None], popularity_N, scores_BN)
+
+
+def describe(recommendations: Sequence[Recommendation]) -> list[dict[str, Any]]:
+    """Return recommendations as plain rows for JSON."""
+    return [dataclasses.asdict(recommendation) for recommendation in recommendations]

@@ -1,0 +1,302 @@
+"""`train(recipe)` and `evaluate(run)`: data, build, training, evaluation, publishing, each one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from peftrec.baselines import BASELINES, FittedBaseline
+from peftrec.config import InputError, RecipeError
+from peftrec.data import Dataset, TrainingWindows, load_dataset
+from peftrec.evaluation import Evaluation, Scores, evaluate_cases
+from peftrec.models import RecommenderModel
+from peftrec.publishing import PRIVATE, Run, load_run, save_baseline_run, save_model_run
+from peftrec.recipe import Built, Recipe, build, frozen_vectors
+from peftrec.training import Trainer, peak_memory_mib
+
+Report = Callable[[str], None]
+_SPLITS = ("valid", "test")
+# What stands beside every result.
+_REFERENCES = ("popularity", "content_knn")
+
+
+def train(
+    recipe: Recipe,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    dataset: Dataset | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Run a recipe from tables to a run folder.
+
+    Work goes into `<output_dir>.partial`, which takes the place of `output_dir` only when everything is written and
+    proven; after a kill it holds the checkpoint that `resume` goes on from.
+
+    Args:
+        recipe: resolved.
+        overwrite: replace a run that `output_dir` already holds.
+        resume: go on from the checkpoint of a run that was stopped.
+        dataset: use this instead of loading what the recipe names.
+        report: is handed one line at a time on what goes on; None is silent.
+    Returns:
+        What `metrics.json` holds.
+    Raises:
+        RecipeError: if the output folder is taken.
+        InputError: if data, backbone, method or a loss value is wrong.
+    """
+    say = report or (lambda _: None)
+    folder = Path(recipe.output_dir)
+    _check_output(folder, overwrite=overwrite)
+    work = folder.with_name(folder.name + ".partial")
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    elif not work.is_dir():
+        raise RecipeError(f"{work}: there is no stopped run to resume")
+    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    say(str(dataset.report))
+    if dataset.split.leaks:
+        say(dataset.split.leaks)
+    if recipe.baseline is not None:
+        metrics = _fit_baseline(recipe, dataset, work, say)
+    else:
+        metrics = _train_model(recipe, dataset, work, say, resume=resume)
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    work.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    say(f"saved to {folder}")
+    return metrics
+
+
+def evaluate(
+    run: Run | str | Path, *, split: str = "test", overrides: Sequence[str] = (), dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Evaluate a run on the data of its recipe, with the references beside it.
+
+    Args:
+        run: a loaded run, or its folder.
+        split: `valid` or `test`.
+        overrides: of the sections `data` and `evaluation`, such as `data.root=../elsewhere`.
+        dataset: use this instead of loading what the recipe names.
+    Returns:
+        `model`, `popularity`, `content_knn`: each as `Evaluation.to_json`; `split`; `leaks`.
+    Raises:
+        InputError: if the data hold other items than the run was trained on.
+    """
+    if split not in _SPLITS:
+        raise RecipeError(f"split: '{split}' is not one of {', '.join(_SPLITS)}")
+    run = run if isinstance(run, Run) else load_run(run)
+    recipe = _with_overrides(run.recipe, overrides)
+    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    if dataset.catalogue.ids != run.catalogue.ids:
+        raise InputError(
+            f"{run.folder}: was trained on {len(run.catalogue):,} items, the data of its recipe now has "
+            f"{len(dataset.catalogue):,} and not the same ones in the same order; point data.root at the data it was "
+            f"trained on"
+        )
+    references = _references(recipe, dataset, None, run.folder / PRIVATE / "references")
+    rows: dict[str, Scores] = {"model": run.scores, **{kind: fitted.scores for kind, fitted in references.items()}}
+    found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
+    _write_per_user(run.folder / PRIVATE, split, dataset, found)
+    return _results(found, dataset, split)
+
+
+def _check_output(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RecipeError(f"output_dir: {folder} is a file")
+    if any(folder.iterdir()) and not overwrite:
+        raise RecipeError(
+            f"output_dir: {folder} already holds a run; choose another, or pass --overwrite to replace it"
+        )
+    if overwrite and any(folder.iterdir()) and not (folder / "peftrec.json").is_file():
+        raise RecipeError(f"output_dir: {folder} holds files that are no run of peftrec; nothing was overwritten")
+
+
+def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
+    began = time.perf_counter()
+    built = build(recipe, dataset)
+    model, counts = built.model, dataset.item_counts()
+    _say_model(built, recipe, say)
+    build_seconds = time.perf_counter() - began
+    work.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(
+        model=model,
+        windows=TrainingWindows(dataset, recipe.user.max_history),
+        item_counts=counts,
+        loss=recipe.loss,
+        optimizer=recipe.optimizer,
+        training=recipe.training,
+        evaluate=lambda trained: _evaluation(_model_scores(trained), recipe, dataset, "valid").summary(),
+        folder=work,
+        recipe=recipe.to_dict(),
+    )
+    untrained = _adapter_state(model)
+    result = trainer.train(resume=resume)
+    references = _references(recipe, dataset, built.base_vectors_NH, work / PRIVATE / "references")
+    scores: dict[str, Scores] = {"model": _model_scores(model)}
+    scores |= {kind: fitted.scores for kind, fitted in references.items()}
+    metrics = {
+        "training": dataclasses.asdict(result) | {"build_seconds": build_seconds},
+        "parameters": model.count_rows(),
+    } | _all_results(scores, recipe, dataset, work)
+    adapter = _adapter_state(model)
+    moved = any(not torch.equal(tensor, untrained[name]) for name, tensor in adapter.items())
+    save_model_run(
+        work,
+        recipe=recipe,
+        catalogue=dataset.catalogue,
+        train_counts=counts,
+        model=model,
+        metrics=metrics,
+        adapter_moved=moved,
+    )
+    return metrics
+
+
+def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> dict[str, Any]:
+    assert recipe.baseline is not None
+    began = time.perf_counter()
+    work.mkdir(parents=True, exist_ok=True)
+    vectors = frozen_vectors(recipe, dataset.catalogue.texts) if recipe.baseline.needs_item_vectors else None
+    fitted = recipe.baseline.fit(dataset, vectors)
+    seconds = time.perf_counter() - began
+    say(f"{recipe.baseline.kind} fitted in {seconds:.1f} s")
+    references = _references(recipe, dataset, vectors, work / PRIVATE / "references")
+    scores: dict[str, Scores] = {"model": fitted.scores}
+    scores |= {kind: reference.scores for kind, reference in references.items()}
+    metrics: dict[str, Any] = {
+        "training": {"train_seconds": seconds, "peak_memory_mib": peak_memory_mib()},
+        "parameters": [],
+    } | _all_results(scores, recipe, dataset, work)
+    save_baseline_run(
+        work,
+        recipe=recipe,
+        catalogue=dataset.catalogue,
+        train_counts=dataset.item_counts(),
+        baseline=fitted,
+        metrics=metrics,
+    )
+    return metrics
+
+
+def _say_model(built: Built, recipe: Recipe, say: Report) -> None:
+    text = built.model.catalogue_text
+    if text is not None:
+        tokens = text.tokenized
+        cut = tokens.num_cut
+        say(
+            f"texts: {len(tokens):,} items, {len(tokens.tokens_T):,} tokens; {cut:,} texts ({cut / len(tokens):.1%}) cut "
+            f"at encoder.max_tokens={recipe.encoder.max_tokens}"
+        )
+        targets = ", ".join(text.encoder.method.named_parameters()) if recipe.method.kind != "frozen" else ""
+        if targets:
+            say(
+                f"{recipe.method.kind} moves {len(text.encoder.method.named_parameters())} tensors: {_shorten(targets)}"
+            )
+    for part, count in built.model.parameter_counts().items():
+        say(
+            f"{part}: {count.trainable:,} of {count.total:,} parameters trainable; {count.stored_bytes:,} bytes to store"
+        )
+
+
+def _shorten(text: str, width: int = 160) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _adapter_state(model: RecommenderModel) -> dict[str, torch.Tensor]:
+    if model.text_encoder is None:
+        return {}
+    return {name: tensor.detach().clone() for name, tensor in model.text_encoder.method.state_dict().items()}
+
+
+def _model_scores(model: RecommenderModel) -> Scores:
+    model.eval()
+    vectors_ND, bias_N = model.encode_catalogue()
+    return lambda histories: model.scores(torch.from_numpy(histories).to(model.device), vectors_ND, bias_N)
+
+
+def _evaluation(scores: Scores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
+    return evaluate_cases(
+        scores,
+        getattr(dataset.split, split),
+        dataset.sequences,
+        len(dataset.catalogue),
+        ks=recipe.evaluation.ks,
+        exclude_history=recipe.evaluation.exclude_history,
+        batch_users=recipe.evaluation.batch_users,
+    )
+
+
+def _references(
+    recipe: Recipe, dataset: Dataset, vectors: torch.Tensor | None, store: Path
+) -> dict[str, FittedBaseline]:
+    """Fit the baselines that stand beside every result, or take those that the run fitted when it was trained."""
+    fitted: dict[str, FittedBaseline] = {}
+    for kind in _REFERENCES:
+        config, path = BASELINES.load(kind)(), store / f"{kind}.safetensors"
+        if path.is_file():
+            fitted[kind] = config.from_tensors(load_file(path))
+            continue
+        if config.needs_item_vectors and vectors is None:
+            vectors = frozen_vectors(recipe, dataset.catalogue.texts)
+        fitted[kind] = config.fit(dataset, vectors if config.needs_item_vectors else None)
+        store.mkdir(parents=True, exist_ok=True)
+        save_file(fitted[kind].tensors(), path)
+    return fitted
+
+
+def _all_results(scores: Mapping[str, Scores], recipe: Recipe, dataset: Dataset, work: Path) -> dict[str, Any]:
+    results: dict[str, Any] = {"data_sha256": _data_hash(dataset), "cleaning": dataset.report.to_dict()}
+    for split in _SPLITS:
+        found = {name: _evaluation(score, recipe, dataset, split) for name, score in scores.items()}
+        _write_per_user(work / PRIVATE, split, dataset, found)
+        results[split] = _results(found, dataset, split)
+    return results
+
+
+def _results(found: Mapping[str, Evaluation], dataset: Dataset, split: str) -> dict[str, Any]:
+    rows = {name: evaluation.to_json() for name, evaluation in found.items()}
+    return {"split": split, "leaks": dataset.split.leaks, **rows}
+
+
+def _write_per_user(private: Path, split: str, dataset: Dataset, found: Mapping[str, Evaluation]) -> None:
+    """Write ranks and metrics of every user, for paired tests; they never leave `private/`."""
+    import polars as pl
+
+    private.mkdir(parents=True, exist_ok=True)
+    for name, evaluation in found.items():
+        users = [dataset.sequences.user_ids[user] for user in evaluation.users]
+        columns = {"user_id": users, "rank": evaluation.ranks, **evaluation.per_user}
+        pl.DataFrame(columns).write_parquet(private / f"{split}_{name}.parquet")
+
+
+def _data_hash(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    digest.update(json.dumps([dataset.catalogue.ids, dataset.catalogue.texts, dataset.sequences.user_ids]).encode())
+    for array in (dataset.sequences.offsets, dataset.sequences.items):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    from peftrec.config import apply_overrides, parse_section
+
+    for override in overrides:
+        if not override.startswith(("data.", "evaluation.")):
+            raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
+    return parse_section(Recipe, apply_overrides(Recipe, recipe.to_dict(), overrides)).resolved()

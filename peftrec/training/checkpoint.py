@@ -1,0 +1,109 @@
+"""Checkpoints in safetensors and JSON: nothing is pickled, nothing is half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from peftrec.config import InputError
+from peftrec.models import RecommenderModel
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    model: RecommenderModel,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, torch.Tensor],
+    state: dict[str, Any],
+) -> None:
+    """Write a checkpoint beside the folder and rename it into place; an older one stays whole until then.
+
+    Args:
+        folder: replaced as a whole.
+        model: its trained tensors are written.
+        optimizer: moments and step counts of every parameter.
+        best: trained tensors of the best epoch so far.
+        state: progress, as JSON.
+    """
+    aside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file(model.trained_state(), aside / "model.safetensors")
+    save_file(best, aside / "best.safetensors")
+    save_file(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
+    save_file({"cpu": torch.get_rng_state()} | _cuda_states(), aside / "random.safetensors")
+    (aside / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
+    for path in aside.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(
+    folder: Path, *, model: RecommenderModel, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Put model, optimiser and random states back and return the progress and the best tensors.
+
+    Raises:
+        InputError: if the checkpoint is missing, damaged, or of another model.
+    """
+    if not (folder / "state.json").is_file():
+        old = folder.with_name(folder.name + ".old")
+        if not (old / "state.json").is_file():
+            raise InputError(f"{folder}: there is no checkpoint to resume from")
+        folder = old  # killed between the two renames of a save
+    try:
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        tensors, best = load_file(folder / "model.safetensors"), load_file(folder / "best.safetensors")
+        moments, random = load_file(folder / "optimizer.safetensors"), load_file(folder / "random.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: the checkpoint is damaged ({error})") from error
+    model.load_trained_state(tensors)
+    _load_optimizer_tensors(optimizer, moments, folder)
+    torch.set_rng_state(random["cpu"])
+    for name, value in random.items():
+        if name.startswith("cuda") and torch.cuda.is_available():
+            torch.cuda.set_rng_state(value, int(name.removeprefix("cuda")))
+    return state, best
+
+
+def _cuda_states() -> dict[str, torch.Tensor]:
+    if not torch.cuda.is_available():
+        return {}
+    return {f"cuda{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Flatten the per-parameter state to `<place of the parameter>.<name>`."""
+    return {
+        f"{place}.{name}": torch.as_tensor(value).detach().clone()
+        for place, entries in optimizer.state_dict()["state"].items()
+        for name, value in entries.items()
+    }
+
+
+def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    full = optimizer.state_dict()
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        place, _, name = key.partition(".")
+        state.setdefault(int(place), {})[name] = tensor
+    places = {place for group in full["param_groups"] for place in group["params"]}
+    if not set(state) <= places:
+        raise InputError(
+            f"{folder}: the checkpoint's optimiser holds {len(state)} parameters, the recipe {len(places)}"
+        )
+    optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})

@@ -1,0 +1,76 @@
+"""The `optimizer` and `training` sections of a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from peftrec.config import Range
+
+Rate = Annotated[float, Range(gt=0)]
+Fraction = Annotated[float, Range(ge=0, le=1)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with a group each for the language model, the head, and the ids.
+
+    Args:
+        learning_rate: of what the PEFT method trains; None takes the method's own default.
+        head_learning_rate: of item head, user encoder and scale.
+        id_learning_rate: of id vectors and item biases; None takes the head's.
+        weight_decay: of all groups but the ids.
+        id_weight_decay: of the ids; None takes `weight_decay`.
+        warmup_steps: steps over which rates rise linearly from near zero.
+        schedule: how rates fall after that.
+        final_rate: share of the rate that the cosine schedule ends with.
+        clip_norm: gradients of each group are cut to this norm; None cuts nothing.
+    """
+
+    learning_rate: Rate | None = None
+    head_learning_rate: Rate = 1e-3
+    id_learning_rate: Rate | None = None
+    weight_decay: Annotated[float, Range(ge=0)] = 0.01
+    id_weight_decay: Annotated[float, Range(ge=0)] | None = None
+    warmup_steps: Annotated[int, Range(ge=0)] = 0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    final_rate: Fraction = 0.05
+    clip_norm: Annotated[float, Range(gt=0)] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The loop.
+
+    Args:
+        num_epochs: passes over the training windows, the frozen ones included.
+        max_steps: stop after this many optimiser steps; None goes on to the end.
+        batch_users: windows of user histories in one batch.
+        accumulation_steps: batches whose gradients make one optimiser step.
+        encoder_interval: optimiser steps of the head on one table of text vectors; the gradients that they leave on it
+            then make one step of the language model. With 1 both step together. The language model so sees
+            batch_users * accumulation_steps * encoder_interval windows a step.
+        warmup_frozen_epochs: epochs before the language model's adapter moves; they run on vectors computed once.
+        evaluate_every: epochs between evaluations on the validation cases.
+        patience: evaluations without improvement before training stops; None never stops early.
+        metric: key of the validation metric that picks the best weights.
+        graph_memory_mib: graphs of the language model are kept where they fit into this; beyond, texts are encoded
+            again chunk by chunk with the stored gradients.
+        mixed_precision: as in Accelerate.
+        seed: of everything that is random.
+        trackers: names that Accelerate's `log_with` knows, such as tensorboard.
+    """
+
+    num_epochs: Annotated[int, Range(ge=1)] = 10
+    max_steps: Annotated[int, Range(ge=1)] | None = None
+    batch_users: Annotated[int, Range(ge=1)] = 256
+    accumulation_steps: Annotated[int, Range(ge=1)] = 1
+    encoder_interval: Annotated[int, Range(ge=1)] = 1
+    warmup_frozen_epochs: Annotated[int, Range(ge=0)] = 0
+    evaluate_every: Annotated[int, Range(ge=1)] = 1
+    patience: Annotated[int, Range(ge=1)] | None = 3
+    metric: str = "ndcg@10"
+    graph_memory_mib: Annotated[int, Range(ge=0)] = 1024
+    mixed_precision: Literal["no", "bf16"] = "no"
+    seed: Annotated[int, Range(ge=0)] = 0
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()

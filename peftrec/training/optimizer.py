@@ -1,0 +1,65 @@
+"""Parameter groups and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from peftrec.models import RecommenderModel
+from peftrec.training.config import OptimizerConfig
+
+
+def parameter_groups(model: RecommenderModel) -> dict[str, list[nn.Parameter]]:
+    """Return the trained parameters by group: `lm`, `head`, `ids`; empty groups are left out."""
+    groups = {"lm": model.method_parameters(), "head": model.head_parameters(), "ids": model.id_parameters()}
+    return {name: parameters for name, parameters in groups.items() if parameters}
+
+
+def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return AdamW over all groups, each with its own rate and weight decay.
+
+    Raises:
+        ValueError: if the language model's rate has not been resolved.
+    """
+    groups = parameter_groups(model)
+    if "lm" in groups and config.learning_rate is None:
+        raise ValueError("optimizer.learning_rate is not resolved; load the recipe with peftrec.load_recipe")
+    id_decay = config.weight_decay if config.id_weight_decay is None else config.id_weight_decay
+    settings = {
+        "lm": (config.learning_rate or 0.0, config.weight_decay),
+        "head": (config.head_learning_rate, config.weight_decay),
+        "ids": (config.id_learning_rate or config.head_learning_rate, id_decay),
+    }
+    return torch.optim.AdamW(
+        [
+            {"name": name, "params": parameters, "lr": settings[name][0], "weight_decay": settings[name][1]}
+            for name, parameters in groups.items()
+        ]
+    )
+
+
+def rate_factor(config: OptimizerConfig, first_step: int, last_step: int) -> Callable[[int], float]:
+    """Return the factor on the learning rate at a step: linear warm-up, then constant or a cosine fall.
+
+    factor(s) = min(1, (s + 1) / (warmup + 1)) * (f + (1 - f) (1 + cos(pi s / n)) / 2), s counted from `first_step`, n
+    steps in all, f the final rate.
+
+    Args:
+        config: the `optimizer` section.
+        first_step: the step at which the group starts to move.
+        last_step: where the schedule ends.
+    """
+    length = max(1, last_step - first_step)
+
+    def factor(step: int) -> float:
+        done = max(0, step - first_step)
+        warm = min(1.0, (done + 1) / (config.warmup_steps + 1))
+        if config.schedule == "constant":
+            return warm
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done / length)))
+        return warm * (config.final_rate + (1 - config.final_rate) * fall)
+
+    return factor

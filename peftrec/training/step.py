@@ -1,0 +1,117 @@
+"""From a batch of users to a loss.
+
+Shapes: B users, L places, C candidates, N items of the catalogue, H width of text vectors, P positions, S items of one
+user.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.data import UserBatch
+from peftrec.losses import LossConfig, LossInputs, log_inclusion_probability
+from peftrec.models import RecommenderModel
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPlan:
+    """Which items a step encodes, and where the batch finds them.
+
+    Args:
+        items_C: the distinct items, each encoded once, ascending.
+        inputs_BL: places among them of the history, -1 for padding on the left.
+        targets_BL: places among them of the next item, -1 where there is none.
+        seen_BS: places among them of all training items of each user, -1 otherwise.
+        log_q_C: log-probability that an item is among a batch's items; None where all items are encoded.
+    """
+
+    items_C: torch.Tensor
+    inputs_BL: torch.Tensor
+    targets_BL: torch.Tensor
+    seen_BS: torch.Tensor
+    log_q_C: torch.Tensor | None
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that have a next item."""
+        return int((self.targets_BL >= 0).sum())
+
+
+def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int64]) -> StepPlan:
+    """Find the items that a step encodes: all for losses over the catalogue, else the distinct ones of the batch.
+
+    Args:
+        batch: users of the step.
+        loss: says which candidates it needs.
+        item_counts_N: training events of every item.
+    """
+    seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
+    if loss.candidates == "catalogue":
+        items = np.arange(len(item_counts_N))
+        return _to_plan(items, batch.inputs, batch.targets, seen_BS, None)
+    events = np.concatenate([batch.inputs[batch.inputs >= 0], batch.targets[batch.targets >= 0]])
+    items = np.unique(events)
+    # One more place than items, so that -1 maps to -1.
+    place = np.full(len(item_counts_N) + 1, -1)
+    place[items] = np.arange(len(items))
+    frequencies = torch.from_numpy(item_counts_N[items] / item_counts_N.sum())
+    log_q = log_inclusion_probability(frequencies, len(events)).float()
+    return _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], log_q)
+
+
+def step_loss(
+    model: RecommenderModel, plan: StepPlan, loss: LossConfig, text_vectors_CH: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the mean loss over the positions of a step.
+
+    Args:
+        model: in training mode.
+        plan: from `plan_step`.
+        loss: config of the loss.
+        text_vectors_CH: text vectors of `plan.items_C`, all from one state of the encoder; None for ids alone.
+    """
+    device = model.device
+    items_C = plan.items_C.to(device)
+    vectors_CD = model.item_vectors(text_vectors_CH, items_C)
+    targets_BL = plan.targets_BL.to(device)
+    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device))
+    counted_BL = targets_BL >= 0
+    return loss.compute(
+        LossInputs(
+            queries_PD=users_BLD[counted_BL] * model.scale(),
+            candidates_CD=vectors_CD,
+            targets_P=targets_BL[counted_BL],
+            bias_C=model.item_encoder.candidate_bias(items_C),
+            rows_P=counted_BL.nonzero()[:, 0],
+            seen_BS=plan.seen_BS.to(device),
+            log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
+        )
+    )
+
+
+def _to_plan(
+    items: NDArray[np.int64],
+    inputs: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    log_q: torch.Tensor | None,
+) -> StepPlan:
+    return StepPlan(
+        items_C=torch.from_numpy(items),
+        inputs_BL=torch.from_numpy(inputs),
+        targets_BL=torch.from_numpy(targets),
+        seen_BS=torch.from_numpy(seen),
+        log_q_C=log_q,
+    )
+
+
+def _pad_rows(values: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Lay out rows of unequal length as a rectangle, -1 behind each row's end."""
+    lengths = np.diff(offsets)
+    place = np.arange(int(lengths.max(initial=0)))
+    valid = place < lengths[:, None]
+    return np.where(valid, values[np.where(valid, offsets[:-1, None] + place, 0)], -1)

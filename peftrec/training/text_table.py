@@ -1,0 +1,61 @@
+"""The text vectors that training steps work on, and the gradient that they leave on them.
+
+Shapes: C items of a step, H width of text vectors.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from peftrec.encoders import TrainingVectors
+from peftrec.losses import LossConfig
+from peftrec.models import RecommenderModel
+from peftrec.training.config import TrainingConfig
+from peftrec.training.step import StepPlan
+
+
+class TextTable:
+    """Hands out text vectors and carries their gradient into the language model when its step is due.
+
+    Where the loss is over the catalogue, one table of all items serves `encoder_interval` steps, so that all candidates
+    of a loss come from one state of the encoder. Where it is over the batch, every batch is encoded for itself.
+    """
+
+    def __init__(self, model: RecommenderModel, loss: LossConfig, config: TrainingConfig) -> None:
+        self.model = model
+        self.whole_catalogue = loss.candidates == "catalogue"
+        self.interval = config.encoder_interval
+        self.graph_bytes = config.graph_memory_mib * 2**20
+        self._table: TrainingVectors | None = None
+        self._steps = 0
+
+    def vectors(self, plan: StepPlan, *, tuned: bool) -> torch.Tensor | None:
+        """Return the text vectors of the step's items, shape (C, H): leaves if the language model is tuned."""
+        catalogue = self.model.catalogue_text
+        if catalogue is None:
+            return None
+        if not tuned:
+            return catalogue.vectors()[plan.items_C.to(self.model.device)]
+        if self._table is None:
+            self._table = catalogue.training_vectors(plan.items_C, graph_bytes=self.graph_bytes)
+        return self._table.vectors_NH
+
+    def batch_done(self) -> None:
+        """After the backward pass of one batch: a table of that batch alone is used up."""
+        if self._table is not None and not self.whole_catalogue:
+            self._table.backward()
+            self._table = None
+
+    def step_done(self, *, last_of_epoch: bool) -> bool:
+        """Before an optimiser step: return whether the language model now has its gradients and steps too."""
+        if not self.whole_catalogue:
+            return True
+        self._steps += 1
+        if self._steps < self.interval and not last_of_epoch:
+            return False
+        assert self._table is not None, "no batch has used the table"
+        assert self._table.vectors_NH.grad is not None, "the loss did not reach the text vectors"
+        self._table.vectors_NH.grad /= self._steps
+        self._table.backward()
+        self._table, self._steps = None, 0
+        return True

@@ -1,0 +1,283 @@
+"""The one training loop, on Accelerate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.config import InputError
+from peftrec.data import TrainingWindows, UserBatch
+from peftrec.losses import LossConfig
+from peftrec.models import RecommenderModel
+from peftrec.training.checkpoint import load_checkpoint, save_checkpoint
+from peftrec.training.config import OptimizerConfig, TrainingConfig
+from peftrec.training.memory import peak_memory_mib
+from peftrec.training.optimizer import build_optimizer, rate_factor
+from peftrec.training.progress import TrainingProgress
+from peftrec.training.step import StepPlan, plan_step, step_loss
+from peftrec.training.text_table import TextTable
+
+Evaluate = Callable[[RecommenderModel], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What training came to.
+
+    Args:
+        epochs: one row an epoch: loss, validation metrics, seconds.
+        best_epoch: the epoch whose weights the model now has; 0 is the start.
+        best_metric: its validation metric.
+        num_steps: optimiser steps taken in all.
+        train_seconds: without loading and without the final evaluation.
+        peak_memory_mib: of the process.
+    """
+
+    epochs: tuple[dict[str, float], ...]
+    best_epoch: int
+    best_metric: float
+    num_steps: int
+    train_seconds: float
+    peak_memory_mib: float
+
+
+class Trainer:
+    """Trains a model on windows of user histories.
+
+    Args:
+        model: from `build`.
+        windows: training windows.
+        item_counts: training events of every item, shape (N,).
+        loss: config of the loss.
+        optimizer: the `optimizer` section, resolved.
+        training: the `training` section.
+        evaluate: maps the model to validation metrics.
+        folder: for checkpoints, `metrics.jsonl` and tracker files; None keeps nothing.
+        recipe: handed to the trackers as hyper-parameters.
+    Raises:
+        InputError: if several processes were launched, or a setting does not fit the loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: RecommenderModel,
+        windows: TrainingWindows,
+        item_counts: NDArray[np.int64],
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        training: TrainingConfig,
+        evaluate: Evaluate,
+        folder: Path | None = None,
+        recipe: dict[str, Any] | None = None,
+    ) -> None:
+        from accelerate import Accelerator
+
+        if loss.candidates == "batch" and training.encoder_interval > 1:
+            raise InputError(
+                f"training.encoder_interval is {training.encoder_interval}, but {loss.kind} encodes other items in "
+                f"every step, so there is no table to keep; use 1, or loss.kind=full_softmax"
+            )
+        self.accelerator = Accelerator(
+            mixed_precision=training.mixed_precision,
+            log_with=list(training.trackers) or None,
+            project_dir=None if folder is None else str(folder / "private" / "trackers"),
+        )
+        if self.accelerator.num_processes > 1:
+            raise InputError(
+                f"{self.accelerator.num_processes} processes were launched, but training runs in one process; launch "
+                f"with --config_file recipes/accelerate/cpu.yaml or --num_processes 1"
+            )
+        model.to(self.accelerator.device)
+        self.model, self.windows, self.item_counts = model, windows, item_counts
+        self.loss, self.config, self.evaluate, self.folder = loss, training, evaluate, folder
+        self.clip_norm = optimizer.clip_norm
+        self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
+        self.text_table = TextTable(model, loss, training)
+        first_tuned = min(training.warmup_frozen_epochs * self.steps_per_epoch, self.num_steps)
+        self._rates = {
+            group["name"]: (
+                group["lr"],
+                rate_factor(optimizer, first_tuned if group["name"] == "lm" else 0, self.num_steps),
+            )
+            for group in self.optimizer.param_groups
+        }
+        if training.trackers:
+            self.accelerator.init_trackers("peftrec", config=_flat(recipe or {}))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        return math.ceil(self.windows.num_batches(self.config.batch_users) / self.config.accumulation_steps)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps planned in all."""
+        planned = self.steps_per_epoch * self.config.num_epochs
+        return min(planned, self.config.max_steps or planned)
+
+    def train(self, *, resume: bool = False) -> TrainingResult:
+        """Run all epochs, keep the best weights in the model, and return what happened.
+
+        Args:
+            resume: go on from the last checkpoint in `folder`.
+        Raises:
+            InputError: if the loss or a metric is not finite, or there is nothing to resume from.
+        """
+        state = self._start(resume)
+        with TrainingProgress(self.num_steps, enabled=self.accelerator.is_main_process) as progress:
+            progress.advance(state["step"])
+            for epoch in range(state["epoch"] + 1, self.config.num_epochs + 1):
+                if state["stopped"] or state["step"] >= self.num_steps:
+                    break
+                began = time.perf_counter()
+                row = {"epoch": float(epoch), "loss": self._epoch(epoch, state, progress)}
+                row["train_seconds"] = time.perf_counter() - began
+                last = epoch == self.config.num_epochs or state["step"] >= self.num_steps
+                if epoch % self.config.evaluate_every == 0 or last:
+                    row |= self._validate(epoch, state)
+                state["epoch"] = epoch
+                state["epochs"].append(row)
+                state["seconds"] += time.perf_counter() - began
+                progress.epoch(row, best=state["best_epoch"] == epoch)
+                self._record(row, state)
+        self.model.load_trained_state(self.best)
+        self.accelerator.end_training()
+        return TrainingResult(
+            epochs=tuple(state["epochs"]),
+            best_epoch=state["best_epoch"],
+            best_metric=state["best_metric"],
+            num_steps=state["step"],
+            train_seconds=state["seconds"],
+            peak_memory_mib=peak_memory_mib(),
+        )
+
+    @property
+    def _checkpoint(self) -> Path:
+        assert self.folder is not None, "checkpoints need a folder"
+        return self.folder / "private" / "checkpoints" / "last"
+
+    def _start(self, resume: bool) -> dict[str, Any]:
+        if resume:
+            state, self.best = load_checkpoint(self._checkpoint, model=self.model, optimizer=self.optimizer)
+            return state
+        self.best = self.model.trained_state()
+        progress = {"epoch": 0, "step": 0, "encoder_steps": 0, "seconds": 0.0, "epochs": []}
+        return progress | {"best_epoch": 0, "best_metric": -math.inf, "waited": 0, "stopped": False}
+
+    def _epoch(self, epoch: int, state: dict[str, Any], progress: TrainingProgress) -> float:
+        """Train one epoch and return the mean loss over its positions."""
+        self.model.train()
+        tuned = bool(self.model.method_parameters()) and epoch > self.config.warmup_frozen_epochs
+        batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
+        total, positions = 0.0, 0
+        for number, group in enumerate(_groups(batches, self.config.accumulation_steps), start=1):
+            plans = [plan_step(batch, self.loss, self.item_counts) for batch in group]
+            count = sum(plan.num_positions for plan in plans)
+            loss = self._accumulate(plans, count, tuned)
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the loss became {loss} in step {state['step'] + 1} (epoch {epoch}). Lower the learning rates or "
+                    f"set optimizer.clip_norm; the last checkpoint is kept"
+                )
+            total, positions = total + loss * count, positions + count
+            last = number == self.steps_per_epoch or state["step"] + 1 >= self.num_steps
+            self._optimizer_step(state, moves_encoder=tuned and self.text_table.step_done(last_of_epoch=last))
+            progress.advance(1, loss=loss)
+            if state["step"] >= self.num_steps:
+                break
+        return total / max(1, positions)
+
+    def _accumulate(self, plans: list[StepPlan], count: int, tuned: bool) -> float:
+        """Add up the gradients of several batches, each weighted by its share of the positions."""
+        total = 0.0
+        for plan in plans:
+            with self.accelerator.autocast():
+                text_CH = self.text_table.vectors(plan, tuned=tuned)
+                loss = step_loss(self.model, plan, self.loss, text_CH) * (plan.num_positions / count)
+            self.accelerator.backward(loss)
+            total += float(loss.detach())
+            if tuned:
+                with self.accelerator.autocast():
+                    self.text_table.batch_done()
+        return total
+
+    def _optimizer_step(self, state: dict[str, Any], *, moves_encoder: bool) -> None:
+        method = None if self.model.text_encoder is None else self.model.text_encoder.method
+        if moves_encoder and method is not None:
+            penalty = method.penalty()
+            if penalty is not None:
+                penalty.backward()  # type: ignore[no-untyped-call]
+        for group in self.optimizer.param_groups:
+            rate, factor = self._rates[group["name"]]
+            group["lr"] = rate * factor(state["step"])
+            if self.clip_norm is not None:
+                self.accelerator.clip_grad_norm_(group["params"], self.clip_norm)
+        self.optimizer.step()
+        if moves_encoder and method is not None:
+            method.after_optimizer_step(state["encoder_steps"])
+            state["encoder_steps"] += 1
+            self.model.weights_changed()
+        self.optimizer.zero_grad(set_to_none=True)
+        state["step"] += 1
+
+    def _validate(self, epoch: int, state: dict[str, Any]) -> dict[str, float]:
+        """Evaluate, keep the weights if they are the best so far, and see whether to stop."""
+        self.model.eval()
+        metrics = self.evaluate(self.model)
+        if self.config.metric not in metrics:
+            raise InputError(
+                f"training.metric: '{self.config.metric}' is not evaluated; there are {', '.join(metrics)}"
+            )
+        value = metrics[self.config.metric]
+        if not math.isfinite(value):
+            raise InputError(f"{self.config.metric} became {value} in epoch {epoch}")
+        if value > state["best_metric"]:
+            state.update(best_metric=value, best_epoch=epoch, waited=0)
+            self.best = self.model.trained_state()
+        else:
+            # Before the adapter has moved there is nothing that stopping early could judge.
+            state["waited"] += epoch > self.config.warmup_frozen_epochs
+        state["stopped"] = self.config.patience is not None and state["waited"] >= self.config.patience
+        return metrics
+
+    def _record(self, row: dict[str, float], state: dict[str, Any]) -> None:
+        if self.config.trackers:
+            self.accelerator.log(row, step=state["step"])
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        save_checkpoint(self._checkpoint, model=self.model, optimizer=self.optimizer, best=self.best, state=state)
+        aside = self.folder / "metrics.jsonl.partial"
+        aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in state["epochs"]), encoding="utf-8")
+        aside.rename(self.folder / "metrics.jsonl")
+
+
+def _groups(batches: Iterable[UserBatch], size: int) -> Iterator[list[UserBatch]]:
+    """Yield lists of `size` batches; the last may be shorter."""
+    group: list[UserBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested keys as dotted ones, as trackers take them."""
+    result: dict[str, Any] = {}
+    for key, value in recipe.items():
+        if isinstance(value, dict):
+            result |= _flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
+    return result

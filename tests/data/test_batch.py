@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peftrec.config import InputError
+from peftrec.data import Cases, Catalogue, CleaningReport, Dataset, Sequences, Split, TrainingWindows
+
+NO_CASES = Cases(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def dataset_of(sequences: Sequences, train_lengths: list[int]) -> Dataset:
+    names = tuple(map(str, range(1 + int(sequences.items.max(initial=0)))))
+    split = Split(np.array(train_lengths, dtype=np.int64), NO_CASES, NO_CASES)
+    return Dataset(Catalogue(names, names, names), sequences, split, CleaningReport(()))
+
+
+def test_windows_are_counted_from_the_newest(make_sequences: Callable[..., Sequences]) -> None:
+    sequences = make_sequences([[1, 2, 3, 4, 5, 6, 99, 98], [7], [8, 9], [10, 97]])
+    windows = TrainingWindows(dataset_of(sequences, [6, 1, 2, 1]), max_history=2)
+    assert windows.users.tolist() == [0, 0, 0, 2]
+    assert windows.num_windows == 4
+    assert windows.num_targets == 6
+    batch = windows.batch(np.arange(4))
+    assert batch.inputs.tolist() == [[4, 5], [2, 3], [-1, 1], [-1, 8]]
+    assert batch.targets.tolist() == [[5, 6], [3, 4], [-1, 2], [-1, 9]]
+    assert batch.seen_offsets.tolist() == [0, 6, 12, 18, 20]
+    assert batch.seen_items.tolist() == [1, 2, 3, 4, 5, 6] * 3 + [8, 9]
+    assert windows.batch(np.array([2])).inputs.tolist() == [[1]]  # padded only to its own longest
+
+
+def test_epochs(make_sequences: Callable[..., Sequences]) -> None:
+    sequences = make_sequences([[i, i + 1, i + 2] for i in range(20)])
+    windows = TrainingWindows(dataset_of(sequences, [3] * 20), max_history=5)
+    assert windows.num_batches(8) == 3
+
+    def users(seed: int, epoch: int) -> list[list[int]]:
+        return [batch.users.tolist() for batch in windows.epoch(seed, epoch, 8)]
+
+    assert users(0, 0) == users(0, 0)
+    assert users(0, 0) != users(0, 1)
+    assert users(0, 0) != users(1, 0)
+    assert [len(batch) for batch in users(0, 0)] == [8, 8, 4]
+    assert sorted(user for batch in users(3, 4) for user in batch) == list(range(20))
+
+
+def test_bad_arguments(make_sequences: Callable[..., Sequences]) -> None:
+    dataset = dataset_of(make_sequences([[0, 1, 2], [1]]), [1, 1])
+    with pytest.raises(InputError, match="no user has two training events"):
+        TrainingWindows(dataset, 5)
+    with pytest.raises(ValueError, match="max_history"):
+        TrainingWindows(dataset, 0)
+    windows = TrainingWindows(dataset_of(dataset.sequences, [3, 1]), 5)
+    with pytest.raises(ValueError, match="batch_size"):
+        next(windows.epoch(0, 0, 0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=8),
+    max_history=st.integers(1, 6),
+    batch_size=st.integers(1, 5),
+)
+def test_every_training_event_is_a_target_once(
+    lengths: list[tuple[int, int]], max_history: int, batch_size: int
+) -> None:
+    totals = [train + rest for train, rest in lengths]
+    offsets = np.cumsum([0, *totals]).astype(np.int64)
+    sequences = Sequences(tuple(map(str, range(len(totals)))), offsets, np.arange(offsets[-1], dtype=np.int64))
+    train = [length for length, _ in lengths]
+    wanted = [int(offsets[user]) + place for user, length in enumerate(train) for place in range(1, length)]
+    if not wanted:
+        return
+    found: list[int] = []
+    for batch in TrainingWindows(dataset_of(sequences, train), max_history).epoch(1, 2, batch_size):
+        held = batch.targets >= 0
+        assert batch.inputs.shape == batch.targets.shape
+        assert batch.inputs.shape[1] <= max_history
+        assert held[:, -1].all()
+        assert held[:, 0].any()
+        assert (held == (batch.inputs >= 0)).all()
+        assert (batch.targets[held] == batch.inputs[held] + 1).all()  # items are numbered by event here
+        found += batch.targets[held].tolist()
+        for row, user in enumerate(batch.users):
+            seen = batch.seen_items[batch.seen_offsets[row] : batch.seen_offsets[row + 1]]
+            assert seen.tolist() == list(range(offsets[user], offsets[user] + train[user]))
+    assert sorted(found) == wanted
+
+
+def test_item_counts_read_training_events_only(make_sequences: Callable[..., Sequences]) -> None:
+    dataset = dataset_of(make_sequences([[0, 0, 2, 3], [3, 2, 4]]), [2, 1])
+    assert dataset.item_counts().tolist() == [2, 0, 0, 1, 0]
+    assert dataset.item_counts().dtype == np.int64

@@ -198,20 +198,14 @@ def _say_model(built: Built, recipe: Recipe, say: Report) -> None:
     text = built.model.catalogue_text
     if text is not None:
         tokens = text.tokenized
-        cut = tokens.num_cut
-        say(
-            f"texts: {len(tokens):,} items, {len(tokens.tokens_T):,} tokens; {cut:,} texts ({cut / len(tokens):.1%}) cut "
-            f"at encoder.max_tokens={recipe.encoder.max_tokens}"
-        )
-        targets = ", ".join(text.encoder.method.named_parameters()) if recipe.method.kind != "frozen" else ""
+        cut = f"{tokens.num_cut:,} texts ({tokens.num_cut / len(tokens):.1%}) cut"
+        limit = f"encoder.max_tokens={recipe.encoder.max_tokens}"
+        say(f"texts: {len(tokens):,} items, {len(tokens.tokens_T):,} tokens; {cut} at {limit}")
+        targets = list(text.encoder.method.named_parameters())
         if targets:
-            say(
-                f"{recipe.method.kind} moves {len(text.encoder.method.named_parameters())} tensors: {_shorten(targets)}"
-            )
+            say(f"{recipe.method.kind} moves {len(targets)} tensors: {_shorten(', '.join(targets))}")
     for part, count in built.model.parameter_counts().items():
-        say(
-            f"{part}: {count.trainable:,} of {count.total:,} parameters trainable; {count.stored_bytes:,} bytes to store"
-        )
+        say(f"{part}: {count.trainable:,} of {count.total:,} parameters train; {count.stored_bytes:,} bytes stored")
 
 
 def _shorten(text: str, width: int = 160) -> str:

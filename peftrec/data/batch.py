@@ -20,13 +20,15 @@ class UserBatch:
         users: user indexes, shape (B,); a user with several windows may occur more than once.
         inputs: catalogue indexes, shape (B, L), left-padded with -1.
         targets: the item that follows each position, shape (B, L), -1 where there is none.
+        starts: place of each row's first input among its user's training events, shape (B,).
         seen_offsets: shape (B + 1,): row i's training items are `seen_items[seen_offsets[i]:seen_offsets[i + 1]]`.
-        seen_items: all training items of each row's user, inside and outside the window.
+        seen_items: all training items of each row's user, inside and outside the window, in order of time.
     """
 
     users: NDArray[np.int64]
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
+    starts: NDArray[np.int64]
     seen_offsets: NDArray[np.int64]
     seen_items: NDArray[np.int64]
 
@@ -112,6 +114,7 @@ class TrainingWindows:
             users=users,
             inputs=self._sequences.gather(starts, lengths, width),
             targets=self._sequences.gather(starts + 1, lengths, width),
+            starts=starts - self._sequences.offsets[users],
             seen_offsets=seen_offsets,
             seen_items=seen_items,
         )

@@ -5,11 +5,13 @@ Shapes: P positions, Q positions in a chunk, B users, C candidates, D width, S i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from peftrec.losses.loss import LossInputs
+
+Mask = Literal["past", "all", "none"]
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -26,7 +28,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         bias_C: torch.Tensor,
         targets_P: torch.Tensor,
         rows_P: torch.Tensor,
-        masked_BS: torch.Tensor | None,
+        seen_BS: torch.Tensor,
+        masked_P: torch.Tensor | None,
         chunk: int,
     ) -> torch.Tensor:
         num_positions = len(queries_PD)
@@ -38,8 +41,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             part = slice(start, start + chunk)
             queries_QD, targets_Q = queries_PD[part], targets_P[part, None]
             logits_QC = torch.addmm(bias_C, queries_QD, candidates_CD.T)
-            if masked_BS is not None:
-                _mask_seen(logits_QC, masked_BS[rows_P[part]], targets_Q)
+            if masked_P is not None:
+                _mask_seen(logits_QC, seen_BS[rows_P[part]], masked_P[part, None], targets_Q)
             highest_Q1 = logits_QC.amax(1, keepdim=True)
             target_Q1 = logits_QC.gather(1, targets_Q) - highest_Q1
             weights_QC = logits_QC.sub_(highest_Q1).exp_()
@@ -57,20 +60,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         (gradient,) = grad_outputs
         queries_grad, candidates_grad, bias_grad = ctx.saved_tensors
-        return queries_grad * gradient, candidates_grad * gradient, bias_grad * gradient, None, None, None, None
+        return queries_grad * gradient, candidates_grad * gradient, bias_grad * gradient, None, None, None, None, None
 
 
-def _mask_seen(logits_QC: torch.Tensor, seen_QS: torch.Tensor, targets_Q1: torch.Tensor) -> None:
-    """Set the logits of a user's own items to the lowest number, all but the target's."""
+def _mask_seen(
+    logits_QC: torch.Tensor, seen_QS: torch.Tensor, masked_Q1: torch.Tensor, targets_Q1: torch.Tensor
+) -> None:
+    """Set the logits of a user's first so many items to the lowest number, all but the target's."""
     target = logits_QC.gather(1, targets_Q1)
     # Padding points at the target, whose logit is put back afterwards.
-    places_QS = torch.where(seen_QS < 0, targets_Q1, seen_QS)
+    early_S = torch.arange(seen_QS.shape[1], device=seen_QS.device)
+    places_QS = torch.where((seen_QS >= 0) & (early_S < masked_Q1), seen_QS, targets_Q1)
     logits_QC.scatter_(1, places_QS, torch.finfo(logits_QC.dtype).min)
     logits_QC.scatter_(1, targets_Q1, target)
 
 
 def chunked_cross_entropy(
-    inputs: LossInputs, *, bias_C: torch.Tensor | None, mask_seen: bool, max_logits: int
+    inputs: LossInputs, *, bias_C: torch.Tensor | None, mask_seen: Mask, max_logits: int
 ) -> torch.Tensor:
     """Mean cross-entropy of the targets among all candidates.
 
@@ -79,7 +85,8 @@ def chunked_cross_entropy(
     Args:
         inputs: see `LossInputs`.
         bias_C: added to the logits; takes the place of `inputs.bias_C`.
-        mask_seen: leave a user's own training items out of the sum, all but the target.
+        mask_seen: which of the user's own training items are left out of the sum (never the target): those before the
+            target, all, or none.
         max_logits: how many logits exist at a time.
     Raises:
         ValueError: if there is no position.
@@ -87,6 +94,7 @@ def chunked_cross_entropy(
     if len(inputs.queries_PD) == 0:
         raise ValueError("a step without any position that has a next item has no loss")
     bias_C = inputs.candidates_CD.new_zeros(len(inputs.candidates_CD)) if bias_C is None else bias_C
+    masked_P = {"past": inputs.past_P, "all": torch.full_like(inputs.past_P, inputs.seen_BS.shape[1]), "none": None}
     chunk = max(1, max_logits // len(inputs.candidates_CD))
     result: torch.Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         inputs.queries_PD,
@@ -94,7 +102,8 @@ def chunked_cross_entropy(
         bias_C,
         inputs.targets_P,
         inputs.rows_P,
-        inputs.seen_BS if mask_seen else None,
+        inputs.seen_BS,
+        masked_P[mask_seen],
         chunk,
     )
     return result

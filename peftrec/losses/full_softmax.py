@@ -19,7 +19,8 @@ class FullSoftmax(LossConfig):
     loss = mean_p [ logsumexp_n(u_p . v_n + b_n) - (u_p . v_target + b_target) ]
 
     Args:
-        mask_seen: leave the user's other training items out of the sum (they are left out of its lists as well).
+        mask_seen: which of the user's own training items are left out of the sum: those before the target (its lists
+            leave them out as well), all, or none.
         max_logits: logits held at a time (4 bytes each).
     Source:
         Kang and McAuley (2018) for the next-item objective; the full softmax as in Klenitskiy and Vasilev (2023),
@@ -29,7 +30,7 @@ class FullSoftmax(LossConfig):
     kind: ClassVar[str] = "full_softmax"
     candidates: ClassVar[Literal["catalogue", "batch"]] = "catalogue"
 
-    mask_seen: bool = False
+    mask_seen: Literal["past", "all", "none"] = "past"
     max_logits: Annotated[int, Range(ge=1)] = 8_000_000
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:

@@ -41,7 +41,7 @@ class InBatchSoftmax(LossConfig):
         if self.log_q:
             assert inputs.log_q_C is not None, "candidates from a batch come with their inclusion probabilities"
             bias_C = -inputs.log_q_C if bias_C is None else bias_C - inputs.log_q_C
-        return chunked_cross_entropy(inputs, bias_C=bias_C, mask_seen=True, max_logits=self.max_logits)
+        return chunked_cross_entropy(inputs, bias_C=bias_C, mask_seen="all", max_logits=self.max_logits)
 
 
 def log_inclusion_probability(frequencies_C: torch.Tensor, num_draws: int) -> torch.Tensor:

@@ -18,8 +18,9 @@ class LossInputs:
         targets_P: place of the next item among the candidates.
         bias_C: added to every logit of a candidate, or None.
         rows_P: which user of the batch a position belongs to.
-        seen_BS: places among the candidates of all training items of each user, -1 for padding and for those that are
-            no candidates.
+        seen_BS: places among the candidates of all training items of each user in order of time, -1 for padding and for
+            those that are no candidates.
+        past_P: how many of them lie before the target.
         log_q_C: log of the probability that an item is among the candidates; None where all items are.
     """
 
@@ -29,6 +30,7 @@ class LossInputs:
     bias_C: torch.Tensor | None
     rows_P: torch.Tensor
     seen_BS: torch.Tensor
+    past_P: torch.Tensor
     log_q_C: torch.Tensor | None = None
 
 

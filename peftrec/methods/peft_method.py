@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,7 +31,10 @@ class AppliedPeft(AppliedMethod):
         self.can_merge = can_merge
         self.merged = False
         before = {id(parameter) for parameter in model.parameters()}
-        self.peft_model = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft asks transformers for an attribute that transformers has renamed; nothing for users to act on.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            self.peft_model = get_peft_model(model, config)
         own = {name: p for name, p in model.named_parameters() if id(p) not in before}
         self._parameters = {name: p for name, p in own.items() if p.requires_grad}
         self._dropouts = [module for name, module in model.named_modules() if name.endswith("_dropout.default")]

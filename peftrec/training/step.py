@@ -25,7 +25,8 @@ class StepPlan:
         items_C: the distinct items, each encoded once, ascending.
         inputs_BL: places among them of the history, -1 for padding on the left.
         targets_BL: places among them of the next item, -1 where there is none.
-        seen_BS: places among them of all training items of each user, -1 otherwise.
+        seen_BS: places among them of all training items of each user in order of time, -1 otherwise.
+        past_BL: how many of those lie before each target.
         log_q_C: log-probability that an item is among a batch's items; None where all items are encoded.
     """
 
@@ -33,6 +34,7 @@ class StepPlan:
     inputs_BL: torch.Tensor
     targets_BL: torch.Tensor
     seen_BS: torch.Tensor
+    past_BL: torch.Tensor
     log_q_C: torch.Tensor | None
 
     @property
@@ -50,9 +52,12 @@ def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int6
         item_counts_N: training events of every item.
     """
     seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
+    # The newest input stands last; the one before it has one event fewer behind it.
+    lengths_B1 = (batch.inputs >= 0).sum(axis=1, keepdims=True)
+    past_BL = batch.starts[:, None] + np.arange(batch.inputs.shape[1]) + 1 - (batch.inputs.shape[1] - lengths_B1)
     if loss.candidates == "catalogue":
         items = np.arange(len(item_counts_N))
-        return _to_plan(items, batch.inputs, batch.targets, seen_BS, None)
+        return _to_plan(items, batch.inputs, batch.targets, seen_BS, past_BL, None)
     events = np.concatenate([batch.inputs[batch.inputs >= 0], batch.targets[batch.targets >= 0]])
     items = np.unique(events)
     # One more place than items, so that -1 maps to -1.
@@ -60,7 +65,7 @@ def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int6
     place[items] = np.arange(len(items))
     frequencies = torch.from_numpy(item_counts_N[items] / item_counts_N.sum())
     log_q = log_inclusion_probability(frequencies, len(events)).float()
-    return _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], log_q)
+    return _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL, log_q)
 
 
 def step_loss(
@@ -88,6 +93,7 @@ def step_loss(
             bias_C=model.item_encoder.candidate_bias(items_C),
             rows_P=counted_BL.nonzero()[:, 0],
             seen_BS=plan.seen_BS.to(device),
+            past_P=plan.past_BL.to(device)[counted_BL],
             log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
         )
     )
@@ -98,6 +104,7 @@ def _to_plan(
     inputs: NDArray[np.int64],
     targets: NDArray[np.int64],
     seen: NDArray[np.int64],
+    past: NDArray[np.int64],
     log_q: torch.Tensor | None,
 ) -> StepPlan:
     return StepPlan(
@@ -105,6 +112,7 @@ def _to_plan(
         inputs_BL=torch.from_numpy(inputs),
         targets_BL=torch.from_numpy(targets),
         seen_BS=torch.from_numpy(seen),
+        past_BL=torch.from_numpy(past),
         log_q_C=log_q,
     )
 

@@ -123,14 +123,20 @@ class Recommender:
             k: how many users.
         Returns:
             User and rank of the item in that user's list, best first.
+        Raises:
+            InputError: if an id is unknown or k is below 1.
         """
+        if k < 1:
+            raise InputError(f"k is {k}; an audience has at least 1 user")
         (item,) = self._catalogue.index([str(item_id)])
         names = [name for name, history in histories.items() if str(item_id) not in map(str, history)]
         if not names:
             return []
         histories_BL = self._indexes([histories[name] for name in names])
         scores_BN = self._scores(histories_BL).clone()
-        above_BN = scores_BN >= scores_BN[:, item, None]
+        # As in `recommend`, of equal scores the item that stands first in the catalogue is first.
+        above_BN = scores_BN > scores_BN[:, item, None]
+        above_BN[:, : item + 1] |= scores_BN[:, : item + 1] == scores_BN[:, item, None]
         excluded_BL = torch.from_numpy(histories_BL)
         rows = torch.arange(len(names))[:, None].expand_as(excluded_BL)[excluded_BL >= 0]
         above_BN[rows, excluded_BL[excluded_BL >= 0]] = False
@@ -174,6 +180,9 @@ class Recommender:
 
     def _indexes(self, histories: Sequence[Sequence[str | int]]) -> NDArray[np.int64]:
         """Return histories as indexes, left-padded with -1, at least one place wide."""
+        for history in histories:
+            if isinstance(history, str):
+                raise InputError(f"a history is a list of item ids, got the text {history!r}")
         width = max(1, *(len(history) for history in histories))
         padded = np.full((len(histories), width), -1, dtype=np.int64)
         for row, history in enumerate(histories):

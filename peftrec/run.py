@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftrec.baselines import BASELINES, FittedBaseline
-from peftrec.config import InputError, RecipeError
+from peftrec.config import InputError, RecipeError, apply_overrides, parse_section
 from peftrec.data import Dataset, TrainingWindows, load_dataset
-from peftrec.evaluation import Evaluation, Scores, evaluate_cases
+from peftrec.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_cases
 from peftrec.models import RecommenderModel
-from peftrec.publishing import PRIVATE, Run, load_run, save_baseline_run, save_model_run
+from peftrec.publishing import METRICS, PRIVATE, Run, check_output_folder, load_run, save_baseline_run, save_model_run
 from peftrec.recipe import Built, Recipe, build, frozen_vectors
 from peftrec.training import Trainer, peak_memory_mib
 
@@ -57,7 +57,7 @@ def train(
     """
     say = report or (lambda _: None)
     folder = Path(recipe.output_dir)
-    _check_output(folder, overwrite=overwrite)
+    check_output_folder(folder, overwrite=overwrite)
     work = folder.with_name(folder.name + ".partial")
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
@@ -92,7 +92,7 @@ def evaluate(
         overrides: of the sections `data` and `evaluation`, such as `data.root=../elsewhere`.
         dataset: use this instead of loading what the recipe names.
     Returns:
-        `model`, `popularity`, `content_knn`: each as `Evaluation.to_json`; `split`; `leaks`.
+        `model`, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored `parameters`, `training`.
     Raises:
         InputError: if the data hold other items than the run was trained on.
     """
@@ -107,24 +107,19 @@ def evaluate(
             f"{len(dataset.catalogue):,} and not the same ones in the same order; point data.root at the data it was "
             f"trained on"
         )
+    texts = zip(dataset.catalogue.ids, dataset.catalogue.texts, run.catalogue.texts, strict=True)
+    for item, now, trained in texts:
+        if now != trained:
+            raise InputError(
+                f"{run.folder}: item '{item}' has the text {now[:60]!r} in the data of its recipe, but was trained "
+                f"with {trained[:60]!r}; point data.root at the data it was trained on"
+            )
     references = _references(recipe, dataset, None, run.folder / PRIVATE / "references")
     rows: dict[str, Scores] = {"model": run.scores, **{kind: fitted.scores for kind, fitted in references.items()}}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     _write_per_user(run.folder / PRIVATE, split, dataset, found)
-    return _results(found, dataset, split)
-
-
-def _check_output(folder: Path, *, overwrite: bool) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise RecipeError(f"output_dir: {folder} is a file")
-    if any(folder.iterdir()) and not overwrite:
-        raise RecipeError(
-            f"output_dir: {folder} already holds a run; choose another, or pass --overwrite to replace it"
-        )
-    if overwrite and any(folder.iterdir()) and not (folder / "peftrec.json").is_file():
-        raise RecipeError(f"output_dir: {folder} holds files that are no run of peftrec; nothing was overwritten")
+    stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    return _results(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
 
 
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
@@ -136,7 +131,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     work.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         model=model,
-        windows=TrainingWindows(dataset, recipe.user.max_history),
+        windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats),
         item_counts=counts,
         loss=recipe.loss,
         optimizer=recipe.optimizer,
@@ -288,9 +283,11 @@ def _data_hash(dataset: Dataset) -> str:
 
 
 def _with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    from peftrec.config import apply_overrides, parse_section
-
     for override in overrides:
         if not override.startswith(("data.", "evaluation.")):
             raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
-    return parse_section(Recipe, apply_overrides(Recipe, recipe.to_dict(), overrides)).resolved()
+    values = apply_overrides(Recipe, recipe.to_dict(), overrides)
+    evaluation = parse_section(EvaluationConfig, values["evaluation"], path="evaluation")
+    # The metric that picked the best weights need not be among those evaluated now.
+    values["training"]["metric"] = f"ndcg@{evaluation.ks[0]}"
+    return parse_section(Recipe, values).resolved()

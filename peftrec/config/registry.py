@@ -41,7 +41,7 @@ class Registry:
         Raises:
             RecipeError: if there is no such tag; the message lists the tags there are.
         """
-        if kind not in self._entries:
+        if not isinstance(kind, str) or kind not in self._entries:
             hint = nearest(str(kind), self._entries)
             raise RecipeError(f"unknown {self.family} kind {kind!r}.{hint} Known: {', '.join(self._entries)}")
         module_name, _, class_name = self._entries[kind].partition(":")

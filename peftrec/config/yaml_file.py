@@ -15,7 +15,14 @@ from peftrec.config.section import choice_registry
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 scalars: `3e-4` is a number, `no` and `012` are text."""
+    """SafeLoader with YAML 1.2 scalars and no tags: `3e-4` is a number, `no` and `012` are text."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise yaml.composer.ComposerError(None, None, f"tag {tag} is not read; leave it out", event.start_mark)
+        return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -113,7 +120,7 @@ def apply_overrides(section: type[Any], values: dict[str, Any], overrides: Seque
         target = result
         for depth, key in enumerate(keys[:-1]):
             if target.get(key) is None:
-                target[key] = _default_choice(section, keys[: depth + 1])
+                target[key] = _default_choice(section, result, keys[: depth + 1])
             if not isinstance(target[key], dict):
                 raise RecipeError(f"{'.'.join(keys)}: '{'.'.join(keys[: depth + 1])}' is a value, not a section")
             target = target[key]
@@ -135,20 +142,25 @@ def _copy(values: Any) -> Any:
     return {key: _copy(value) for key, value in values.items()} if isinstance(values, dict) else values
 
 
-def _default_choice(section: type[Any], keys: list[str]) -> dict[str, Any]:
+def _default_choice(section: type[Any], values: dict[str, Any], keys: list[str]) -> dict[str, Any]:
     """Return `{kind: ...}` where a section left out of the file is a choice with a default, else an empty section."""
     current: Any = section
     default: Any = None
+    given: Any = values
     for key in keys:
-        if not dataclasses.is_dataclass(current):
-            return {}
         field = {field.name: field for field in dataclasses.fields(current)}.get(key)
         if field is None:
             return {}
-        annotation = get_type_hints(current, include_extras=True)[key]
+        registry = choice_registry(get_type_hints(current, include_extras=True)[key])
         factory = field.default_factory
         default = factory() if factory is not dataclasses.MISSING else field.default
         current = type(default)
-        if choice_registry(annotation) is None:
+        given = given.get(key) if isinstance(given, dict) else None
+        kind = given.get("kind") if registry is not None and isinstance(given, dict) else None
+        if registry is not None and kind in registry.kinds():
+            current = registry.load(kind)
+        if registry is None:
             default = None
+        if not dataclasses.is_dataclass(current):
+            return {}
     return {"kind": type(default).kind} if hasattr(type(default), "kind") else {}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data.dataset import Dataset
+from peftrec.data.sequence import Sequences
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +41,18 @@ class TrainingWindows:
     """The training events cut into windows of at most `max_history` inputs, counted from each user's newest event.
 
     A window of L + 1 events gives L inputs and L targets and overlaps the next older one by one event, so that every
-    training event but a user's first is a target exactly once. Users with fewer than two training events give none.
+    training event but a user's first is a target exactly once. Windows without any target are left out.
 
     Args:
         dataset: where events and train lengths come from; validation and test events are never read.
         max_history: L, at least 1.
+        skip_repeats: an event whose item the user has had before is no target (it stays an input).
     Raises:
         ValueError: if max_history is below 1.
-        InputError: if no user has two training events.
+        InputError: if there is no target.
     """
 
-    def __init__(self, dataset: Dataset, max_history: int) -> None:
+    def __init__(self, dataset: Dataset, max_history: int, *, skip_repeats: bool = False) -> None:
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, got {max_history}")
         self._sequences = dataset.sequences
@@ -58,24 +60,31 @@ class TrainingWindows:
         num_targets = np.maximum(self._train_lengths - 1, 0)
         windows_per_user = -(-num_targets // max_history)
         self.users: NDArray[np.int64] = np.repeat(np.arange(len(num_targets), dtype=np.int64), windows_per_user)
-        if not len(self.users):
-            raise InputError("nothing to train on: no user has two training events")
         first_window = np.cumsum(windows_per_user) - windows_per_user
         age = np.arange(len(self.users), dtype=np.int64) - first_window[self.users]  # 0 is a user's newest window
         stops = num_targets[self.users] - age * max_history  # within the user: after the last input
         starts = np.maximum(stops - max_history, 0)
         self._lengths = stops - starts
         self._starts = self._sequences.offsets[self.users] + starts
+        self._is_target = (
+            ~_repeats(self._sequences) if skip_repeats else np.ones(len(self._sequences.items), dtype=bool)
+        )
+        running = np.concatenate([[0], np.cumsum(self._is_target)])
+        targets = running[self._starts + 1 + self._lengths] - running[self._starts + 1]
+        self._keep(targets > 0)
+        self.num_targets = int(targets.sum())
+        if not len(self.users):
+            raise InputError(
+                "nothing to train on: no user has a second training event" + " of a new item" * skip_repeats
+            )
 
     @property
     def num_windows(self) -> int:
         """How many windows there are: the rows of one epoch."""
         return len(self.users)
 
-    @property
-    def num_targets(self) -> int:
-        """How many events are targets in one epoch."""
-        return int(self._lengths.sum())
+    def _keep(self, wanted: NDArray[np.bool_]) -> None:
+        self.users, self._starts, self._lengths = self.users[wanted], self._starts[wanted], self._lengths[wanted]
 
     def num_batches(self, batch_size: int) -> int:
         """How many batches an epoch has, the last one smaller where it does not come out even."""
@@ -110,11 +119,24 @@ class TrainingWindows:
         seen_offsets, seen_items = self._sequences.gather_flat(
             self._sequences.offsets[users], self._train_lengths[users]
         )
+        targets = self._sequences.gather(starts + 1, lengths, width)
+        column = np.arange(width) - (width - lengths)[:, None]
+        counted = (column >= 0) & self._is_target[np.maximum(starts[:, None] + 1 + column, 0)]
         return UserBatch(
             users=users,
             inputs=self._sequences.gather(starts, lengths, width),
-            targets=self._sequences.gather(starts + 1, lengths, width),
+            targets=np.where(counted, targets, -1),
             starts=starts - self._sequences.offsets[users],
             seen_offsets=seen_offsets,
             seen_items=seen_items,
         )
+
+
+def _repeats(sequences: Sequences) -> NDArray[np.bool_]:
+    """Which events are of an item that the same user has had before, shape (E,)."""
+    users = np.repeat(np.arange(len(sequences), dtype=np.int64), sequences.lengths)
+    pairs = users * (int(sequences.items.max(initial=0)) + 1) + sequences.items
+    _, first = np.unique(pairs, return_index=True)  # the first of equal ones
+    repeated = np.ones(len(pairs), dtype=bool)
+    repeated[first] = False
+    return repeated

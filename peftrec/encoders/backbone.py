@@ -75,13 +75,16 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
     source, where = _locate(name, revision)
     try:
         with _quiet():
-            model = AutoModel.from_pretrained(source, revision=revision, dtype=torch.float32, use_safetensors=True)
+            model, found = AutoModel.from_pretrained(
+                source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right")
     except Exception as error:
         raise InputError(
             f"encoder.backbone: '{name}' cannot be loaded {where}: {_first_line(error)}. It must be the Hub id of a "
             f"text model of transformers with safetensors weights, or a folder that holds one."
         ) from error
+    _check_complete(name, found, tokenizer)
     if getattr(model, "pooler", None) is not None:
         # An unused pooler would be counted, saved and hashed, and DDP stops at parameters without gradient.
         model.pooler = None
@@ -104,8 +107,13 @@ def _locate(name: str, revision: str | None) -> tuple[str, str]:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"encoder.backbone: '{name}' is neither a Hub id (owner/name) nor a folder that exists")
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise InputError(f"encoder.backbone: '{name}' is neither a Hub id nor a folder: {_first_line(error)}") from None
+    if isinstance(cached, str):
         return name, "from the local Hub cache"
     if name in PACKAGED_BACKBONES:
         distribution, module, attribute = PACKAGED_BACKBONES[name]
@@ -114,6 +122,15 @@ def _locate(name: str, revision: str | None) -> tuple[str, str]:
         except ImportError:
             return name, f"from the Hub (the package {distribution}, which carries it, is not installed)"
     return name, "from the Hub"
+
+
+def _check_complete(name: str, found: dict[str, Any], tokenizer: Any) -> None:
+    """Refuse what `transformers` fills in itself: missing weights at random, a missing tokenizer by an empty one."""
+    missing = sorted(str(key) for key in found["missing_keys"] if "pooler" not in str(key).split("."))
+    if missing:
+        raise InputError(f"encoder.backbone: '{name}' lacks {len(missing)} of its weights, such as '{missing[0]}'")
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise InputError(f"encoder.backbone: '{name}' has no tokenizer (its vocabulary is empty)")
 
 
 def _first_line(error: Exception) -> str:

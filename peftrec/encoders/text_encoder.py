@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
             for chunk in texts.chunks(everything, self.config.token_budget):
                 place_CP, valid_CP = texts.gather(chunk)
                 states_CPH = entering_states(self.model, first, **self._inputs(texts, place_CP, valid_CP))
-                trunk_TH[place_CP[valid_CP].to(self.device)] = states_CPH[valid_CP.to(self.device)]
+                trunk_TH[place_CP[valid_CP].to(self.device)] = states_CPH[valid_CP.to(self.device)].float()
         return dataclasses.replace(texts, trunk_TH=trunk_TH)
 
     def forward(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
@@ -100,15 +100,19 @@ class TextEncoder(nn.Module):
         else:
             with stored_states(self.model, self.method.first_layer, texts.trunk_TH[place_CP.to(self.device)]):
                 states_CPH = self.model(**inputs).last_hidden_state
-        return self._pool(states_CPH, valid_CP.to(self.device))
+        return self._pool(states_CPH, valid_CP.to(self.device)).float()
 
     @torch.no_grad()
     def encode(self, texts: ItemTexts, items: torch.Tensor | None = None) -> torch.Tensor:
-        """Encode texts chunk by chunk without gradients; shape (N, H), in the order of `items`."""
+        """Encode texts chunk by chunk without gradients or dropout; shape (N, H), in the order of `items`."""
         items = torch.arange(len(texts)) if items is None else items
         vectors_NH = torch.empty(len(items), self.dim, device=self.device)
+        # Vectors are cached: where dropout drew random numbers here, a resumed run would draw others than a whole one.
+        was_training = self.training
+        self.eval()
         for chunk in texts.chunks(items, self.config.token_budget):
             vectors_NH[chunk.to(self.device)] = self(texts, items[chunk])
+        self.train(was_training)
         return vectors_NH
 
     def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, keep_graphs: bool) -> TrainingVectors:

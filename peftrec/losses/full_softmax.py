@@ -14,7 +14,7 @@ from peftrec.losses.loss import LossConfig, LossInputs
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullSoftmax(LossConfig):
-    """Exact cross-entropy of the next item among all items; every item gets its gradient.
+    """Exact cross-entropy of the next item among all items with training events; each of them gets its gradient.
 
     loss = mean_p [ logsumexp_n(u_p . v_n + b_n) - (u_p . v_target + b_target) ]
 

@@ -38,11 +38,18 @@ class LossInputs:
 class LossConfig:
     """What all losses share.
 
-    `candidates` says which items a step encodes for the loss: the whole catalogue, or the distinct items of the batch.
+    `candidates` says which items a step encodes for the loss: all that have training events, or the distinct items of
+    the batch. Items without training events are never candidates: they could only be pushed down, and rest on their
+    texts instead.
+
+    Args:
+        skip_repeats: events of an item that the user has had before are no targets; lists leave such items out.
     """
 
     kind: ClassVar[str]
     candidates: ClassVar[Literal["catalogue", "batch"]]
+
+    skip_repeats: bool = True
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         """Return the mean over positions, a scalar.

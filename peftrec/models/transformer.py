@@ -1,6 +1,6 @@
 """Causal transformer over the history.
 
-Shapes: B users, L places, D width.
+Shapes: B users, L places, P places in use of all users, D width.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class TransformerUserEncoder(UserEncoderConfig):
     """A causal transformer, trained on every place of the history.
 
     user = out(transformer(items)), or with `recency_start` unit(weighted mean of the newest items) + out(...) with
-    `out` zero at first, so that training starts from recency-weighted similarity. Blocks are pre-norm; place
-    embeddings count from the newest event.
+    `out` zero at first, so that training starts from recency-weighted similarity. Blocks are pre-norm;
+    order enters as a learned bias on attention, one for each head and distance, zero at first.
 
     Args:
         num_layers: blocks.
@@ -34,7 +34,8 @@ class TransformerUserEncoder(UserEncoderConfig):
         num_recent: events in the weighted mean.
         decay: its weights at the start are decay^k; they train.
     Source:
-        Kang and McAuley (2018), Self-Attentive Sequential Recommendation; pre-norm and the residual start differ.
+        Kang and McAuley (2018), Self-Attentive Sequential Recommendation; pre-norm, biases by distance (as
+        in Raffel et al., 2020) and the residual start differ.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -58,7 +59,6 @@ class _CausalTransformer(nn.Module):
     def __init__(self, config: TransformerUserEncoder, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.places = nn.Parameter(torch.zeros(config.max_history, dim))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList([_Block(config, dim) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(dim)
@@ -71,14 +71,17 @@ class _CausalTransformer(nn.Module):
     def forward(self, items_BLD: torch.Tensor, valid_BL: torch.Tensor) -> torch.Tensor:
         length = items_BLD.shape[1]
         assert length <= self.config.max_history, f"a history of {length} is longer than max_history"
-        causal_LL = torch.ones(length, length, dtype=torch.bool, device=items_BLD.device).tril()
-        itself_LL = torch.eye(length, dtype=torch.bool, device=items_BLD.device)
+        place_L = torch.arange(length, device=items_BLD.device)
+        lag_LL = place_L[:, None] - place_L
+        itself_LL = lag_LL == 0
         # A padded place sees itself, lest its softmax be over nothing.
-        visible_B1LL = ((causal_LL & valid_BL[:, None, :]) | itself_LL)[:, None]
-        states_BLD = self.dropout(items_BLD * self.config.input_scale + self.places[-length:])
+        visible_B1LL = (((lag_LL >= 0) & valid_BL[:, None, :]) | itself_LL)[:, None]
+        # Everything but attention works on the places in use alone: short histories cost little.
+        states_PD = self.dropout(items_BLD[valid_BL] * self.config.input_scale)
         for block in self.blocks:
-            states_BLD = block(states_BLD, visible_B1LL)
-        residual_BLD: torch.Tensor = self.out(self.dropout(self.norm(states_BLD)))
+            states_PD = block(states_PD, valid_BL, visible_B1LL, lag_LL.clamp(min=0))
+        residual_PD = self.out(self.dropout(self.norm(states_PD)))
+        residual_BLD = _unpack(residual_PD, valid_BL)
         if not self.config.recency_start:
             return residual_BLD
         return F.normalize(self.recency(items_BLD, valid_BL), dim=-1) + residual_BLD
@@ -89,6 +92,7 @@ class _Block(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.attention_dropout = config.dropout
+        self.lag_bias = nn.Parameter(torch.zeros(config.num_heads, config.max_history))
         self.attention_norm = nn.LayerNorm(dim)
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.attention_out = nn.Linear(dim, dim)
@@ -100,12 +104,23 @@ class _Block(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, states_BLD: torch.Tensor, visible_B1LL: torch.Tensor) -> torch.Tensor:
-        batch, length, dim = states_BLD.shape
-        packed = self.query_key_value(self.attention_norm(states_BLD))
-        query, key, value = packed.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+    def forward(
+        self, states_PD: torch.Tensor, valid_BL: torch.Tensor, visible_B1LL: torch.Tensor, lag_LL: torch.Tensor
+    ) -> torch.Tensor:
+        batch, length = valid_BL.shape
+        packed = self.query_key_value(self.attention_norm(states_PD))
+        query, key, value = _unpack(packed, valid_BL).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        bias_BHLL = self.lag_bias[:, lag_LL].masked_fill(~visible_B1LL, -torch.inf)
         mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=visible_B1LL, dropout_p=self.attention_dropout if self.training else 0.0
+            query, key, value, attn_mask=bias_BHLL, dropout_p=self.attention_dropout if self.training else 0.0
         )
-        states_BLD = states_BLD + self.dropout(self.attention_out(mixed.transpose(1, 2).reshape(batch, length, dim)))
-        return states_BLD + self.dropout(self.feedforward(states_BLD))  # type: ignore[no-any-return]
+        mixed_PD = mixed.transpose(1, 2).reshape(batch, length, -1)[valid_BL]
+        states_PD = states_PD + self.dropout(self.attention_out(mixed_PD))
+        return states_PD + self.dropout(self.feedforward(states_PD))  # type: ignore[no-any-return]
+
+
+def _unpack(packed_PD: torch.Tensor, valid_BL: torch.Tensor) -> torch.Tensor:
+    """Put rows back at the places in use, zeros elsewhere, shape (B, L, D)."""
+    places_P = valid_BL.flatten().nonzero()[:, 0]
+    flat = packed_PD.new_zeros(valid_BL.numel(), packed_PD.shape[1]).index_copy(0, places_P, packed_PD)
+    return flat.view(*valid_BL.shape, -1)

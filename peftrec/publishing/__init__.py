@@ -1,6 +1,7 @@
 """Run folders: saved whole, proven on loading."""
 
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE
+from peftrec.publishing.output_folder import check_output_folder
 from peftrec.publishing.run_folder import METRICS, Run, load_run, save_baseline_run, save_model_run
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "METRICS",
     "PRIVATE",
     "Run",
+    "check_output_folder",
     "load_run",
     "save_baseline_run",
     "save_model_run",

@@ -30,9 +30,12 @@ def read_items(folder: Path) -> Catalogue:
     for number, line in enumerate((folder / ITEMS).read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
         try:
             row = json.loads(line)
-            ids.append(row["item_id"])
-            titles.append(row["title"])
-            texts.append(row["text"])
+            item_id, title, text = row["item_id"], row["title"], row["text"]
+            if not (isinstance(item_id, str) and isinstance(title, str) and isinstance(text, str)):
+                raise TypeError("item_id, title and text are texts")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder / ITEMS}, line {number}: is not an item ({error})") from None
+        ids.append(item_id)
+        titles.append(title)
+        texts.append(text)
     return Catalogue(ids=tuple(ids), texts=tuple(texts), titles=tuple(titles))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise InputError(f"{folder}: is not a run folder ({MANIFEST} is missing)")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
         version = content.pop("format_version")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({error})") from None
     if version != FORMAT_VERSION:
         raise InputError(f"{path}: has format version {version}, this peftrec reads {FORMAT_VERSION}")
@@ -70,9 +71,22 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**content)
     except TypeError as error:
         raise InputError(f"{path}: is damaged ({error})") from None
+    if not isinstance(manifest.files, dict) or not isinstance(manifest.backbone, dict | None):
+        raise InputError(f"{path}: is damaged (files or backbone are no mapping)")
     for name, entry in manifest.files.items():
         _check_file(folder, name, entry)
     return manifest
+
+
+def require_listed(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    """See that files about to be read are on the manifest's list, so that they have been compared.
+
+    Raises:
+        InputError: naming the first file that is not.
+    """
+    for name in names:
+        if name not in manifest.files:
+            raise InputError(f"{folder / name}: is not listed in {MANIFEST}, so it cannot be trusted")
 
 
 def sha256(path: Path) -> str:
@@ -83,6 +97,8 @@ def sha256(path: Path) -> str:
 
 def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
     path = folder / name
+    if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)):
+        raise InputError(f"{folder / MANIFEST}: is damaged ('{name}' has no size and sha256)")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{folder / MANIFEST}: '{name}' lies outside the folder")
     if not path.is_file():

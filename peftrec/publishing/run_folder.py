@@ -24,9 +24,9 @@ from peftrec.data import Catalogue
 from peftrec.methods import read_adapter_tensors
 from peftrec.models import RecommenderModel
 from peftrec.publishing.environment import describe_environment
-from peftrec.publishing.item_table import read_items, write_items
-from peftrec.publishing.manifest import Manifest, file_table, read_manifest
-from peftrec.publishing.probe import check_probes, take_probes, write_probes
+from peftrec.publishing.item_table import ITEMS, read_items, write_items
+from peftrec.publishing.manifest import Manifest, file_table, read_manifest, require_listed
+from peftrec.publishing.probe import PROBES, check_probes, take_probes, write_probes
 from peftrec.recipe import Recipe, build_model, load_recipe
 
 RECIPE, HEAD, IDS, VECTORS = "recipe.yaml", "head.safetensors", "ids.safetensors", "item_vectors.safetensors"
@@ -138,13 +138,17 @@ def load_run(folder: str | Path, *, verify: bool = True) -> Run:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    require_listed(folder, manifest, (RECIPE, ITEMS, VECTORS))
     try:
         recipe = load_recipe(folder / RECIPE)
     except RecipeError as error:
         raise InputError(f"{error} (the recipe in the run folder cannot be read by this peftrec)") from None
     catalogue = read_items(folder)
     tensors = _read(folder / VECTORS)
+    if {len(tensor) for tensor in tensors.values()} != {len(catalogue)}:
+        raise InputError(f"{folder / VECTORS}: does not hold one row for each of the {len(catalogue):,} items")
     if recipe.baseline is not None:
+        require_listed(folder, manifest, (BASELINE,))
         fitted = recipe.baseline.from_tensors(_read(folder / BASELINE))
         return Run(folder, recipe, catalogue, tensors["train_counts"], None, fitted, None, None)
     model = _load_model(folder, recipe, catalogue, manifest)
@@ -154,6 +158,7 @@ def load_run(folder: str | Path, *, verify: bool = True) -> Run:
 
 
 def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Manifest) -> RecommenderModel:
+    require_listed(folder, manifest, (HEAD, PROBES, *((IDS,) if recipe.encoder.uses_ids else ())))
     own = _read(folder / HEAD) | (_read(folder / IDS) if recipe.encoder.uses_ids else {})
     has_id = own.get("item_encoder.has_id", torch.zeros(len(catalogue), dtype=torch.bool))
     model = build_model(recipe, catalogue.texts, has_id)
@@ -166,6 +171,7 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
                 f"backbone found here has {found[:12]}; use the same weights (encoder.revision pins them)"
             )
         if model.text_encoder.method.state_dict():
+            require_listed(folder, manifest, (ADAPTER, ADAPTER_CONFIG))
             model.text_encoder.method.load_state_dict(read_adapter_tensors(folder))
     model.load_own_state(own)
     return model.eval()

@@ -22,12 +22,12 @@ class StepPlan:
     """Which items a step encodes, and where the batch finds them.
 
     Args:
-        items_C: the distinct items, each encoded once, ascending.
+        items_C: the items, each encoded once, ascending.
         inputs_BL: places among them of the history, -1 for padding on the left.
         targets_BL: places among them of the next item, -1 where there is none.
         seen_BS: places among them of all training items of each user in order of time, -1 otherwise.
         past_BL: how many of those lie before each target.
-        log_q_C: log-probability that an item is among a batch's items; None where all items are encoded.
+        log_q_C: log-probability that an item is among a batch's items; None where the items are not a batch's.
     """
 
     items_C: torch.Tensor
@@ -44,7 +44,7 @@ class StepPlan:
 
 
 def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int64]) -> StepPlan:
-    """Find the items that a step encodes: all for losses over the catalogue, else the distinct ones of the batch.
+    """Find the items that a step encodes: all that have training events, or the distinct ones of the batch.
 
     Args:
         batch: users of the step.
@@ -56,15 +56,15 @@ def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int6
     lengths_B1 = (batch.inputs >= 0).sum(axis=1, keepdims=True)
     past_BL = batch.starts[:, None] + np.arange(batch.inputs.shape[1]) + 1 - (batch.inputs.shape[1] - lengths_B1)
     if loss.candidates == "catalogue":
-        items = np.arange(len(item_counts_N))
-        return _to_plan(items, batch.inputs, batch.targets, seen_BS, past_BL, None)
-    events = np.concatenate([batch.inputs[batch.inputs >= 0], batch.targets[batch.targets >= 0]])
-    items = np.unique(events)
+        items, log_q = np.flatnonzero(item_counts_N), None
+    else:
+        events = np.concatenate([batch.inputs[batch.inputs >= 0], batch.targets[batch.targets >= 0]])
+        items = np.unique(events)
+        frequencies = torch.from_numpy(item_counts_N[items] / item_counts_N.sum())
+        log_q = log_inclusion_probability(frequencies, len(events)).float()
     # One more place than items, so that -1 maps to -1.
     place = np.full(len(item_counts_N) + 1, -1)
     place[items] = np.arange(len(items))
-    frequencies = torch.from_numpy(item_counts_N[items] / item_counts_N.sum())
-    log_q = log_inclusion_probability(frequencies, len(events)).float()
     return _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL, log_q)
 
 

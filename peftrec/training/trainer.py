@@ -79,18 +79,12 @@ class Trainer:
         folder: Path | None = None,
         recipe: dict[str, Any] | None = None,
     ) -> None:
-        from accelerate import Accelerator
-
         if loss.candidates == "batch" and training.encoder_interval > 1:
             raise InputError(
                 f"training.encoder_interval is {training.encoder_interval}, but {loss.kind} encodes other items in "
                 f"every step, so there is no table to keep; use 1, or loss.kind=full_softmax"
             )
-        self.accelerator = Accelerator(
-            mixed_precision=training.mixed_precision,
-            log_with=list(training.trackers) or None,
-            project_dir=None if folder is None else str(folder / "private" / "trackers"),
-        )
+        self.accelerator = _accelerator(training, folder)
         if self.accelerator.num_processes > 1:
             raise InputError(
                 f"{self.accelerator.num_processes} processes were launched, but training runs in one process; launch "
@@ -190,7 +184,9 @@ class Trainer:
                 )
             total, positions = total + loss * count, positions + count
             last = number == self.steps_per_epoch or state["step"] + 1 >= self.num_steps
-            self._optimizer_step(state, moves_encoder=tuned and self.text_table.step_done(last_of_epoch=last))
+            with self.accelerator.autocast():
+                moves_encoder = tuned and self.text_table.step_done(last_of_epoch=last)
+            self._optimizer_step(state, moves_encoder=moves_encoder)
             progress.advance(1, loss=loss)
             if state["step"] >= self.num_steps:
                 break
@@ -202,7 +198,8 @@ class Trainer:
         for plan in plans:
             with self.accelerator.autocast():
                 text_CH = self.text_table.vectors(plan, tuned=tuned)
-                loss = step_loss(self.model, plan, self.loss, text_CH) * (plan.num_positions / count)
+            # Head and loss are small beside the language model and stay in full precision.
+            loss = step_loss(self.model, plan, self.loss, text_CH) * (plan.num_positions / count)
             self.accelerator.backward(loss)
             total += float(loss.detach())
             if tuned:
@@ -258,6 +255,22 @@ class Trainer:
         aside = self.folder / "metrics.jsonl.partial"
         aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in state["epochs"]), encoding="utf-8")
         aside.rename(self.folder / "metrics.jsonl")
+
+
+def _accelerator(training: TrainingConfig, folder: Path | None) -> Any:
+    """Return the Accelerator; trackers that are not installed are an error, where Accelerate would leave them out."""
+    from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
+
+    available = {str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()}
+    for name in training.trackers:
+        if name not in available:
+            raise InputError(f"training.trackers: '{name}' is not installed; pip install {name}, or leave it out")
+    return Accelerator(
+        mixed_precision=training.mixed_precision,
+        log_with=list(training.trackers) or None,
+        project_dir=None if folder is None else str(folder / "private" / "trackers"),
+    )
 
 
 def _groups(batches: Iterable[UserBatch], size: int) -> Iterator[list[UserBatch]]:

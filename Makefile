@@ -1,0 +1,49 @@
+# Every target works on a fresh clone with nothing installed but Python 3.11 or newer: what it needs goes into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+# The development environment holds all that the demo needs; a fresh clone that runs only the demo is spared the rest.
+DEMO_ENVIRONMENT := $(firstword $(wildcard .venv/.dev) .venv/.demo)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo format lint test test-all venv clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO_ENVIRONMENT) ## fetch MovieLens 100K, train, print a table of results and recommendations (10 minutes)
+	$(BIN)/python -m peftrec.benchmark.demo
+
+test: .venv/.dev ## run the tests
+	$(BIN)/python -m pytest
+
+test-all: .venv/.dev ## run the tests, the slow ones too
+	$(BIN)/python -m pytest -m ''
+
+lint: .venv/.dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: .venv/.dev ## make the development environment in .venv
+
+clean: ## remove .venv, caches and build output; data and runs stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find peftrec tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the development environment into .venv; the first time takes minutes"
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
+.venv/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the demo needs into .venv; the first time takes minutes"
+	$(INSTALL) -e '.[demo]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -1,0 +1,83 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from peftrec.recommender import Recommendation
+
+# Rows are not cut where nobody looks at a terminal.
+_PIPE_WIDTH = 200
+
+
+def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Print what an evaluation found, a row for the run and one for each reference.
+
+    Args:
+        results: one split, as `peftrec.evaluate` returns it.
+        run: `parameters` and `training` of the run, as `metrics.json` holds them.
+    """
+    rows = {name: row for name, row in results.items() if isinstance(row, Mapping) and "metrics" in row}
+    metrics = list(rows["model"]["metrics"])
+    level = rows["model"]["interval_level"]
+    title = f"{results['split']}, whole catalogue, {level:.0%} intervals over users"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric.upper(), justify="right")
+    for name in ("cases", "parameters", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        cells = [_metric(row, metric) for metric in metrics]
+        cost = _cost(run) if name == "model" else ("", "")
+        table.add_row(name, *cells, f"{row['num_cases']:,}", *cost)
+    console = _console()
+    console.print(table)
+    for line in _notes(results, run):
+        console.print(line)
+
+
+def print_recommendations(recommendations: Sequence[Recommendation]) -> None:
+    """Print one list: rank, score, id, title."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("rank", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("id", no_wrap=True)
+    table.add_column("title")
+    for entry in recommendations:
+        table.add_row(str(entry.rank), f"{entry.score:.3f}", entry.item_id, entry.title)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
+
+
+def _metric(row: Mapping[str, Any], metric: str) -> str:
+    low, high = row["intervals"][metric]
+    return f"{row['metrics'][metric]:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def _cost(run: Mapping[str, Any]) -> tuple[str, str]:
+    """Return trained parameters and training seconds of a run."""
+    trained = sum(part["trainable"] for part in run["parameters"])
+    return f"{trained:,}", f"{run['training']['train_seconds']:.0f}"
+
+
+def _notes(results: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    parts = [
+        f"{part['part']}: {part['trainable']:,} of {part['total']:,} parameters trained, "
+        f"{part['stored_bytes']:,} bytes stored"
+        for part in run["parameters"]
+    ]
+    repeats = results["model"]["repeat_target_share"]
+    rule = results["model"]["protocol"]["target_in_history"]
+    repeated = [f"{repeats:.1%} of the targets lie in the user's history already (counted as: {rule})"] * (repeats > 0)
+    return [*parts, *repeated, *([results["leaks"]] if results["leaks"] else [])]

@@ -1,0 +1,476 @@
+"""What every PEFT method promises, checked on a tiny encoder, a tiny decoder, and once on the real MiniLM."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from peftrec.config import InputError
+from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+from peftrec.methods import METHODS, find_layers, linear_names, read_adapter_tensors
+
+KINDS = METHODS.kinds()
+FAMILIES = ("bert", "llama")
+
+# What each method must declare, so that declaring nothing passes nothing. A new method adds its line here.
+ALL = {
+    "identity_at_start",
+    "base_frozen",
+    "can_merge",
+    "can_limit_layers",
+    "supports_checkpointing",
+    "encoder",
+    "decoder",
+}
+DECLARED = {
+    "lora": ALL,
+    "full": ALL - {"base_frozen", "can_merge"},
+    "frozen": ALL - {"can_merge", "can_limit_layers"},
+}
+# Settings for the tests that differ from the defaults.
+SETTINGS: dict[str, dict[str, Any]] = {"lora": {"rank": 4}}
+# Folders that plain `peft` reads.
+PLAIN_PEFT = {"lora"}
+TRAINS = [kind for kind in KINDS if kind != "frozen"]
+
+TEXTS = [
+    "small red wine. wine",
+    "large blue cheese",
+    "green tea",
+    "a",
+    "black rye bread, small, dry, sweet, oak. bread",
+    "iced mint herb tea - large. tea",
+    "goat",
+    "soft aged hard blue goat cheese: 12",
+]
+
+
+def declared(kind: str) -> Any:
+    return METHODS.load(kind).capabilities
+
+
+def that(**wanted: bool) -> list[str]:
+    """Kinds whose declarations are as given."""
+    return [kind for kind in KINDS if all(getattr(declared(kind), name) == value for name, value in wanted.items())]
+
+
+@pytest.fixture
+def make(backbones: dict[str, Path]) -> Callable[..., TextEncoder]:
+    """Make a fresh text encoder with a method in it."""
+
+    def make(kind: str, family: str, *, layers: Any = "all", budget: int = 64, **settings: Any) -> TextEncoder:
+        if not getattr(declared(kind), "encoder" if family == "bert" else "decoder"):
+            pytest.skip(f"{kind} does not work on {family}")
+        torch.manual_seed(0)
+        method = METHODS.load(kind)(layers=layers, **{**SETTINGS.get(kind, {}), **settings})
+        config = EncoderConfig(max_tokens=16, token_budget=budget)
+        return TextEncoder(load_backbone(str(backbones[family])), config, method)
+
+    return make
+
+
+def encode(encoder: TextEncoder, texts: list[str] = TEXTS) -> torch.Tensor:
+    return encoder.eval().encode(encoder.tokenize(texts))
+
+
+def take_steps(encoder: TextEncoder, num_steps: int = 2, texts: list[str] = TEXTS) -> dict[str, float]:
+    """Train towards random vectors; return the largest gradient that each parameter of the model has had."""
+    parameters = encoder.method.named_parameters()
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2)
+    target = torch.randn(len(texts), encoder.dim, generator=torch.Generator().manual_seed(1))
+    tokens = encoder.tokenize(texts)
+    seen: dict[str, float] = {}
+    encoder.train()
+    for step in range(num_steps):
+        (encoder(tokens, torch.arange(len(texts))) - target).square().sum().backward()
+        for name, parameter in encoder.model.named_parameters():
+            if parameter.grad is not None:
+                seen[name] = max(seen.get(name, 0.0), float(parameter.grad.abs().max()))
+        optimizer.step()
+        encoder.method.after_optimizer_step(step)
+        encoder.model.zero_grad(set_to_none=True)
+    encoder.eval()
+    return seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_declares_what_it_must(kind: str) -> None:
+    found = {name for name in ALL if getattr(declared(kind), name)}
+    assert found == DECLARED[kind]
+    assert METHODS.load(kind).default_learning_rate > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", that(identity_at_start=True))
+def test_identity_at_the_start(kind: str, family: str, make: Callable[..., TextEncoder]) -> None:
+    torch.testing.assert_close(encode(make(kind, family)), encode(make("frozen", family)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", TRAINS)
+def test_only_its_own_parameters_get_gradients_and_each_does(
+    kind: str, family: str, make: Callable[..., TextEncoder]
+) -> None:
+    encoder = make(kind, family)
+    own = {id(parameter) for parameter in encoder.method.named_parameters().values()}
+    names = {name for name, parameter in encoder.model.named_parameters() if id(parameter) in own}
+    assert len(names) == len(own) > 0
+    seen = take_steps(encoder)
+    assert set(seen) == names
+    # Adding the same number to all keys changes no softmax.
+    still = {name for name, value in seen.items() if value == 0.0 and not re.search(r"key\.bias$|k_proj\.bias$", name)}
+    assert not still
+
+
+def test_frozen_has_nothing_to_train(make: Callable[..., TextEncoder]) -> None:
+    encoder = make("frozen", "bert")
+    assert not encoder.method.named_parameters()
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    assert encoder.method.adapter_config(encoder.backbone.base) is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", TRAINS)
+def test_outputs_move_and_the_base_stays_where_declared(
+    kind: str, family: str, backbones: dict[str, Path], make: Callable[..., TextEncoder]
+) -> None:
+    backbone = load_backbone(str(backbones[family]))
+    before = {name: (tensor, tensor.clone()) for name, tensor in backbone.model.state_dict(keep_vars=True).items()}
+    torch.manual_seed(0)
+    encoder = TextEncoder(backbone, EncoderConfig(max_tokens=16), METHODS.load(kind)(**SETTINGS.get(kind, {})))
+    start = encode(encoder)
+    take_steps(encoder)
+    assert float((encode(encoder) - start).abs().max()) > 1e-3
+    moved = [name for name, (live, copy) in before.items() if not torch.equal(live, copy)]
+    assert bool(moved) != declared(kind).base_frozen, moved
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", TRAINS)
+def test_saved_tensors_are_its_own_and_give_the_same_in_a_fresh_object(
+    kind: str, family: str, tmp_path: Path, make: Callable[..., TextEncoder]
+) -> None:
+    encoder = make(kind, family)
+    take_steps(encoder)
+    state = encoder.method.state_dict()
+    parameters = encoder.method.named_parameters().values()
+    assert sum(tensor.numel() for tensor in state.values()) == sum(tensor.numel() for tensor in parameters)
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "adapter_model.safetensors")
+    fresh = make(kind, family)
+    assert float((encode(fresh) - encode(encoder)).abs().max()) > 1e-3
+    fresh.method.load_state_dict(read_adapter_tensors(tmp_path))
+    torch.testing.assert_close(encode(fresh), encode(encoder), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TRAINS)
+def test_tensors_that_do_not_fit_are_refused(kind: str, tmp_path: Path, make: Callable[..., TextEncoder]) -> None:
+    encoder = make(kind, "bert")
+    state = {key: tensor.clone() for key, tensor in encoder.method.state_dict().items()}
+    key = sorted(state)[0]
+    before = encode(encoder)
+    with pytest.raises(InputError, match="1 missing, such as"):
+        encoder.method.load_state_dict({name: tensor for name, tensor in state.items() if name != key})
+    with pytest.raises(InputError, match="1 unknown, such as 'foreign'"):
+        encoder.method.load_state_dict({**state, "foreign": torch.zeros(1)})
+    with pytest.raises(InputError, match=re.escape(f"'{key}' has shape")):
+        encoder.method.load_state_dict({**state, key: torch.zeros(3, 3, 3)})
+    other = make(kind, "llama").method.state_dict()
+    with pytest.raises(InputError, match="missing"):
+        encoder.method.load_state_dict(other)
+    assert torch.equal(encode(encoder), before)
+    with pytest.raises(InputError, match="missing; the folder holds no adapter"):
+        read_adapter_tensors(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="truncated or damaged"):
+        read_adapter_tensors(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def saved_folders(backbones: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder for every method and family: adapter file, and the vectors it gave."""
+    folders = {}
+    for kind in TRAINS:
+        for family in FAMILIES:
+            if not getattr(declared(kind), "encoder" if family == "bert" else "decoder"):
+                continue
+            torch.manual_seed(0)
+            backbone = load_backbone(str(backbones[family]))
+            method = METHODS.load(kind)(**SETTINGS.get(kind, {}))
+            encoder = TextEncoder(backbone, EncoderConfig(max_tokens=16), method)
+            take_steps(encoder)
+            folder = tmp_path_factory.mktemp(f"{kind}_{family}")
+            state = {key: tensor.contiguous() for key, tensor in encoder.method.state_dict().items()}
+            save_file(state, folder / "adapter_model.safetensors")
+            config = encoder.method.adapter_config(backbone.base)
+            (folder / "adapter_config.json").write_text(json.dumps(config))
+            save_file({"vectors": encode(encoder)}, folder / "expected.safetensors")
+            folders[f"{kind} {family}"] = folder
+    return folders
+
+
+FRESH_PROCESS = """
+import json, sys
+from pathlib import Path
+from safetensors.torch import load_file
+from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+from peftrec.methods import METHODS, read_adapter_tensors
+plan = json.loads(sys.stdin.read())
+gaps = {}
+for name, folder in plan["folders"].items():
+    kind, family = name.split()
+    method = METHODS.load(kind)(**plan["settings"].get(kind, {}))
+    encoder = TextEncoder(load_backbone(plan["backbones"][family]), EncoderConfig(max_tokens=16), method).eval()
+    encoder.method.load_state_dict(read_adapter_tensors(Path(folder)))
+    found = encoder.encode(encoder.tokenize(plan["texts"]))
+    gaps[name] = float((found - load_file(Path(folder) / "expected.safetensors")["vectors"]).abs().max())
+print(json.dumps(gaps))
+"""
+
+
+def test_saved_folders_give_the_same_in_another_process(
+    saved_folders: dict[str, Path], backbones: dict[str, Path]
+) -> None:
+    plan = {
+        "folders": {name: str(path) for name, path in saved_folders.items()},
+        "backbones": {name: str(path) for name, path in backbones.items()},
+        "settings": SETTINGS,
+        "texts": TEXTS,
+    }
+    command = [sys.executable, "-c", FRESH_PROCESS]
+    done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
+    gaps = json.loads(done.stdout.splitlines()[-1])
+    assert set(gaps) == set(saved_folders)
+    assert max(gaps.values()) <= 1e-6, gaps
+
+
+def test_plain_peft_reads_the_folders(saved_folders: dict[str, Path], backbones: dict[str, Path]) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    checked = 0
+    for name, folder in saved_folders.items():
+        kind, family = name.split()
+        if kind not in PLAIN_PEFT:
+            continue
+        path = str(backbones[family])
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == path
+        ours = TextEncoder(load_backbone(path), EncoderConfig(max_tokens=16), METHODS.load("frozen")())
+        model = PeftModel.from_pretrained(AutoModel.from_pretrained(path), str(folder)).eval()
+        tokens = ours.tokenize(TEXTS)
+        found = []
+        for text in range(len(TEXTS)):
+            place, valid = tokens.gather(torch.tensor([text]))
+            with torch.no_grad():
+                states = model(input_ids=tokens.tokens_T[place], attention_mask=valid.long()).last_hidden_state
+            found.append(states[0, -1] if family == "llama" else states[0].mean(0))
+        expected = load_file(folder / "expected.safetensors")["vectors"]
+        torch.testing.assert_close(torch.stack(found), expected, rtol=0, atol=1e-5)
+        checked += 1
+    assert checked == len(PLAIN_PEFT) * len(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_merged_equals_unmerged_or_is_refused(kind: str, family: str, make: Callable[..., TextEncoder]) -> None:
+    encoder = make(kind, family)
+    if not declared(kind).can_merge:
+        if kind != "frozen":
+            with pytest.raises(InputError, match="merge"):
+                encoder.method.merge()
+        return
+    take_steps(encoder)
+    unmerged = encode(encoder)
+    encoder.method.merge()
+    encoder.model = encoder.method.model
+    torch.testing.assert_close(encode(encoder), unmerged, rtol=0, atol=1e-5)
+    assert not encoder.method.named_parameters()
+    assert not encoder.method.state_dict()
+    with pytest.raises(InputError), encoder.method.disabled():
+        pass
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", TRAINS)
+def test_switched_off_is_the_base(kind: str, family: str, make: Callable[..., TextEncoder]) -> None:
+    encoder = make(kind, family)
+    if not declared(kind).base_frozen:
+        with pytest.raises(InputError), encoder.method.disabled():
+            pass
+        return
+    take_steps(encoder)
+    tuned = encode(encoder)
+    with encoder.method.disabled():
+        torch.testing.assert_close(encode(encoder), encode(make("frozen", family)), rtol=0, atol=1e-6)
+    assert torch.equal(encode(encoder), tuned)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lora_has_as_many_parameters_as_its_formula_says(family: str, make: Callable[..., TextEncoder]) -> None:
+    for layers, rank in (("all", 4), (1, 3)):
+        base = make("frozen", family).model
+        first = 0 if layers == "all" else len(find_layers(base).layers) - 1
+        linears = [base.get_submodule(name) for name in linear_names(base, first_layer=first)]
+        expected = sum(rank * (linear.in_features + linear.out_features) for linear in linears)
+        found = make("lora", family, layers=layers, rank=rank).method.named_parameters().values()
+        assert sum(parameter.numel() for parameter in found) == expected > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_and_chunks_change_no_vector(kind: str, family: str, make: Callable[..., TextEncoder]) -> None:
+    encoder = make(kind, family, budget=16)
+    if kind != "frozen":
+        take_steps(encoder)
+    tokens = encoder.tokenize(TEXTS)
+    small = encode(encoder)
+    with torch.no_grad():
+        together = encoder(tokens, torch.arange(len(TEXTS)))
+        alone = torch.cat([encoder(tokens, torch.tensor([text])) for text in range(len(TEXTS))])
+        backwards = encoder.encode(tokens, torch.arange(len(TEXTS) - 1, -1, -1)).flip(0)
+    for other in (together, alone, backwards):
+        torch.testing.assert_close(other, small, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", that(can_limit_layers=True))
+def test_top_layers_leave_the_lower_ones_alone(kind: str, family: str, make: Callable[..., TextEncoder]) -> None:
+    encoder, base = make(kind, family, layers=1), make("frozen", family)
+    num_layers = encoder.num_layers
+    assert encoder.method.first_layer == num_layers - 1
+    for name in encoder.method.named_parameters():
+        assert re.search(rf"(^|\.)(layer|layers)\.{num_layers - 1}\.", name), name
+    take_steps(encoder)
+    tokens = encoder.tokenize(TEXTS)
+    place, valid = tokens.gather(torch.arange(len(TEXTS)))
+    inputs = {"input_ids": tokens.tokens_T[place], "attention_mask": valid.long()}
+    with torch.no_grad():
+        tuned = encoder.model(**inputs, output_hidden_states=True).hidden_states
+        untuned = base.model(**inputs, output_hidden_states=True).hidden_states
+    for layer in range(num_layers):
+        assert torch.equal(tuned[layer], untuned[layer]), layer
+    assert not torch.equal(tuned[-1], untuned[-1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", that(can_limit_layers=True))
+def test_cached_trunk_is_exact(kind: str, layers: int, family: str, make: Callable[..., TextEncoder]) -> None:
+    encoder = make(kind, family, layers=layers, budget=48)
+    take_steps(encoder)
+    plain = encoder.tokenize(TEXTS)
+    cached = encoder.store_trunk(plain)
+    assert cached.trunk_TH is not None
+    assert not cached.trunk_TH.requires_grad
+    layer_list = find_layers(encoder.model).layers
+    target = torch.randn(len(TEXTS), encoder.dim)
+    results = []
+    # Chunks have the padded shapes that the trunk was stored with, so that even rounding is the same.
+    for texts in (plain, cached):
+        encoder.model.zero_grad(set_to_none=True)
+        vectors = torch.zeros(len(TEXTS), encoder.dim)
+        for chunk in texts.chunks(torch.arange(len(TEXTS)), 48):
+            part = encoder(texts, chunk)
+            (part * target[chunk]).sum().backward()
+            vectors[chunk] = part.detach()
+        gradients = {name: p.grad.clone() for name, p in encoder.method.named_parameters().items()}
+        results.append((vectors, gradients))
+    (vectors, gradients), (cached_vectors, cached_gradients) = results
+    assert torch.equal(vectors, cached_vectors)
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, cached_gradients[name]), name
+    assert find_layers(encoder.model).layers is layer_list
+
+
+def test_no_trunk_is_stored_where_the_method_reaches_the_embeddings(make: Callable[..., TextEncoder]) -> None:
+    for kind in ("lora", "frozen"):
+        encoder = make(kind, "bert")
+        assert encoder.store_trunk(encoder.tokenize(TEXTS)).trunk_TH is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", [kind for kind in that(supports_checkpointing=True) if kind != "frozen"])
+def test_gradient_checkpointing_gives_the_same_gradients(
+    kind: str, family: str, make: Callable[..., TextEncoder]
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        encoder = make(kind, family)
+        for module in encoder.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        if checkpointing:
+            encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+        encoder.model.train()
+        tokens = encoder.tokenize(TEXTS)
+        encoder(tokens, torch.arange(len(TEXTS))).square().sum().backward()
+        found.append({name: p.grad for name, p in encoder.method.named_parameters().items()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_layers_run_without_dropout_in_training(kind: str, make: Callable[..., TextEncoder]) -> None:
+    encoder = make(kind, "bert")
+    tokens = encoder.tokenize(TEXTS)
+    encoder.train()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(tokens, torch.arange(3)), encoder(tokens, torch.arange(3)), rtol=0, atol=0)
+
+
+def test_lora_dropout_acts_in_training_only(make: Callable[..., TextEncoder]) -> None:
+    encoder = make("lora", "bert", dropout=0.5)
+    take_steps(encoder)
+    tokens, items = encoder.tokenize(TEXTS), torch.arange(3)
+    with torch.no_grad():
+        encoder.train()
+        assert not torch.equal(encoder(tokens, items), encoder(tokens, items))
+        encoder.eval()
+        assert torch.equal(encoder(tokens, items), encoder(tokens, items))
+
+
+@pytest.mark.parametrize("kind", that(can_limit_layers=True))
+def test_more_layers_than_there_are_is_refused(kind: str, make: Callable[..., TextEncoder]) -> None:
+    with pytest.raises(InputError, match=r"method\.layers is 4; the backbone has 3 layers"):
+        make(kind, "bert", layers=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_real_minilm(kind: str, minilm: str) -> None:
+    torch.manual_seed(0)
+    settings = {**SETTINGS.get(kind, {}), **({"layers": 2} if declared(kind).can_limit_layers else {})}
+    encoder = TextEncoder(load_backbone(minilm), EncoderConfig(max_tokens=16), METHODS.load(kind)(**settings))
+    base = TextEncoder(load_backbone(minilm), EncoderConfig(max_tokens=16), METHODS.load("frozen")())
+    texts = TEXTS[:4]
+    if declared(kind).identity_at_start:
+        torch.testing.assert_close(encode(encoder, texts), encode(base, texts), rtol=0, atol=1e-6)
+    if kind == "frozen":
+        return
+    own = set(map(id, encoder.method.named_parameters().values()))
+    names = {name for name, parameter in encoder.model.named_parameters() if id(parameter) in own}
+    seen = take_steps(encoder, texts=texts)
+    assert set(seen) == names
+    assert not {name for name, value in seen.items() if value == 0.0 and not name.endswith("key.bias")}
+    tuned = encode(encoder, texts)
+    assert float((tuned - encode(base, texts)).abs().max()) > 1e-3
+    fresh = TextEncoder(load_backbone(minilm), EncoderConfig(max_tokens=16), METHODS.load(kind)(**settings))
+    fresh.method.load_state_dict(encoder.method.state_dict())
+    torch.testing.assert_close(encode(fresh, texts), tuned, rtol=0, atol=1e-6)
+    config = encoder.method.adapter_config(encoder.backbone.base)
+    assert config is not None
+    assert config["base_model_name_or_path"] == minilm
+    assert "site-packages" not in json.dumps(config)
+    if declared(kind).can_merge:
+        encoder.method.merge()
+        encoder.model = encoder.method.model
+        torch.testing.assert_close(encode(encoder, texts), tuned, rtol=0, atol=1e-5)

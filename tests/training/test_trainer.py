@@ -1,0 +1,322 @@
+"""The loop: schedules, warm-up, clipping, stopping, what is kept, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from peftrec.config import InputError
+from peftrec.recipe import build
+from peftrec.training import OptimizerConfig
+from peftrec.training.optimizer import build_optimizer, rate_factor
+
+
+def test_schedule_by_hand() -> None:
+    cosine = rate_factor(OptimizerConfig(warmup_steps=0, final_rate=0.1), 0, 10)
+    assert [cosine(0), cosine(5), cosine(10), cosine(20)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
+    constant = rate_factor(OptimizerConfig(warmup_steps=4, schedule="constant"), 0, 10)
+    assert [constant(step) for step in (0, 1, 3, 4, 9)] == pytest.approx([0.2, 0.4, 0.8, 1.0, 1.0])
+    late = rate_factor(OptimizerConfig(warmup_steps=1, final_rate=0.0), 6, 10)
+    assert [late(6), late(7), late(8), late(10)] == pytest.approx([0.5, (1 + math.cos(math.pi / 4)) / 2, 0.5, 0.0])
+
+
+def test_rates_reach_the_groups(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    overrides = (
+        "training.num_epochs=3", "training.warmup_frozen_epochs=1", "training.batch_users=30",
+        "encoder.inputs=text+ids", "optimizer.learning_rate=1e-3", "optimizer.head_learning_rate=2e-3",
+        "optimizer.id_learning_rate=4e-3", "optimizer.final_rate=0.0", "optimizer.warmup_steps=1",
+    )  # fmt: skip
+    prepared = prepare(make_recipe(*overrides))
+    assert (prepared.trainer.steps_per_epoch, prepared.trainer.num_steps) == (2, 6)
+    prepared.trainer.train()
+    rates = prepared.record.rates
+    fall = [(1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
+    warm = [0.5, 1, 1, 1, 1, 1]
+    assert [row["head"] for row in rates] == pytest.approx([2e-3 * w * f for w, f in zip(warm, fall, strict=True)])
+    assert [row["ids"] for row in rates] == pytest.approx([4e-3 * w * f for w, f in zip(warm, fall, strict=True)])
+    # The language model's schedule begins when it begins to move.
+    late = [0.5, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 + math.cos(math.pi * 3 / 4)) / 2]
+    assert [row["lm"] for row in rates[2:]] == pytest.approx([1e-3 * factor for factor in late])
+
+
+def test_groups_and_their_weight_decay(make_recipe: Callable[..., Any], toy_dataset: Any) -> None:
+    recipe = make_recipe("encoder.inputs=text+ids", "optimizer.weight_decay=0.1", "optimizer.id_weight_decay=0.5")
+    groups = build_optimizer(build(recipe, toy_dataset).model, recipe.optimizer).param_groups
+    assert {group["name"]: group["weight_decay"] for group in groups} == {"lm": 0.1, "head": 0.1, "ids": 0.5}
+    assert {group["name"]: group["lr"] for group in groups} == {"lm": 0.002, "head": 0.01, "ids": 0.01}
+    with pytest.raises(ValueError, match="is not resolved"):
+        build_optimizer(build(recipe, toy_dataset).model, OptimizerConfig())
+
+
+def test_frozen_warm_up_leaves_the_adapter_as_it_is(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    prepared = prepare(make_recipe("training.num_epochs=3", "training.warmup_frozen_epochs=2", "method.dropout=0.2"))
+    start = prepared.model.trained_state()
+    states: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(model: Any) -> dict[str, float]:
+        states.append(model.trained_state())
+        return {"ndcg@10": 0.1 * len(states)}
+
+    prepared.trainer.evaluate = evaluate
+    prepared.trainer.train()
+    adapter = [name for name in start if name.startswith("adapter.")]
+    head = [name for name in start if not name.startswith("adapter.") and "whitening" not in name]
+    for warm in states[:2]:
+        assert all(torch.equal(warm[name], start[name]) for name in adapter)
+        assert any(not torch.equal(warm[name], start[name]) for name in head)
+    assert all(not torch.equal(states[2][name], start[name]) for name in adapter if "lora_B" in name)
+    steps = prepared.trainer.steps_per_epoch
+    moved = [any(g is not None for n, g in row.items() if "lora_" in n) for row in prepared.record.gradients]
+    assert moved == [False] * 2 * steps + [True] * steps
+
+
+def test_clipping_is_by_group(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    one = ("training.num_epochs=1", "training.max_steps=1")
+    free = prepare(make_recipe(*one))
+    free.trainer.train()
+    cut = prepare(make_recipe(*one, "optimizer.clip_norm=0.01"))
+    cut.trainer.train()
+
+    def norm(row: dict[str, Any], adapter: bool) -> float:
+        found = [g for name, g in row.items() if g is not None and ("lora_" in name) == adapter]
+        return float(torch.stack([g.norm() for g in found]).norm())
+
+    for adapter in (True, False):
+        before, after = norm(free.record.gradients[0], adapter), norm(cut.record.gradients[0], adapter)
+        assert after == pytest.approx(min(before, 0.01), rel=1e-3)
+    assert norm(free.record.gradients[0], False) > 0.01
+
+
+def scripted(values: list[float], states: list[Any] | None = None) -> Callable[[Any], dict[str, float]]:
+    """An evaluation that finds these values one after the other, and keeps the states it saw."""
+    left = iter(values)
+
+    def evaluate(model: Any) -> dict[str, float]:
+        if states is not None:
+            states.append(model.trained_state())
+        return {"ndcg@10": next(left)}
+
+    return evaluate
+
+
+def test_early_stopping_and_the_best_weights(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    states: list[dict[str, torch.Tensor]] = []
+    values = [0.1, 0.3, 0.2, 0.3, 0.9]
+    recipe = make_recipe("training.num_epochs=9", "training.patience=2")
+    prepared = prepare(recipe, evaluate=scripted(values, states))
+    result = prepared.trainer.train()
+    # An equal value is no improvement.
+    assert (len(result.epochs), result.best_epoch, result.best_metric) == (4, 2, 0.3)
+    final = prepared.model.trained_state()
+    assert all(torch.equal(final[name], states[1][name]) for name in final)
+    assert not all(torch.equal(final[name], states[3][name]) for name in final)
+    # The vectors of the catalogue are those of the best weights, not of the last.
+    vectors, _ = prepared.model.encode_catalogue()
+    prepared.model.weights_changed()
+    assert torch.equal(vectors, prepared.model.encode_catalogue()[0])
+
+
+def test_warm_up_epochs_do_not_count_towards_stopping(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    recipe = make_recipe("training.num_epochs=6", "training.patience=1", "training.warmup_frozen_epochs=3")
+    result = prepare(recipe, evaluate=scripted([0.9, 0.1, 0.1, 0.1])).trainer.train()
+    assert len(result.epochs) == 4
+
+
+def test_no_patience_never_stops(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    recipe = make_recipe("training.num_epochs=4", "training.patience=null")
+    assert len(prepare(recipe, evaluate=scripted([0.9, 0.1, 0.1, 0.1])).trainer.train().epochs) == 4
+
+
+def test_evaluate_every_and_max_steps(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    recipe = make_recipe("training.num_epochs=5", "training.evaluate_every=2", "training.batch_users=30")
+    result = prepare(recipe, evaluate=scripted([0.1, 0.2, 0.3])).trainer.train()
+    assert ["ndcg@10" in row for row in result.epochs] == [False, True, False, True, True]
+    short = make_recipe("training.num_epochs=5", "training.max_steps=3", "training.batch_users=30")
+    result = prepare(short, evaluate=scripted([0.1, 0.2])).trainer.train()
+    assert (result.num_steps, len(result.epochs), result.best_epoch) == (3, 2, 2)
+
+
+def test_metrics_file(make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path) -> None:
+    prepared = prepare(make_recipe("training.num_epochs=3"), evaluate=scripted([0.1, 0.2, 0.3]), folder=tmp_path)
+    result = prepared.trainer.train()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == list(result.epochs)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert {"loss", "train_seconds", "ndcg@10"} < set(rows[0])
+    kept = {path.name for path in (tmp_path / "private" / "checkpoints" / "last").iterdir()}
+    assert kept == {
+        "model.safetensors",
+        "best.safetensors",
+        "optimizer.safetensors",
+        "random.safetensors",
+        "state.json",
+    }
+    assert [path.name for path in (tmp_path / "private" / "checkpoints").iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
+    poison: float, make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    prepared = prepare(make_recipe("training.num_epochs=3"), folder=tmp_path)
+
+    def evaluate(model: Any) -> dict[str, float]:
+        if (tmp_path / "metrics.jsonl").exists():
+            with torch.no_grad():
+                model.scale.log_scale.fill_(poison)
+        return {"ndcg@10": 0.5}
+
+    prepared.trainer.evaluate = evaluate
+    with pytest.raises(
+        InputError, match=r"the loss became (nan|inf) in step \d+ \(epoch 3\)\. Lower the learning rates"
+    ):
+        prepared.trainer.train()
+    state = json.loads((tmp_path / "private" / "checkpoints" / "last" / "state.json").read_text())
+    assert state["epoch"] == 2
+
+
+def test_a_metric_that_is_no_number_stops(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match=r"ndcg@10 became nan in epoch 1"):
+        prepare(make_recipe(), evaluate=scripted([math.nan])).trainer.train()
+    with pytest.raises(InputError, match=r"training\.metric: 'ndcg@10' is not evaluated; there are hr@5"):
+        prepare(make_recipe(), evaluate=lambda _: {"hr@5": 0.1}).trainer.train()
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+RESUMED = [
+    (),
+    ("method.layers=1", "training.encoder_interval=2", "training.batch_users=20"),
+    ("training.warmup_frozen_epochs=2", "encoder.inputs=text+ids", "encoder.id_dropout=0.2"),
+    ("loss.kind=in_batch_softmax", "training.graph_memory_mib=0", "training.accumulation_steps=2"),
+]
+
+
+@pytest.mark.parametrize("overrides", RESUMED)
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    overrides: tuple[str, ...], make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    dropout = ("method.dropout=0.2", "encoder.dropout=0.2", "user.dropout=0.2", "encoder.token_budget=40")
+    recipe = make_recipe("training.num_epochs=3", *dropout, *overrides)
+    values = [0.3, 0.2, 0.4]
+    whole = prepare(recipe, evaluate=scripted(values))
+    expected = whole.trainer.train()
+
+    def killed(model: Any, count: list[int] = []) -> dict[str, float]:  # noqa: B006
+        count.append(1)
+        if len(count) == 2:
+            raise KilledError
+        return {"ndcg@10": values[0]}
+
+    stopped = prepare(recipe, evaluate=killed, folder=tmp_path)
+    with pytest.raises(KilledError):
+        stopped.trainer.train()
+    torch.manual_seed(999)
+    again = prepare(recipe, evaluate=scripted(values[1:]), folder=tmp_path)
+    result = again.trainer.train(resume=True)
+    assert (result.best_epoch, result.num_steps) == (expected.best_epoch, expected.num_steps)
+    assert [row["loss"] for row in result.epochs] == [row["loss"] for row in expected.epochs]
+    wanted, found = whole.model.trained_state(), again.model.trained_state()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_finished_run_resumes_to_its_end_and_longer_ones_go_on(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    first = prepare(make_recipe("training.num_epochs=2"), evaluate=scripted([0.1, 0.2]), folder=tmp_path)
+    first.trainer.train()
+    again = prepare(make_recipe("training.num_epochs=2"), evaluate=scripted([]), folder=tmp_path)
+    assert again.trainer.train(resume=True).num_steps == first.trainer.num_steps
+    assert all(torch.equal(t, again.model.trained_state()[n]) for n, t in first.model.trained_state().items())
+
+
+def test_checkpoints_that_cannot_be_resumed(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = make_recipe("training.num_epochs=1")
+    with pytest.raises(InputError, match="there is no checkpoint to resume from"):
+        prepare(recipe, folder=tmp_path).trainer.train(resume=True)
+    prepare(recipe, folder=tmp_path).trainer.train()
+    last = tmp_path / "private" / "checkpoints" / "last"
+    with pytest.raises(InputError, match="does not fit"):
+        prepare(make_recipe("method.rank=2"), folder=tmp_path).trainer.train(resume=True)
+    with pytest.raises(InputError, match="does not fit"):
+        prepare(make_recipe("encoder.inputs=text+ids"), folder=tmp_path).trainer.train(resume=True)
+    # KilledError between the two renames of a save: the older one is whole.
+    last.rename(last.with_name("last.old"))
+    prepare(recipe, folder=tmp_path).trainer.train(resume=True)
+    last.with_name("last.old").rename(last)
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        whole = (last / name).read_bytes()
+        (last / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match="the checkpoint is damaged"):
+            prepare(recipe, folder=tmp_path).trainer.train(resume=True)
+        (last / name).unlink()
+        with pytest.raises(InputError, match=r"damaged|no checkpoint"):
+            prepare(recipe, folder=tmp_path).trainer.train(resume=True)
+        (last / name).write_bytes(whole)
+
+
+def test_the_same_seed_gives_the_same_run(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    dropout = ("method.dropout=0.2", "encoder.dropout=0.2", "user.dropout=0.2", "training.num_epochs=1")
+    finals = []
+    for seed in (1, 1, 2):
+        prepared = prepare(make_recipe(*dropout, f"training.seed={seed}"))
+        prepared.trainer.train()
+        finals.append(prepared.model.trained_state())
+    same, other = ([torch.equal(finals[0][name], final[name]) for name in final] for final in finals[1:])
+    assert all(same)
+    assert not all(other)
+
+
+def test_bfloat16_trains(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        for overrides in ((), ("training.graph_memory_mib=0", "loss.kind=in_batch_softmax")):
+            recipe = make_recipe("training.mixed_precision=bf16", "training.num_epochs=2", *overrides)
+            result = prepare(recipe).trainer.train()
+            assert result.epochs[1]["loss"] < result.epochs[0]["loss"]
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_trackers_write_files(make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    recipe = make_recipe("training.num_epochs=1", "training.trackers=[tensorboard]")
+    prepare(recipe, folder=tmp_path).trainer.train()
+    files = [path for path in (tmp_path / "private" / "trackers").rglob("*tfevents*") if path.stat().st_size]
+    assert files
+
+
+def test_several_processes_are_refused(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import accelerate
+
+    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
+    with pytest.raises(InputError, match="2 processes were launched"):
+        prepare(make_recipe())
+
+
+def test_a_tracker_that_is_not_installed_is_refused(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import accelerate.tracking
+
+    monkeypatch.setattr(accelerate.tracking, "get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(InputError, match=r"training\.trackers: 'wandb' is not installed; pip install wandb"):
+        prepare(make_recipe("training.trackers=[wandb]"))

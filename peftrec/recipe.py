@@ -145,6 +145,7 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
     model = build_model(recipe, dataset.catalogue.texts, has_id)
     if model.catalogue_text is None:
         return Built(dataset, model, None)
+    model.catalogue_text.store_trunk()  # first, so that the vectors too are computed from it
     base_vectors_NH = model.catalogue_text.base_vectors()
     model.item_encoder.fit_whitening(base_vectors_NH)
     return Built(dataset, model, base_vectors_NH)
@@ -174,10 +175,11 @@ def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> R
 
 
 def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
-    """Return vectors of texts from the backbone as published, shape (N, H)."""
+    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H)."""
     frozen = METHODS.load("frozen")()
-    backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision)
-    return CatalogueText(TextEncoder(backbone, recipe.encoder, frozen), texts).vectors()
+    encoder = dataclasses.replace(recipe.encoder, pooling="mean")
+    backbone = load_backbone(encoder.backbone, encoder.revision)
+    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts).vectors()
 
 
 def seed_all(seed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -13,21 +14,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
-from peftrec.baselines import BASELINES, FittedBaseline
+from peftrec.baselines import fit_references
 from peftrec.config import InputError, RecipeError, apply_overrides, parse_section
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_cases
 from peftrec.models import RecommenderModel
-from peftrec.publishing import METRICS, PRIVATE, Run, check_output_folder, load_run, save_baseline_run, save_model_run
+from peftrec.publishing import (
+    METRICS,
+    PRIVATE,
+    Run,
+    check_output_folder,
+    load_run,
+    recover_output_folder,
+    save_baseline_run,
+    save_model_run,
+)
 from peftrec.recipe import Built, Recipe, build, frozen_vectors
 from peftrec.training import Trainer, peak_memory_mib
 
 Report = Callable[[str], None]
 _SPLITS = ("valid", "test")
-# What stands beside every result.
-_REFERENCES = ("popularity", "content_knn")
 
 
 def train(
@@ -57,6 +64,8 @@ def train(
     """
     say = report or (lambda _: None)
     folder = Path(recipe.output_dir)
+    if recover_output_folder(folder):
+        say(f"{folder}: put back the run that a stopped replacement had left aside")
     check_output_folder(folder, overwrite=overwrite)
     work = folder.with_name(folder.name + ".partial")
     if not resume:
@@ -114,11 +123,17 @@ def evaluate(
                 f"{run.folder}: item '{item}' has the text {now[:60]!r} in the data of its recipe, but was trained "
                 f"with {trained[:60]!r}; point data.root at the data it was trained on"
             )
-    references = _references(recipe, dataset, None, run.folder / PRIVATE / "references")
+    stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    # Fits of the run serve only for the very data that they were made from.
+    same_data = stored["data_sha256"] == _data_hash(dataset)
+    references = fit_references(
+        dataset,
+        lambda: frozen_vectors(recipe, dataset.catalogue.texts),
+        run.folder / PRIVATE / "references" if same_data else None,
+    )
     rows: dict[str, Scores] = {"model": run.scores, **{kind: fitted.scores for kind, fitted in references.items()}}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     _write_per_user(run.folder / PRIVATE, split, dataset, found)
-    stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
     return _results(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
 
 
@@ -142,7 +157,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     )
     untrained = _adapter_state(model)
     result = trainer.train(resume=resume)
-    references = _references(recipe, dataset, built.base_vectors_NH, work / PRIVATE / "references")
+    references = fit_references(dataset, lambda: _mean_pooled(built, recipe), work / PRIVATE / "references")
     scores: dict[str, Scores] = {"model": _model_scores(model)}
     scores |= {kind: fitted.scores for kind, fitted in references.items()}
     metrics = {
@@ -163,15 +178,23 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     return metrics
 
 
+def _mean_pooled(built: Built, recipe: Recipe) -> torch.Tensor:
+    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published."""
+    text = built.model.text_encoder
+    if built.base_vectors_NH is not None and text is not None and text.pooling == "mean":
+        return built.base_vectors_NH
+    return frozen_vectors(recipe, built.dataset.catalogue.texts)
+
+
 def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> dict[str, Any]:
     assert recipe.baseline is not None
     began = time.perf_counter()
     work.mkdir(parents=True, exist_ok=True)
-    vectors = frozen_vectors(recipe, dataset.catalogue.texts) if recipe.baseline.needs_item_vectors else None
-    fitted = recipe.baseline.fit(dataset, vectors)
+    vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts))
+    fitted = recipe.baseline.fit(dataset, vectors() if recipe.baseline.needs_item_vectors else None)
     seconds = time.perf_counter() - began
     say(f"{recipe.baseline.kind} fitted in {seconds:.1f} s")
-    references = _references(recipe, dataset, vectors, work / PRIVATE / "references")
+    references = fit_references(dataset, vectors, work / PRIVATE / "references")
     scores: dict[str, Scores] = {"model": fitted.scores}
     scores |= {kind: reference.scores for kind, reference in references.items()}
     metrics: dict[str, Any] = {
@@ -229,24 +252,6 @@ def _evaluation(scores: Scores, recipe: Recipe, dataset: Dataset, split: str) ->
         exclude_history=recipe.evaluation.exclude_history,
         batch_users=recipe.evaluation.batch_users,
     )
-
-
-def _references(
-    recipe: Recipe, dataset: Dataset, vectors: torch.Tensor | None, store: Path
-) -> dict[str, FittedBaseline]:
-    """Fit the baselines that stand beside every result, or take those that the run fitted when it was trained."""
-    fitted: dict[str, FittedBaseline] = {}
-    for kind in _REFERENCES:
-        config, path = BASELINES.load(kind)(), store / f"{kind}.safetensors"
-        if path.is_file():
-            fitted[kind] = config.from_tensors(load_file(path))
-            continue
-        if config.needs_item_vectors and vectors is None:
-            vectors = frozen_vectors(recipe, dataset.catalogue.texts)
-        fitted[kind] = config.fit(dataset, vectors if config.needs_item_vectors else None)
-        store.mkdir(parents=True, exist_ok=True)
-        save_file(fitted[kind].tensors(), path)
-    return fitted
 
 
 def _all_results(scores: Mapping[str, Scores], recipe: Recipe, dataset: Dataset, work: Path) -> dict[str, Any]:

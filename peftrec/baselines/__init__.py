@@ -1,5 +1,6 @@
 """Baselines: what every trained model must beat, behind one protocol."""
 
 from peftrec.baselines.baseline import BASELINES, Baseline, FittedBaseline
+from peftrec.baselines.reference import REFERENCES, fit_references
 
-__all__ = ["BASELINES", "Baseline", "FittedBaseline"]
+__all__ = ["BASELINES", "REFERENCES", "Baseline", "FittedBaseline", "fit_references"]

@@ -56,8 +56,9 @@ def parse_section(section: type[T], values: Any, *, path: str = "", registry: Re
     fields = {field.name: field for field in dataclasses.fields(section)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            hint = nearest(str(key), fields)
-            raise RecipeError(f"{_join(path, str(key))}: unknown key.{hint} Known here: {', '.join(fields) or 'none'}")
+            known = [*fields, *(["kind"] if registry is not None else [])]
+            hint = nearest(str(key), known)
+            raise RecipeError(f"{_join(path, str(key))}: unknown key.{hint} Known here: {', '.join(known) or 'none'}")
     hints = get_type_hints(section, include_extras=True)
     arguments = {key: _parse(hints[key], value, _join(path, key)) for key, value in values.items()}
     for name, field in fields.items():
@@ -69,7 +70,9 @@ def parse_section(section: type[T], values: Any, *, path: str = "", registry: Re
     except RecipeError:
         raise
     except ValueError as error:
-        raise RecipeError(f"{path}: {error}" if path else str(error)) from None
+        # A message that begins with a field's name continues the dotted path.
+        named = str(error).partition(":")[0].partition(".")[0] in fields
+        raise RecipeError(f"{path}{'.' if named else ': '}{error}" if path else str(error)) from None
 
 
 def section_to_dict(section: Any) -> dict[str, Any]:

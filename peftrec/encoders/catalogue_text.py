@@ -43,6 +43,11 @@ class CatalogueText:
             self._vectors_NH = self.encoder.encode(self.tokenized)
         return self._vectors_NH
 
+    def store_trunk(self) -> None:
+        """Hold the states of the frozen trunk in memory from now on (see `TextEncoder.store_trunk`)."""
+        if self.tokenized.trunk_TH is None:
+            self._tokenized = self.encoder.store_trunk(self.tokenized)
+
     def base_vectors(self) -> torch.Tensor:
         """Return the vectors that the backbone gives without its method, before training has changed it."""
         method = self.encoder.method
@@ -58,9 +63,7 @@ class CatalogueText:
     def training_vectors(self, items: torch.Tensor, *, graph_bytes: int) -> TrainingVectors:
         """Return vectors of some items as leaves; graphs are kept where they fit into `graph_bytes`.
 
-        The first call stores the states of the frozen trunk (see `TextEncoder.store_trunk`).
+        `store_trunk` first saves running the frozen layers each time.
         """
-        if self.tokenized.trunk_TH is None:
-            self._tokenized = self.encoder.store_trunk(self.tokenized)
         keep_graphs = self.encoder.graph_bytes(self.tokenized, items) <= graph_bytes
         return self.encoder.training_vectors(self.tokenized, items, keep_graphs=keep_graphs)

@@ -35,6 +35,18 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
         raise RecipeError(f"output_dir: {folder} holds files that are no run of peftrec; nothing was overwritten")
 
 
+def recover_output_folder(folder: Path) -> bool:
+    """Finish what a kill between the last two renames of a run has left; return whether there was anything.
+
+    Then `folder` is gone, the finished run lies in `<folder>.partial`, and the one it replaces in `<folder>.old`.
+    """
+    done, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    if folder.exists() or not old.is_dir():
+        return False
+    (done if (done / MANIFEST).is_file() else old).rename(folder)
+    return True
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether a folder holds nothing, or a run, or what a stopped run has left."""
     return not any(folder.iterdir()) or (folder / PRIVATE).is_dir() or (folder / MANIFEST).is_file()

@@ -56,6 +56,7 @@ def test_a_baseline(recipe: Callable[[str], str], capsys: pytest.CaptureFixture[
     ("overrides", "message"),
     [
         (["method.rnak=4"], "method.rnak: unknown key. Did you mean 'rank'?"),
+        (["method.kimd=lora"], "method.kimd: unknown key. Did you mean 'kind'? Known here: layers"),
         (["method.rank=four"], "method.rank: expected a whole number, found 'four' (str)"),
         (["method.rank=0"], "method.rank: 0 is out of range; it must be >= 1"),
         (["method.kind=loar"], "method.kind: unknown kind 'loar' (str). Did you mean 'lora'?"),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from peftrec.config import RecipeError
+from peftrec.config import RecipeError, section_to_dict
+from peftrec.losses import LOSSES
 from peftrec.methods import METHODS
 from peftrec.recipe import Recipe, load_recipe
 
@@ -63,7 +64,7 @@ def test_overrides(load: Callable[..., Recipe]) -> None:
     [
         ("method: {kind: lora, rank: 4, layers: 2}", "method.kind=full", "method", {"kind": "full", "layers": "all"}),
         ("loss: {kind: full_softmax, mask_seen: none}", "loss.kind=in_batch_softmax", "loss",
-         {"kind": "in_batch_softmax", "log_q": True, "max_logits": 8_000_000}),
+         section_to_dict(LOSSES.load("in_batch_softmax")())),
         ("user: {kind: transformer, num_layers: 3, max_history: 7}", "user.kind=mean", "user",
          {"kind": "mean", "max_history": 50, "decay": 1.0, "learned": False}),
     ],

@@ -1,0 +1,44 @@
+"""The baselines that stand beside every result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from peftrec.baselines.baseline import BASELINES, FittedBaseline
+
+if TYPE_CHECKING:
+    from peftrec.data import Dataset
+
+REFERENCES = ("popularity", "content_knn")
+
+
+def fit_references(
+    dataset: Dataset, vectors: Callable[[], torch.Tensor], store: Path | None
+) -> dict[str, FittedBaseline]:
+    """Fit `REFERENCES` with their defaults, or take the fits that are stored.
+
+    Args:
+        dataset: to fit on.
+        vectors: gives raw mean-pooled vectors of the catalogue, shape (N, H); called only where they are needed.
+        store: folder of fits of the very same data and backbone, filled where one is missing; None neither reads nor
+            writes.
+    Returns:
+        The fitted baselines by kind.
+    """
+    fitted: dict[str, FittedBaseline] = {}
+    for kind in REFERENCES:
+        config = BASELINES.load(kind)()
+        path = None if store is None else store / f"{kind}.safetensors"
+        if path is not None and path.is_file():
+            fitted[kind] = config.from_tensors(load_file(path))
+            continue
+        fitted[kind] = config.fit(dataset, vectors() if config.needs_item_vectors else None)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(fitted[kind].tensors(), path)
+    return fitted

@@ -1,7 +1,8 @@
 # Every target works on a fresh clone with nothing installed but Python 3.11 or newer: what it needs goes into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+# --no-compile: Python compiles what is imported when it is imported, and most of torch never is.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
 # The development environment holds all that the demo needs; a fresh clone that runs only the demo is spared the rest.
 DEMO_ENVIRONMENT := $(firstword $(wildcard .venv/.dev) .venv/.demo)
 

@@ -51,7 +51,7 @@ class EncoderConfig:
     id_dropout: Annotated[float, Range(ge=0, lt=1)] = 0.0
     id_std: Annotated[float, Range(gt=0)] = 1e-3
     item_bias: bool = False
-    token_budget: Annotated[int, Range(ge=16)] = 4096
+    token_budget: Annotated[int, Range(ge=16)] = 1024
 
     def __post_init__(self) -> None:
         if not self.backbone.strip():

@@ -68,6 +68,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.output_dir.strip():
             raise ValueError("output_dir: is empty; it names the run folder")
+        if self.loss.candidates == "batch" and self.training.encoder_interval > 1:
+            raise ValueError(
+                f"training.encoder_interval: {self.training.encoder_interval} needs a loss over the catalogue; "
+                f"{self.loss.kind} encodes other items in every step, so use 1"
+            )
         name, _, cutoff = self.training.metric.partition("@")
         known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in ("hr", "ndcg", "mrr")]
         if self.training.metric not in known:
@@ -111,9 +116,22 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     values = read_yaml(path)
     try:
-        return parse_section(Recipe, apply_overrides(Recipe, values, overrides)).resolved()
+        return parse_section(Recipe, _overridden(values, overrides)).resolved()
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
+
+
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply overrides; another method drops the file's learning rate, which was chosen for the file's method."""
+    result = apply_overrides(Recipe, values, overrides)
+    before, after = values.get("method"), result.get("method")
+    changed = isinstance(after, dict) and (before.get("kind") if isinstance(before, dict) else None) != after.get(
+        "kind"
+    )
+    given = any(override.partition("=")[0].strip() == "optimizer.learning_rate" for override in overrides)
+    if changed and not given and isinstance(result.get("optimizer"), dict):
+        result["optimizer"].pop("learning_rate", None)
+    return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +160,7 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
 
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     has_id = torch.from_numpy(dataset.item_counts() > 0)
+    seed_all(recipe.training.seed)
     model = build_model(recipe, dataset.catalogue.texts, has_id)
     if model.catalogue_text is None:
         return Built(dataset, model, None)
@@ -161,7 +180,6 @@ def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> R
     Raises:
         InputError: if the backbone cannot be loaded or the method cannot act on it.
     """
-    seed_all(recipe.training.seed)
     catalogue_text = None
     if recipe.encoder.uses_text:
         backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision)

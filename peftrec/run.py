@@ -26,12 +26,11 @@ from peftrec.publishing import (
     Run,
     check_output_folder,
     load_run,
-    recover_output_folder,
     save_baseline_run,
     save_model_run,
 )
 from peftrec.recipe import Built, Recipe, build, frozen_vectors
-from peftrec.training import Trainer, peak_memory_mib
+from peftrec.training import Trainer, peak_memory_mib, recover_folder, replace_folder
 
 Report = Callable[[str], None]
 _SPLITS = ("valid", "test")
@@ -64,15 +63,17 @@ def train(
     """
     say = report or (lambda _: None)
     folder = Path(recipe.output_dir)
-    if recover_output_folder(folder):
+    if recover_folder(folder):
         say(f"{folder}: put back the run that a stopped replacement had left aside")
     check_output_folder(folder, overwrite=overwrite)
     work = folder.with_name(folder.name + ".partial")
+    if resume and not work.is_dir():
+        raise RecipeError(f"{work}: there is no stopped run to resume")
+    if not resume and not overwrite and (work / PRIVATE / "checkpoints").is_dir():
+        raise RecipeError(f"{work} holds a stopped run; pass --resume to go on, or --overwrite to start again")
+    dataset = load_dataset(recipe.data) if dataset is None else dataset
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
-    elif not work.is_dir():
-        raise RecipeError(f"{work}: there is no stopped run to resume")
-    dataset = load_dataset(recipe.data) if dataset is None else dataset
     say(str(dataset.report))
     if dataset.split.leaks:
         say(dataset.split.leaks)
@@ -80,12 +81,7 @@ def train(
         metrics = _fit_baseline(recipe, dataset, work, say)
     else:
         metrics = _train_model(recipe, dataset, work, say, resume=resume)
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    work.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(work, folder)
     say(f"saved to {folder}")
     return metrics
 
@@ -133,7 +129,9 @@ def evaluate(
     )
     rows: dict[str, Scores] = {"model": run.scores, **{kind: fitted.scores for kind, fitted in references.items()}}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
-    _write_per_user(run.folder / PRIVATE, split, dataset, found)
+    # Only what the run's own recipe gives stands beside the run.
+    if same_data and not any(override.startswith("evaluation.") for override in overrides):
+        _write_per_user(run.folder / PRIVATE, split, dataset, found)
     return _results(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
 
 
@@ -153,7 +151,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         training=recipe.training,
         evaluate=lambda trained: _evaluation(_model_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
-        recipe=recipe.to_dict(),
+        recipe=recipe.to_dict() | {"data_sha256": _data_hash(dataset)},
     )
     untrained = _adapter_state(model)
     result = trainer.train(resume=resume)
@@ -282,7 +280,7 @@ def _write_per_user(private: Path, split: str, dataset: Dataset, found: Mapping[
 def _data_hash(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     digest.update(json.dumps([dataset.catalogue.ids, dataset.catalogue.texts, dataset.sequences.user_ids]).encode())
-    for array in (dataset.sequences.offsets, dataset.sequences.items):
+    for array in (dataset.sequences.offsets, dataset.sequences.items, dataset.split.train_lengths):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -291,6 +289,8 @@ def _with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     for override in overrides:
         if not override.startswith(("data.", "evaluation.")):
             raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
+        if override.startswith("data.split"):
+            raise RecipeError(f"override {override!r}: another split would test on events that the run was trained on")
     values = apply_overrides(Recipe, recipe.to_dict(), overrides)
     evaluation = parse_section(EvaluationConfig, values["evaluation"], path="evaluation")
     # The metric that picked the best weights need not be among those evaluated now.

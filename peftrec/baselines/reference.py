@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from peftrec.baselines.baseline import BASELINES, FittedBaseline
+from peftrec.config import InputError
 
 if TYPE_CHECKING:
     from peftrec.data import Dataset
@@ -35,8 +38,10 @@ def fit_references(
         config = BASELINES.load(kind)()
         path = None if store is None else store / f"{kind}.safetensors"
         if path is not None and path.is_file():
-            fitted[kind] = config.from_tensors(load_file(path))
-            continue
+            # What cannot be read is fitted anew.
+            with contextlib.suppress(SafetensorError, InputError):
+                fitted[kind] = config.from_tensors(load_file(path))
+                continue
         fitted[kind] = config.fit(dataset, vectors() if config.needs_item_vectors else None)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,8 @@ def _locate(name: str, revision: str | None) -> tuple[str, str]:
         raise InputError(f"encoder.backbone: '{name}' is neither a Hub id nor a folder: {_first_line(error)}") from None
     if isinstance(cached, str):
         return name, "from the local Hub cache"
-    if name in PACKAGED_BACKBONES:
+    # A package carries one revision, whichever that is: where one is asked for by name, only the Hub can tell.
+    if name in PACKAGED_BACKBONES and revision is None:
         distribution, module, attribute = PACKAGED_BACKBONES[name]
         try:
             return str(getattr(importlib.import_module(module), attribute)), f"from the package {distribution}"

@@ -41,6 +41,8 @@ class CatalogueText:
         """Return the vectors of all items for the present weights, shape (N, H), without gradients."""
         if self._vectors_NH is None:
             self._vectors_NH = self.encoder.encode(self.tokenized)
+        # The encoder may have moved to another device since.
+        self._vectors_NH = self._vectors_NH.to(self.encoder.device)
         return self._vectors_NH
 
     def store_trunk(self) -> None:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from peftrec.config import InputError
 from peftrec.encoders.backbone import Backbone
 from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
+from peftrec.methods.structure import text_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,11 @@ class TextEncoder(nn.Module):
 
     def __init__(self, backbone: Backbone, config: EncoderConfig, method: MethodConfig) -> None:
         super().__init__()
+        limit = getattr(text_config(backbone.model), "max_position_embeddings", None)
+        if limit is not None and config.max_tokens > limit:
+            raise InputError(
+                f"encoder.max_tokens is {config.max_tokens}, but {backbone.base.name} has {limit} positions"
+            )
         self.backbone = backbone
         self.config = config
         self.num_base_parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
@@ -98,7 +105,9 @@ class TextEncoder(nn.Module):
         if texts.trunk_TH is None:
             states_CPH = self.model(**inputs).last_hidden_state
         else:
-            with stored_states(self.model, self.method.first_layer, texts.trunk_TH[place_CP.to(self.device)]):
+            with stored_states(
+                self.model, self.method.first_layer, texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device)
+            ):
                 states_CPH = self.model(**inputs).last_hidden_state
         return self._pool(states_CPH, valid_CP.to(self.device)).float()
 

@@ -10,7 +10,7 @@ from torch import nn
 from peftrec.config import InputError, Range
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.peft_method import AppliedPeft
-from peftrec.methods.structure import linear_names, name_pattern, select_targets
+from peftrec.methods.structure import layer_modules, linear_names, name_pattern, select_targets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,10 @@ class LoraConfig(MethodConfig):
         names = linear_names(model, first_layer=first_layer)
         if self.targets != "all_linear":
             names = select_targets(names, self.targets)
+        if not names:
+            raise InputError(
+                f"method.targets: {self.targets} matches no linear module of {type(model).__name__}; its layers hold {layer_modules(model)}"
+            )
         for name in names:
             linear = model.get_submodule(name)
             assert isinstance(linear, nn.Linear)

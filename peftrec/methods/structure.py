@@ -61,6 +61,13 @@ def linear_names(model: nn.Module, *, first_layer: int = 0) -> list[str]:
     ]
 
 
+def layer_modules(model: nn.Module) -> str:
+    """Return names and types of the leaf modules of one layer, for messages."""
+    layer = find_layers(model).layers[0]
+    leaves = [(name, module) for name, module in layer.named_modules() if name and not list(module.children())]
+    return ", ".join(f"{name} ({type(module).__name__})" for name, module in leaves)
+
+
 def select_targets(names: list[str], patterns: tuple[str, ...]) -> list[str]:
     """Return the names that end with one of the patterns, at a dot.
 

@@ -1,7 +1,7 @@
 """Run folders: saved whole, proven on loading."""
 
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE
-from peftrec.publishing.output_folder import check_output_folder, recover_output_folder
+from peftrec.publishing.output_folder import check_output_folder
 from peftrec.publishing.run_folder import METRICS, Run, load_run, save_baseline_run, save_model_run
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Run",
     "check_output_folder",
     "load_run",
-    "recover_output_folder",
     "save_baseline_run",
     "save_model_run",
 ]

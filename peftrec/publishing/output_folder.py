@@ -12,39 +12,26 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
     """See that a run may be written to a folder, before anything is loaded or removed.
 
     Args:
-        folder: where the run shall lie; `<folder>.partial` and `<folder>.old` are used on the way.
+        folder: where the run shall lie; `<folder>.partial` is used on the way.
         overwrite: whether a run that lies there may be replaced.
     Raises:
         RecipeError: if the folder or one of its neighbours holds something else, or a run and `overwrite` is off.
     """
     if folder.name in ("", ".."):
         raise RecipeError(f"output_dir: '{folder}' is no folder of its own; give the run a name, such as runs/first")
-    for aside in (folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")):
-        ours = not aside.exists() or (aside.is_dir() and _is_ours(aside))
-        if not ours:
-            raise RecipeError(f"output_dir: {aside} is needed while the run is written, but holds other files; move it")
+    partial = folder.with_name(folder.name + ".partial")
+    if partial.exists() and not (partial.is_dir() and _is_ours(partial)):
+        raise RecipeError(f"output_dir: {partial} is needed while the run is written, but holds other files; move it")
     if not folder.exists():
         return
     if not folder.is_dir():
         raise RecipeError(f"output_dir: {folder} is a file")
+    if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise RecipeError(f"output_dir: {folder} holds files that are no run of peftrec; choose another")
     if any(folder.iterdir()) and not overwrite:
         raise RecipeError(
             f"output_dir: {folder} already holds a run; choose another, or pass --overwrite to replace it"
         )
-    if overwrite and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise RecipeError(f"output_dir: {folder} holds files that are no run of peftrec; nothing was overwritten")
-
-
-def recover_output_folder(folder: Path) -> bool:
-    """Finish what a kill between the last two renames of a run has left; return whether there was anything.
-
-    Then `folder` is gone, the finished run lies in `<folder>.partial`, and the one it replaces in `<folder>.old`.
-    """
-    done, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
-    if folder.exists() or not old.is_dir():
-        return False
-    (done if (done / MANIFEST).is_file() else old).rename(folder)
-    return True
 
 
 def _is_ours(folder: Path) -> bool:

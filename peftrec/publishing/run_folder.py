@@ -183,7 +183,7 @@ def _prove(folder: Path, *, adapter_moved: bool) -> None:
     assert model is not None
     if not adapter_moved or model.catalogue_text is None:
         return
-    items = _read(folder / "probes.safetensors")["items"]
+    items = _read(folder / PROBES)["items"]
     tuned = model.catalogue_text.encoder.encode(model.catalogue_text.tokenized, items)
     fresh = build_model(load_recipe(folder / RECIPE), read_items(folder).texts, torch.zeros(0))
     assert fresh.catalogue_text is not None

@@ -1,7 +1,16 @@
 """The one Accelerate loop: optimiser groups, checkpoints, trackers, memory meter."""
 
 from peftrec.training.config import OptimizerConfig, TrainingConfig
+from peftrec.training.folder import recover_folder, replace_folder
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.trainer import Trainer, TrainingResult
 
-__all__ = ["OptimizerConfig", "Trainer", "TrainingConfig", "TrainingResult", "peak_memory_mib"]
+__all__ = [
+    "OptimizerConfig",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingResult",
+    "peak_memory_mib",
+    "recover_folder",
+    "replace_folder",
+]

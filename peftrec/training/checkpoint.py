@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from peftrec.config import InputError
 from peftrec.models import RecommenderModel
+from peftrec.training.folder import recover_folder, replace_folder
 
 
 def save_checkpoint(
@@ -44,12 +45,7 @@ def save_checkpoint(
     for path in aside.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(aside, folder)
 
 
 def load_checkpoint(
@@ -60,11 +56,9 @@ def load_checkpoint(
     Raises:
         InputError: if the checkpoint is missing, damaged, or of another model.
     """
+    recover_folder(folder)
     if not (folder / "state.json").is_file():
-        old = folder.with_name(folder.name + ".old")
-        if not (old / "state.json").is_file():
-            raise InputError(f"{folder}: there is no checkpoint to resume from")
-        folder = old  # killed between the two renames of a save
+        raise InputError(f"{folder}: there is no checkpoint to resume from")
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         tensors, best = load_file(folder / "model.safetensors"), load_file(folder / "best.safetensors")

@@ -61,7 +61,9 @@ def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int6
         events = np.concatenate([batch.inputs[batch.inputs >= 0], batch.targets[batch.targets >= 0]])
         items = np.unique(events)
         frequencies = torch.from_numpy(item_counts_N[items] / item_counts_N.sum())
-        log_q = log_inclusion_probability(frequencies, len(events)).float()
+        # Inputs and targets are the same events, one place apart: each window's last target is the one event more.
+        num_draws = int((batch.inputs >= 0).sum() + (batch.targets[:, -1] >= 0).sum())
+        log_q = log_inclusion_probability(frequencies, num_draws).float()
     # One more place than items, so that -1 maps to -1.
     place = np.full(len(item_counts_N) + 1, -1)
     place[items] = np.arange(len(items))

@@ -22,6 +22,7 @@ from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, rate_factor
 from peftrec.training.progress import TrainingProgress
+from peftrec.training.same_recipe import check_same_recipe, flatten
 from peftrec.training.step import StepPlan, plan_step, step_loss
 from peftrec.training.text_table import TextTable
 
@@ -94,6 +95,7 @@ class Trainer:
         self.model, self.windows, self.item_counts = model, windows, item_counts
         self.loss, self.config, self.evaluate, self.folder = loss, training, evaluate, folder
         self.clip_norm = optimizer.clip_norm
+        self.recipe = flatten(recipe or {})
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
         self.text_table = TextTable(model, loss, training)
         first_tuned = min(training.warmup_frozen_epochs * self.steps_per_epoch, self.num_steps)
@@ -104,8 +106,13 @@ class Trainer:
             )
             for group in self.optimizer.param_groups
         }
+        if model.method_parameters() and first_tuned >= self.num_steps:
+            raise InputError(
+                f"training.max_steps is {training.max_steps}: all of these steps lie in the frozen warm-up, so the "
+                f"language model would never train; raise it, or lower training.warmup_frozen_epochs"
+            )
         if training.trackers:
-            self.accelerator.init_trackers("peftrec", config=_flat(recipe or {}))
+            self.accelerator.init_trackers("peftrec", config=self.recipe)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -162,10 +169,17 @@ class Trainer:
     def _start(self, resume: bool) -> dict[str, Any]:
         if resume:
             state, self.best = load_checkpoint(self._checkpoint, model=self.model, optimizer=self.optimizer)
+            check_same_recipe(self._checkpoint, state["recipe"], self.recipe)
             return state
         self.best = self.model.trained_state()
         progress = {"epoch": 0, "step": 0, "encoder_steps": 0, "seconds": 0.0, "epochs": []}
-        return progress | {"best_epoch": 0, "best_metric": -math.inf, "waited": 0, "stopped": False}
+        return progress | {
+            "best_epoch": 0,
+            "best_metric": -math.inf,
+            "waited": 0,
+            "stopped": False,
+            "recipe": self.recipe,
+        }
 
     def _epoch(self, epoch: int, state: dict[str, Any], progress: TrainingProgress) -> float:
         """Train one epoch and return the mean loss over its positions."""
@@ -180,7 +194,7 @@ class Trainer:
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss became {loss} in step {state['step'] + 1} (epoch {epoch}). Lower the learning rates or "
-                    f"set optimizer.clip_norm; the last checkpoint is kept"
+                    f"set optimizer.clip_norm; checkpoints of earlier epochs are kept"
                 )
             total, positions = total + loss * count, positions + count
             last = number == self.steps_per_epoch or state["step"] + 1 >= self.num_steps
@@ -283,14 +297,3 @@ def _groups(batches: Iterable[UserBatch], size: int) -> Iterator[list[UserBatch]
             group = []
     if group:
         yield group
-
-
-def _flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys as dotted ones, as trackers take them."""
-    result: dict[str, Any] = {}
-    for key, value in recipe.items():
-        if isinstance(value, dict):
-            result |= _flat(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
-    return result

@@ -139,9 +139,9 @@ def test_what_is_no_run_is_never_overwritten(make_recipe: Callable[..., Any], tm
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     recipe = make_recipe("baseline.kind=popularity", output_dir=folder)
-    with pytest.raises(RecipeError, match="already holds"):
+    with pytest.raises(RecipeError, match="holds files that are no run of peftrec"):
         train(recipe)
-    with pytest.raises(RecipeError, match="holds files that are no run of peftrec; nothing was overwritten"):
+    with pytest.raises(RecipeError, match="holds files that are no run of peftrec; choose another"):
         train(recipe, overwrite=True)
     assert contents(folder) == {"thesis.txt": b"years of work"}
     with pytest.raises(RecipeError, match="is a file"):
@@ -151,16 +151,26 @@ def test_what_is_no_run_is_never_overwritten(make_recipe: Callable[..., Any], tm
     assert load_run(tmp_path / "empty").baseline is not None
 
 
-@pytest.mark.parametrize("name", ["run.partial", "run.old"])
+@pytest.mark.parametrize("name", ["run.partial"])
 def test_neighbours_of_the_output_folder_are_not_deleted(
     name: str, make_recipe: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """`<output_dir>.partial` and `.old` are ours only if we made them."""
+    """`<output_dir>.partial` is ours only if we made it."""
     (tmp_path / name).mkdir()
     (tmp_path / name / "notes.txt").write_text("mine")
     with pytest.raises(RecipeError, match=rf"{name} is needed while the run is written, but holds other files"):
         train(make_recipe("baseline.kind=popularity", output_dir=tmp_path / "run"))
     assert contents(tmp_path) == {f"{name}/notes.txt": b"mine"}
+
+
+def test_a_copy_beside_the_output_folder_is_left_alone(make_recipe: Callable[..., Any], tmp_path: Path) -> None:
+    recipe = make_recipe("baseline.kind=popularity", output_dir=tmp_path / "run")
+    train(recipe)
+    (tmp_path / "run").rename(tmp_path / "run.old")
+    kept = contents(tmp_path / "run.old")
+    train(recipe)
+    train(recipe, overwrite=True)
+    assert contents(tmp_path / "run.old") == kept
 
 
 def test_an_output_folder_needs_a_name(
@@ -188,7 +198,7 @@ def fail_in(monkeypatch: pytest.MonkeyPatch, name: str, call: int = 1) -> None:
     monkeypatch.setattr(peftrec.run, name, failing)
 
 
-@pytest.mark.parametrize("place", ["load_dataset", "build", "_evaluation", "_references", "save_model_run"])
+@pytest.mark.parametrize("place", ["load_dataset", "build", "_evaluation", "fit_references", "save_model_run"])
 def test_a_failing_run_leaves_the_old_one_whole(
     place: str, make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

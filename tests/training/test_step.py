@@ -72,7 +72,9 @@ def naive_gradients(recipe: Any, dataset: Any) -> dict[str, torch.Tensor | None]
             logits = model.scale() * (vectors @ users[number])
             logits = logits if bias is None else logits + bias
             if not catalogue:
-                logits = logits - log_inclusion_probability(torch.from_numpy(counts[items] / counts.sum()), len(events))
+                # One draw an event: a window's inputs, and the last of its targets.
+                num_draws = int((batch.inputs >= 0).sum() + (batch.targets[:, -1] >= 0).sum())
+                logits = logits - log_inclusion_probability(torch.from_numpy(counts[items] / counts.sum()), num_draws)
             kept = [place[int(c)] for c in items if c == target or c not in past]
             losses.append(torch.logsumexp(logits[kept], 0) - logits[place[target]])
     torch.stack(losses).mean().backward()
@@ -220,7 +222,9 @@ def test_the_language_model_steps_on_the_mean_of_its_interval(
 def test_an_interval_needs_a_table_of_the_catalogue(
     make_recipe: Callable[..., Any], prepare: Callable[..., Any]
 ) -> None:
-    with pytest.raises(ValueError, match=r"training\.encoder_interval is 2, but in_batch_softmax"):
+    with pytest.raises(
+        ValueError, match=r"training\.encoder_interval: 2 needs a loss over the catalogue; in_batch_softmax"
+    ):
         prepare(make_recipe("loss.kind=in_batch_softmax", "training.encoder_interval=2"))
 
 

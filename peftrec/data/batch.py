@@ -74,9 +74,7 @@ class TrainingWindows:
         self._keep(targets > 0)
         self.num_targets = int(targets.sum())
         if not len(self.users):
-            raise InputError(
-                "nothing to train on: no user has a second training event" + " of a new item" * skip_repeats
-            )
+            raise InputError("nothing to train on: no user has two training events" + " of a new item" * skip_repeats)
 
     @property
     def num_windows(self) -> int:

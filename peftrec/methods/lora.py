@@ -56,7 +56,8 @@ class LoraConfig(MethodConfig):
             names = select_targets(names, self.targets)
         if not names:
             raise InputError(
-                f"method.targets: {self.targets} matches no linear module of {type(model).__name__}; its layers hold {layer_modules(model)}"
+                f"method.targets: {self.targets} matches no linear module of {type(model).__name__}; "
+                f"its layers hold {layer_modules(model)}"
             )
         for name in names:
             linear = model.get_submodule(name)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from peftrec.recipe import load_recipe as load_recipe
     from peftrec.recommender import Recommendation as Recommendation
     from peftrec.recommender import Recommender as Recommender
+    from peftrec.run import compare as compare
     from peftrec.run import evaluate as evaluate
     from peftrec.run import train as train
 
@@ -25,6 +26,7 @@ _MODULES = {
     "load_recipe": "peftrec.recipe",
     "Recommendation": "peftrec.recommender",
     "Recommender": "peftrec.recommender",
+    "compare": "peftrec.run",
     "evaluate": "peftrec.run",
     "train": "peftrec.run",
 }

@@ -73,6 +73,8 @@ class Recipe:
                 f"training.encoder_interval: {self.training.encoder_interval} needs a loss over the catalogue; "
                 f"{self.loss.kind} encodes other items in every step, so use 1"
             )
+        if self.encoder.embedding_dim is not None:
+            self.user.check_dim(self.encoder.embedding_dim)
         name, _, cutoff = self.training.metric.partition("@")
         known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in ("hr", "ndcg", "mrr")]
         if self.training.metric not in known:
@@ -119,6 +121,27 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         return parse_section(Recipe, _overridden(values, overrides)).resolved()
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
+
+
+def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe of a run with overrides that leave what was trained as it was.
+
+    Args:
+        recipe: resolved.
+        overrides: of the sections `data` (its split excepted) and `evaluation`.
+    Raises:
+        RecipeError: if another section, or the split, would change.
+    """
+    for override in overrides:
+        if not override.startswith(("data.", "evaluation.")):
+            raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
+        if override.startswith("data.split"):
+            raise RecipeError(f"override {override!r}: another split would test on events that the run was trained on")
+    values = apply_overrides(Recipe, recipe.to_dict(), overrides)
+    evaluation = parse_section(EvaluationConfig, values["evaluation"], path="evaluation")
+    # The metric that picked the best weights need not be among those evaluated now.
+    values["training"]["metric"] = f"ndcg@{evaluation.ks[0]}"
+    return parse_section(Recipe, values).resolved()
 
 
 def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

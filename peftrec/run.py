@@ -1,4 +1,4 @@
-"""`train(recipe)` and `evaluate(run)`: data, build, training, evaluation, publishing, each one call."""
+"""`train(recipe)`, `evaluate(run)`, `compare(a, b)`: data, build, training, evaluation, publishing, each one call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from peftrec.baselines import fit_references
-from peftrec.config import InputError, RecipeError, apply_overrides, parse_section
+from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
-from peftrec.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_cases
+from peftrec.evaluation import Evaluation, PairedTest, Scores, evaluate_cases, paired_test
 from peftrec.models import RecommenderModel
 from peftrec.publishing import (
     METRICS,
@@ -26,10 +26,12 @@ from peftrec.publishing import (
     Run,
     check_output_folder,
     load_run,
+    read_per_user,
     save_baseline_run,
     save_model_run,
+    write_per_user,
 )
-from peftrec.recipe import Built, Recipe, build, frozen_vectors
+from peftrec.recipe import Built, Recipe, build, frozen_vectors, recipe_for_evaluation
 from peftrec.training import Trainer, peak_memory_mib, recover_folder, replace_folder
 
 Report = Callable[[str], None]
@@ -104,7 +106,7 @@ def evaluate(
     if split not in _SPLITS:
         raise RecipeError(f"split: '{split}' is not one of {', '.join(_SPLITS)}")
     run = run if isinstance(run, Run) else load_run(run)
-    recipe = _with_overrides(run.recipe, overrides)
+    recipe = recipe_for_evaluation(run.recipe, overrides)
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     if dataset.catalogue.ids != run.catalogue.ids:
         raise InputError(
@@ -131,8 +133,24 @@ def evaluate(
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.
     if same_data and not any(override.startswith("evaluation.") for override in overrides):
-        _write_per_user(run.folder / PRIVATE, split, dataset, found)
+        _write_per_user(run.folder, split, dataset, found)
     return _results(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
+
+
+def compare(first: str | Path, second: str | Path, *, split: str = "test") -> list[PairedTest]:
+    """Test whether two runs differ on the same users, in every metric that both have.
+
+    Args:
+        first: run folder.
+        second: the run folder that it is compared with.
+        split: `valid` or `test`.
+    Returns:
+        One test a metric; differences are first minus second.
+    Raises:
+        InputError: if the runs lack results of single users, or users, targets or protocol differ.
+    """
+    one, other = read_per_user([first, second], split)
+    return [paired_test(one, other, metric) for metric in one.per_user if metric in other.per_user]
 
 
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
@@ -141,7 +159,6 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     model, counts = built.model, dataset.item_counts()
     _say_model(built, recipe, say)
     build_seconds = time.perf_counter() - began
-    work.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         model=model,
         windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats),
@@ -154,6 +171,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         recipe=recipe.to_dict() | {"data_sha256": _data_hash(dataset)},
     )
     untrained = _adapter_state(model)
+    work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
     references = fit_references(dataset, lambda: _mean_pooled(built, recipe), work / PRIVATE / "references")
     scores: dict[str, Scores] = {"model": _model_scores(model)}
@@ -256,7 +274,7 @@ def _all_results(scores: Mapping[str, Scores], recipe: Recipe, dataset: Dataset,
     results: dict[str, Any] = {"data_sha256": _data_hash(dataset), "cleaning": dataset.report.to_dict()}
     for split in _SPLITS:
         found = {name: _evaluation(score, recipe, dataset, split) for name, score in scores.items()}
-        _write_per_user(work / PRIVATE, split, dataset, found)
+        _write_per_user(work, split, dataset, found)
         results[split] = _results(found, dataset, split)
     return results
 
@@ -266,15 +284,9 @@ def _results(found: Mapping[str, Evaluation], dataset: Dataset, split: str) -> d
     return {"split": split, "leaks": dataset.split.leaks, **rows}
 
 
-def _write_per_user(private: Path, split: str, dataset: Dataset, found: Mapping[str, Evaluation]) -> None:
-    """Write ranks and metrics of every user, for paired tests; they never leave `private/`."""
-    import polars as pl
-
-    private.mkdir(parents=True, exist_ok=True)
+def _write_per_user(folder: Path, split: str, dataset: Dataset, found: Mapping[str, Evaluation]) -> None:
     for name, evaluation in found.items():
-        users = [dataset.sequences.user_ids[user] for user in evaluation.users]
-        columns = {"user_id": users, "rank": evaluation.ranks, **evaluation.per_user}
-        pl.DataFrame(columns).write_parquet(private / f"{split}_{name}.parquet")
+        write_per_user(folder, split, name, evaluation, dataset.sequences.user_ids, dataset.catalogue.ids)
 
 
 def _data_hash(dataset: Dataset) -> str:
@@ -283,16 +295,3 @@ def _data_hash(dataset: Dataset) -> str:
     for array in (dataset.sequences.offsets, dataset.sequences.items, dataset.split.train_lengths):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    for override in overrides:
-        if not override.startswith(("data.", "evaluation.")):
-            raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
-        if override.startswith("data.split"):
-            raise RecipeError(f"override {override!r}: another split would test on events that the run was trained on")
-    values = apply_overrides(Recipe, recipe.to_dict(), overrides)
-    evaluation = parse_section(EvaluationConfig, values["evaluation"], path="evaluation")
-    # The metric that picked the best weights need not be among those evaluated now.
-    values["training"]["metric"] = f"ndcg@{evaluation.ks[0]}"
-    return parse_section(Recipe, values).resolved()

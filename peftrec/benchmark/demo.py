@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
     try:
         run_demo(arguments.root, arguments.recipes, arguments.output, console.print)
-    except InputError as error:
+    except (InputError, OSError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1
     except KeyboardInterrupt:

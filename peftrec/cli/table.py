@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from peftrec.evaluation import PairedTest
     from peftrec.recommender import Recommendation
 
 # Rows are not cut where nobody looks at a terminal.
@@ -32,7 +33,7 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     table.add_column("", no_wrap=True)
     for metric in metrics:
         table.add_column(metric.upper(), justify="right")
-    for name in ("cases", "parameters", "seconds"):
+    for name in ("cases", "parameters", "training s"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in rows.items():
         cells = [_metric(row, metric) for metric in metrics]
@@ -42,6 +43,26 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     console.print(table)
     for line in _notes(results, run):
         console.print(line)
+
+
+def print_comparison(tests: Sequence[PairedTest], first: str, second: str, split: str) -> None:
+    """Print paired tests, a row a metric.
+
+    Args:
+        tests: differences of the first run minus the second.
+        first: what the first run is called.
+        second: what the second is called.
+        split: `valid` or `test`.
+    """
+    title = f"{split}, {first} minus {second}, the same {tests[0].num_users:,} users"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("", first, second, "difference", f"{tests[0].level:.0%} interval", "p"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for test in tests:
+        means = (f"{mean:.4f}" for mean in (test.first, test.second))
+        interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
+        table.add_row(test.metric.upper(), *means, f"{test.difference:+.4f}", interval, f"{test.p_value:.4f}")
+    _console().print(table)
 
 
 def print_recommendations(recommendations: Sequence[Recommendation]) -> None:

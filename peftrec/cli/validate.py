@@ -47,11 +47,12 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
         rows = [*encoder, ("baseline", recipe.baseline.kind)]
     else:
         rate = "" if recipe.method.kind == "frozen" else f", learning rate {recipe.optimizer.learning_rate:g}"
+        method = f"{recipe.method.kind} on layers: {recipe.method.layers}{rate}"
         steps = "" if recipe.training.max_steps is None else f", at most {recipe.training.max_steps} steps"
         epochs = f"{recipe.training.num_epochs} epochs of batches of {recipe.training.batch_users} users{steps}"
         rows = [
             ("encoder", backbone if recipe.encoder.uses_text else "ids only"),
-            ("method", f"{recipe.method.kind} on layers: {recipe.method.layers}{rate}"),
+            ("method", method if recipe.encoder.uses_text else "none: without texts there is no language model"),
             ("user", f"{recipe.user.kind}, last {recipe.user.max_history} events"),
             ("loss", f"{recipe.loss.kind}, scorer {recipe.scorer.kind}"),
             ("training", f"{epochs}, best by {recipe.training.metric}, seed {recipe.training.seed}"),

@@ -20,7 +20,7 @@ class UserBatch:
     Args:
         users: user indexes, shape (B,); a user with several windows may occur more than once.
         inputs: catalogue indexes, shape (B, L), left-padded with -1.
-        targets: the item that follows each position, shape (B, L), -1 where there is none.
+        targets: the item that follows each position, shape (B, L), -1 where it is not to be learned.
         starts: place of each row's first input among its user's training events, shape (B,).
         seen_offsets: shape (B + 1,): row i's training items are `seen_items[seen_offsets[i]:seen_offsets[i + 1]]`.
         seen_items: all training items of each row's user, inside and outside the window, in order of time.
@@ -37,16 +37,40 @@ class UserBatch:
         return len(self.users)
 
 
-class TrainingWindows:
-    """The training events cut into windows of at most `max_history` inputs, counted from each user's newest event.
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """W windows: arrays of shape (W,).
 
-    A window of L + 1 events gives L inputs and L targets and overlaps the next older one by one event, so that every
-    training event but a user's first is a target exactly once. Windows without any target are left out.
+    Args:
+        users: whose.
+        starts: place of the first input among all events.
+        lengths: inputs.
+        num_targets: how many of the newest places have a target; the others are context.
+    """
+
+    users: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    num_targets: NDArray[np.int64]
+
+    def __getitem__(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> _Windows:
+        return _Windows(self.users[which], self.starts[which], self.lengths[which], self.num_targets[which])
+
+
+class TrainingWindows:
+    """The training events cut into windows of at most `max_history` inputs.
+
+    Every training event but a user's first is a target exactly once an epoch. A user with more than L targets is cut
+    elsewhere in each epoch, so that the same event is now learned from a short history, now from a long one: the oldest
+    window has between r and L targets, where r is what whole windows of L leave over; those that follow have L; the
+    newest has the rest, with the inputs before them as context.
 
     Args:
         dataset: where events and train lengths come from; validation and test events are never read.
         max_history: L, at least 1.
-        skip_repeats: an event whose item the user has had before is no target (it stays an input).
+        skip_repeats: an event whose item the user has had before is no target (it stays an input). Users with such
+            events are cut the same way each epoch (r targets in the oldest window), and windows without targets are
+            left out.
     Raises:
         ValueError: if max_history is below 1.
         InputError: if there is no target.
@@ -55,34 +79,26 @@ class TrainingWindows:
     def __init__(self, dataset: Dataset, max_history: int, *, skip_repeats: bool = False) -> None:
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, got {max_history}")
-        self._sequences = dataset.sequences
+        self._sequences, self._max_history = dataset.sequences, max_history
         self._train_lengths = dataset.split.train_lengths
-        num_targets = np.maximum(self._train_lengths - 1, 0)
-        windows_per_user = -(-num_targets // max_history)
-        self.users: NDArray[np.int64] = np.repeat(np.arange(len(num_targets), dtype=np.int64), windows_per_user)
-        first_window = np.cumsum(windows_per_user) - windows_per_user
-        age = np.arange(len(self.users), dtype=np.int64) - first_window[self.users]  # 0 is a user's newest window
-        stops = num_targets[self.users] - age * max_history  # within the user: after the last input
-        starts = np.maximum(stops - max_history, 0)
-        self._lengths = stops - starts
-        self._starts = self._sequences.offsets[self.users] + starts
-        self._is_target = (
-            ~_repeats(self._sequences) if skip_repeats else np.ones(len(self._sequences.items), dtype=bool)
-        )
-        running = np.concatenate([[0], np.cumsum(self._is_target)])
-        targets = running[self._starts + 1 + self._lengths] - running[self._starts + 1]
-        self._keep(targets > 0)
-        self.num_targets = int(targets.sum())
-        if not len(self.users):
+        self._is_target = np.ones(len(self._sequences.items), dtype=bool)
+        if skip_repeats:
+            self._is_target = ~_repeats(self._sequences)
+        # Sum over the events before each, so that the targets of a window are one difference.
+        self._running = np.concatenate([[0], np.cumsum(self._is_target)])
+        targets_U = np.maximum(self._train_lengths - 1, 0)
+        self._targets_U = targets_U
+        self._windows_U = -(-targets_U // max_history)
+        self._least_U = targets_U - (self._windows_U - 1) * max_history
+        first = np.minimum(self._sequences.offsets[:-1] + 1, len(self._is_target))
+        whole_U = self._running[first + targets_U] - self._running[first] == targets_U
+        # A user's oldest window may have up to this many targets.
+        self._most_U = np.where(whole_U & (self._windows_U > 1), max_history, self._least_U)
+        windows = self._cut(self._least_U)
+        self.num_windows = len(windows.users)
+        self.num_targets = int(self._count(windows).sum())
+        if not self.num_windows:
             raise InputError("nothing to train on: no user has two training events" + " of a new item" * skip_repeats)
-
-    @property
-    def num_windows(self) -> int:
-        """How many windows there are: the rows of one epoch."""
-        return len(self.users)
-
-    def _keep(self, wanted: NDArray[np.bool_]) -> None:
-        self.users, self._starts, self._lengths = self.users[wanted], self._starts[wanted], self._lengths[wanted]
 
     def num_batches(self, batch_size: int) -> int:
         """How many batches an epoch has, the last one smaller where it does not come out even."""
@@ -91,7 +107,7 @@ class TrainingWindows:
         return -(-self.num_windows // batch_size)
 
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[UserBatch]:
-        """All windows once, in an order that depends on (seed, epoch) alone.
+        """All windows once, cut and ordered in a way that depends on (seed, epoch) alone.
 
         Args:
             seed: the run's seed, at least 0.
@@ -100,26 +116,41 @@ class TrainingWindows:
         Returns:
             The batches, each padded only to its own longest window.
         """
-        order = np.random.default_rng([seed, epoch]).permutation(self.num_windows)
+        random = np.random.default_rng([seed, epoch])
+        order = random.permutation(self.num_windows)
+        windows = self._cut(random.integers(self._least_U, self._most_U, endpoint=True))
         for number in range(self.num_batches(batch_size)):
-            yield self.batch(order[number * batch_size : (number + 1) * batch_size])
+            yield self._batch(windows[order[number * batch_size : (number + 1) * batch_size]])
 
-    def batch(self, windows: NDArray[np.int64]) -> UserBatch:
-        """The batch of some windows.
+    def _cut(self, oldest_U: NDArray[np.int64]) -> _Windows:
+        """Cut all users' events, each user's oldest window with that many targets; newest windows first."""
+        users = np.repeat(np.arange(len(self._windows_U), dtype=np.int64), self._windows_U)
+        first_window = np.cumsum(self._windows_U) - self._windows_U
+        age = np.arange(len(users), dtype=np.int64) - first_window[users]  # 0 is a user's newest window
+        place = self._windows_U[users] - 1 - age  # 0 is the oldest
+        stops = np.minimum(oldest_U[users] + place * self._max_history, self._targets_U[users])
+        before = np.where(place == 0, 0, oldest_U[users] + (place - 1) * self._max_history)
+        starts = np.maximum(stops - self._max_history, 0)
+        windows = _Windows(users, self._sequences.offsets[users] + starts, stops - starts, stops - before)
+        return windows[self._count(windows) > 0]
 
-        Args:
-            windows: window numbers, shape (B,), B at least 1.
-        Returns:
-            Inputs, targets and the seen items of these windows' users.
-        """
-        users, starts, lengths = self.users[windows], self._starts[windows], self._lengths[windows]
+    def _count(self, windows: _Windows) -> NDArray[np.int64]:
+        """Targets of each window, repeats left out where they do not count."""
+        after = windows.starts + windows.lengths + 1
+        count: NDArray[np.int64] = self._running[after] - self._running[after - windows.num_targets]
+        return count
+
+    def _batch(self, windows: _Windows) -> UserBatch:
+        users, starts, lengths = windows.users, windows.starts, windows.lengths
         width = int(lengths.max())
         seen_offsets, seen_items = self._sequences.gather_flat(
             self._sequences.offsets[users], self._train_lengths[users]
         )
         targets = self._sequences.gather(starts + 1, lengths, width)
-        column = np.arange(width) - (width - lengths)[:, None]
-        counted = (column >= 0) & self._is_target[np.maximum(starts[:, None] + 1 + column, 0)]
+        from_newest = width - 1 - np.arange(width)
+        column = (lengths - 1)[:, None] - from_newest
+        counted = (from_newest < windows.num_targets[:, None]) & (column >= 0)
+        counted &= self._is_target[np.maximum(starts[:, None] + 1 + column, 0)]
         return UserBatch(
             users=users,
             inputs=self._sequences.gather(starts, lengths, width),

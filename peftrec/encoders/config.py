@@ -24,9 +24,9 @@ class EncoderConfig:
             catalogue.
         whitening_power: 0.5 whitens fully, 0.25 half-way (as `content_knn` does).
         whitening_ridge: added to the eigenvalues of C.
-        embedding_dim: width of item vectors; None keeps the backbone's. With whitening the main axes are kept.
-        head: `residual` adds a zero-initialised MLP to the (whitened) unit vectors, so that training starts from their
-            similarities; `projection` is a freshly initialised linear map.
+        embedding_dim: width of item vectors; None keeps the backbone's.
+        head: `residual` adds a zero-initialised MLP to the main axes of the (whitened) unit vectors, so that training
+            starts from their similarities; the MLP reads all axes. `projection` is a freshly initialised linear map.
         residual_dim: inner width of that MLP.
         dropout: in the head.
         id_dropout: share of items whose id vector is left out in a training step.

@@ -17,9 +17,9 @@ from peftrec.encoders.whitening import Whitening
 class ItemEncoder(nn.Module):
     """Fuses what an item says with who interacted with it.
 
-    item = unit(W t) + MLP(unit(W t)) + id with the residual head, Linear(W t) + id with the projection head; W is the
-    whitening (identity where it is off) and t the pooled text vector. The MLP ends in zeros and ids start near zero, so
-    that the residual head starts from the text similarities.
+    item = P unit(W t) + MLP(unit(W t)) + id with the residual head, Linear(W t) + id with the projection head; W is the
+    whitening (identity where it is off), t the pooled text vector, and P keeps the D axes of most variance. The MLP
+    ends in zeros and ids start near zero, so that the residual head starts from the text similarities.
 
     Args:
         config: the `encoder` section.
@@ -36,24 +36,23 @@ class ItemEncoder(nn.Module):
         self.config = config
         dim = config.embedding_dim or text_dim
         self.dim = dim
-        inner = dim if config.whitening else text_dim
         if config.uses_text:
             if config.whitening:
                 self.register_buffer("whitening_mean", torch.zeros(text_dim))
-                self.register_buffer("whitening_matrix", torch.zeros(text_dim, inner))
+                self.register_buffer("whitening_matrix", torch.zeros(text_dim, text_dim))
             if config.head == "residual":
                 last = nn.Linear(config.residual_dim, dim)
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
                 self.residual = nn.Sequential(
                     nn.Dropout(config.dropout),
-                    nn.Linear(dim, config.residual_dim),
+                    nn.Linear(text_dim, config.residual_dim),
                     nn.GELU(),
                     last,
                     nn.Dropout(config.dropout),
                 )
             else:
-                self.projection = nn.Linear(inner, dim)
+                self.projection = nn.Linear(text_dim, dim)
         if config.uses_ids:
             assert has_id_N is not None, "ids need to know which items had training interactions"
             self.register_buffer("has_id", has_id_N.bool())
@@ -70,7 +69,7 @@ class ItemEncoder(nn.Module):
             text_vectors_NH,
             power=-self.config.whitening_power,
             ridge=self.config.whitening_ridge,
-            dim=self.config.embedding_dim,
+            dim=len(self.whitening_mean),
         )
         self.whitening_mean.copy_(fitted.mean)
         self.whitening_matrix.copy_(fitted.matrix)
@@ -110,8 +109,9 @@ class ItemEncoder(nn.Module):
             vectors_CH = (vectors_CH - self.whitening_mean) @ self.whitening_matrix
         if self.config.head == "projection":
             return self.projection(vectors_CH)  # type: ignore[no-any-return]
-        unit_CD = F.normalize(vectors_CH, dim=-1)
-        return unit_CD + self.residual(unit_CD)  # type: ignore[no-any-return]
+        unit_CH = F.normalize(vectors_CH, dim=-1)
+        # Whitened axes stand in order of their variance: the first D carry most of the similarities.
+        return unit_CH[:, : self.dim] + self.residual(unit_CH)  # type: ignore[no-any-return]
 
     def _id_part(self, items_C: torch.Tensor) -> torch.Tensor:
         known_C = (items_C >= 0) & self.has_id[items_C.clamp(min=0)]

@@ -16,7 +16,9 @@ class PairedTest:
 
     Attributes:
         metric: key of the metric compared, such as `ndcg@10`.
-        difference: mean over users of first minus second; above 0 the first is better.
+        first: mean over users of the first.
+        second: mean over users of the second.
+        difference: first minus second; above 0 the first is better.
         low: low end of the bootstrap interval of the difference.
         high: high end of it.
         p_value: two-sided, of the sign-flip permutation test.
@@ -25,6 +27,8 @@ class PairedTest:
     """
 
     metric: str
+    first: float
+    second: float
     difference: float
     low: float
     high: float
@@ -58,11 +62,14 @@ def paired_test(
         Fisher's randomisation test as in Smucker et al. (2007), A comparison of statistical significance tests for
         information retrieval evaluation; +1 smoothing of Phipson and Smyth (2010).
     """
-    differences = _differences(a, b, metric)
+    first, second = _aligned(a, b, metric)
+    differences = first - second
     check_resampling(differences, level, num_resamples)
     low, high = bootstrap_interval(differences, level=level, num_resamples=num_resamples, seed=seed)
     return PairedTest(
         metric=metric,
+        first=float(first.mean()),
+        second=float(second.mean()),
         difference=float(differences.mean()),
         low=low,
         high=high,
@@ -72,8 +79,8 @@ def paired_test(
     )
 
 
-def _differences(a: Evaluation, b: Evaluation, metric: str) -> NDArray[np.float64]:
-    """Align two evaluations by user and subtract."""
+def _aligned(a: Evaluation, b: Evaluation, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a metric of two evaluations, users in one order."""
     for name, evaluation in (("first", a), ("second", b)):
         if metric not in evaluation.per_user:
             raise InputError(f"the {name} evaluation has no {metric!r}; it has {', '.join(evaluation.per_user)}")
@@ -89,7 +96,7 @@ def _differences(a: Evaluation, b: Evaluation, metric: str) -> NDArray[np.float6
         raise InputError(f"a paired test needs the same targets: they differ for {num_other} of {len(a.users)} users")
     if a.protocol() != b.protocol():
         raise InputError(f"a paired test needs the same protocol, got {a.protocol()} against {b.protocol()}")
-    return a.per_user[metric][order_a] - b.per_user[metric][order_b]
+    return a.per_user[metric][order_a], b.per_user[metric][order_b]
 
 
 def _sign_flip_p_value(differences: NDArray[np.float64], num_resamples: int, seed: int) -> float:

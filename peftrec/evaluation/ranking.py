@@ -31,7 +31,6 @@ def evaluate_cases(
     *,
     ks: Sequence[int] = (10,),
     exclude_history: bool = True,
-    max_history: int | None = None,
     batch_users: int = 512,
 ) -> Evaluation:
     """Rank each user's target among the whole catalogue.
@@ -48,7 +47,6 @@ def evaluate_cases(
         num_items: size N of the catalogue.
         ks: cutoffs of the metrics, each from 1.
         exclude_history: leave the user's full history out of the ranking.
-        max_history: newest events that the scorer sees, from 1; None for all.
         batch_users: users scored at once, from 1.
     Returns:
         Ranks and metrics of every user, in the order of the cases.
@@ -56,7 +54,7 @@ def evaluate_cases(
         InputError: if there are no cases, or a score is NaN or infinite (with their number and the first user).
         ValueError: if the scores have another shape than (B, N), or an argument is out of range.
     """
-    _check(cases, num_items, ks, max_history, batch_users)
+    _check(cases, num_items, ks, batch_users)
     num_cases = len(cases.users)
     ranks = np.empty(num_cases, dtype=np.int64)
     repeated = np.empty(num_cases, dtype=np.bool_)
@@ -65,10 +63,9 @@ def evaluate_cases(
         histories_BL = cases.histories(sequences, start, stop)
         targets_B = cases.targets[start:stop]
         user_ids = [sequences.user_ids[user] for user in cases.users[start:stop]]
-        seen_BL = histories_BL if max_history is None else histories_BL[:, -max_history:]
         excluded_BL = histories_BL if exclude_history else histories_BL[:, :0]
         with torch.no_grad():
-            scores_BN = scores(seen_BL)
+            scores_BN = scores(histories_BL)
             _check_scores(scores_BN, num_items, user_ids)
             ranks[start:stop] = _ranks(scores_BN, targets_B, excluded_BL)
         del scores_BN  # before the next chunk's are made
@@ -106,7 +103,7 @@ def _ranks(scores_BN: torch.Tensor, targets_B: NDArray[np.int64], excluded_BL: N
     return ranks
 
 
-def _check(cases: Cases, num_items: int, ks: Sequence[int], max_history: int | None, batch_users: int) -> None:
+def _check(cases: Cases, num_items: int, ks: Sequence[int], batch_users: int) -> None:
     """Refuse what cannot be evaluated before anything is scored."""
     if len(cases.users) == 0:
         raise InputError("there are no cases to evaluate: the split left no user with a target")
@@ -115,8 +112,6 @@ def _check(cases: Cases, num_items: int, ks: Sequence[int], max_history: int | N
         raise InputError(f"cases must be one per user; user {int(users[counts > 1][0])} has {int(counts.max())}")
     if int(cases.targets.min()) < 0 or int(cases.targets.max()) >= num_items:
         raise ValueError(f"targets must be items 0 to {num_items - 1}, got {int(cases.targets.max())}")
-    if max_history is not None and max_history < 1:
-        raise ValueError(f"max_history must be from 1, or None for the full history, got {max_history}")
     if batch_users < 1:
         raise ValueError(f"batch_users must be from 1, got {batch_users}")
     rank_metrics(np.empty(0, dtype=np.int64), ks)

@@ -20,15 +20,16 @@ from peftrec.models.user_encoder import RecencyMean, UserEncoderConfig
 class TransformerUserEncoder(UserEncoderConfig):
     """A causal transformer, trained on every place of the history.
 
-    user = out(transformer(items)), or with `recency_start` unit(weighted mean of the newest items) + out(...) with
-    `out` zero at first, so that training starts from recency-weighted similarity. Blocks are pre-norm;
-    order enters as a learned bias on attention, one for each head and distance, zero at first.
+    user = out(transformer(items)), or with `recency_start` weighted mean of the newest items + out(...) with `out` zero
+    at first, so that training starts from recency-weighted similarity. Blocks are pre-norm; order enters as a learned
+    bias on attention, one for each head and distance, zero at first.
 
     Args:
         num_layers: blocks.
         num_heads: attention heads; divides the width.
         feedforward: inner width of a block's feed-forward part, as a multiple of the width.
-        dropout: on inputs, attention and block outputs.
+        dropout: on inputs and on what attention and feed-forward part add. Neither the last layer's input nor the
+            attention weights are dropped: both made learning slower at equal or worse validation.
         input_scale: item vectors are multiplied by this before the blocks (they are of unit length).
         recency_start: see above.
         num_recent: events in the weighted mean.
@@ -49,9 +50,12 @@ class TransformerUserEncoder(UserEncoderConfig):
     num_recent: Annotated[int, Range(ge=1)] = 8
     decay: Annotated[float, Range(gt=0, le=1)] = 0.7
 
-    def build(self, dim: int) -> nn.Module:
+    def check_dim(self, dim: int) -> None:
         if dim % self.num_heads:
             raise ValueError(f"user.num_heads: {self.num_heads} does not divide the width of item vectors, {dim}")
+
+    def build(self, dim: int) -> nn.Module:
+        self.check_dim(dim)
         return _CausalTransformer(self, dim)
 
 
@@ -80,18 +84,18 @@ class _CausalTransformer(nn.Module):
         states_PD = self.dropout(items_BLD[valid_BL] * self.config.input_scale)
         for block in self.blocks:
             states_PD = block(states_PD, valid_BL, visible_B1LL, lag_LL.clamp(min=0))
-        residual_PD = self.out(self.dropout(self.norm(states_PD)))
+        residual_PD = self.out(self.norm(states_PD))
         residual_BLD = _unpack(residual_PD, valid_BL)
         if not self.config.recency_start:
             return residual_BLD
-        return F.normalize(self.recency(items_BLD, valid_BL), dim=-1) + residual_BLD
+        recency_BLD: torch.Tensor = self.recency(items_BLD, valid_BL)
+        return recency_BLD + residual_BLD
 
 
 class _Block(nn.Module):
     def __init__(self, config: TransformerUserEncoder, dim: int) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.attention_dropout = config.dropout
         self.lag_bias = nn.Parameter(torch.zeros(config.num_heads, config.max_history))
         self.attention_norm = nn.LayerNorm(dim)
         self.query_key_value = nn.Linear(dim, 3 * dim)
@@ -111,9 +115,7 @@ class _Block(nn.Module):
         packed = self.query_key_value(self.attention_norm(states_PD))
         query, key, value = _unpack(packed, valid_BL).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         bias_BHLL = self.lag_bias[:, lag_LL].masked_fill(~visible_B1LL, -torch.inf)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias_BHLL, dropout_p=self.attention_dropout if self.training else 0.0
-        )
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_BHLL)
         mixed_PD = mixed.transpose(1, 2).reshape(batch, length, -1)[valid_BL]
         states_PD = states_PD + self.dropout(self.attention_out(mixed_PD))
         return states_PD + self.dropout(self.feedforward(states_PD))  # type: ignore[no-any-return]

@@ -26,6 +26,13 @@ class UserEncoderConfig:
 
     max_history: Annotated[int, Range(ge=1)] = 50
 
+    def check_dim(self, dim: int) -> None:
+        """See whether item vectors of width D can be used.
+
+        Raises:
+            ValueError: if not, naming the key of the recipe.
+        """
+
     def build(self, dim: int) -> nn.Module:
         """Return a module mapping (items_BLD, valid_BL) to user vectors (B, L, D).
 

@@ -2,6 +2,7 @@
 
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE
 from peftrec.publishing.output_folder import check_output_folder
+from peftrec.publishing.per_user import read_per_user, write_per_user
 from peftrec.publishing.run_folder import METRICS, Run, load_run, save_baseline_run, save_model_run
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Run",
     "check_output_folder",
     "load_run",
+    "read_per_user",
     "save_baseline_run",
     "save_model_run",
+    "write_per_user",
 ]

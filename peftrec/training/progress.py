@@ -36,10 +36,16 @@ class TrainingProgress:
         description = "training" if loss is None else f"training, loss {loss:.4f}"
         self._bar.update(self._task, advance=steps, description=description)
 
+    def start(self, metrics: dict[str, float]) -> None:
+        """Print what the model reaches before it has learned anything."""
+        self.console.print(f"start    {_listed(metrics)}")
+
     def epoch(self, row: dict[str, float], *, best: bool) -> None:
         """Print the line of an epoch."""
         shown = {name: value for name, value in row.items() if name not in ("epoch", "loss", "train_seconds")}
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        self.console.print(
-            f"epoch {row['epoch']:.0f}  loss {row['loss']:.4f}  {row['train_seconds']:.0f} s  {metrics}{' *' * best}"
-        )
+        learned = f"epoch {row['epoch']:.0f}  loss {row['loss']:.4f}  {row['train_seconds']:.0f} s"
+        self.console.print(f"{learned}  {_listed(shown)}{' *' * best}")
+
+
+def _listed(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -61,9 +61,7 @@ def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int6
         events = np.concatenate([batch.inputs[batch.inputs >= 0], batch.targets[batch.targets >= 0]])
         items = np.unique(events)
         frequencies = torch.from_numpy(item_counts_N[items] / item_counts_N.sum())
-        # Inputs and targets are the same events, one place apart: each window's last target is the one event more.
-        num_draws = int((batch.inputs >= 0).sum() + (batch.targets[:, -1] >= 0).sum())
-        log_q = log_inclusion_probability(frequencies, num_draws).float()
+        log_q = log_inclusion_probability(frequencies, _num_events(batch)).float()
     # One more place than items, so that -1 maps to -1.
     place = np.full(len(item_counts_N) + 1, -1)
     place[items] = np.arange(len(items))
@@ -99,6 +97,15 @@ def step_loss(
             log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
         )
     )
+
+
+def _num_events(batch: UserBatch) -> int:
+    """Count the distinct events of a batch: inputs and targets are the same ones, a place apart; windows overlap."""
+    lengths = (batch.inputs >= 0).sum(axis=1) + (batch.targets[:, -1] >= 0)
+    rows = np.repeat(np.arange(len(batch)), lengths)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = batch.starts[rows] + within
+    return len(np.unique(batch.users[rows] * (places.max() + 1) + places))
 
 
 def _to_plan(

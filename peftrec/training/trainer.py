@@ -17,6 +17,7 @@ from peftrec.config import InputError
 from peftrec.data import TrainingWindows, UserBatch
 from peftrec.losses import LossConfig
 from peftrec.models import RecommenderModel
+from peftrec.training.accelerator import make_accelerator
 from peftrec.training.checkpoint import load_checkpoint, save_checkpoint
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.memory import peak_memory_mib
@@ -34,6 +35,7 @@ class TrainingResult:
     """What training came to.
 
     Args:
+        start: validation metrics before the first step.
         epochs: one row an epoch: loss, validation metrics, seconds.
         best_epoch: the epoch whose weights the model now has; 0 is the start.
         best_metric: its validation metric.
@@ -42,6 +44,7 @@ class TrainingResult:
         peak_memory_mib: of the process.
     """
 
+    start: dict[str, float]
     epochs: tuple[dict[str, float], ...]
     best_epoch: int
     best_metric: float
@@ -85,7 +88,7 @@ class Trainer:
                 f"training.encoder_interval is {training.encoder_interval}, but {loss.kind} encodes other items in "
                 f"every step, so there is no table to keep; use 1, or loss.kind=full_softmax"
             )
-        self.accelerator = _accelerator(training, folder)
+        self.accelerator = make_accelerator(training, folder)
         if self.accelerator.num_processes > 1:
             raise InputError(
                 f"{self.accelerator.num_processes} processes were launched, but training runs in one process; launch "
@@ -136,6 +139,9 @@ class Trainer:
         state = self._start(resume)
         with TrainingProgress(self.num_steps, enabled=self.accelerator.is_main_process) as progress:
             progress.advance(state["step"])
+            if not resume:
+                state["start"] = self._validate(0, state)
+                progress.start(state["start"])
             for epoch in range(state["epoch"] + 1, self.config.num_epochs + 1):
                 if state["stopped"] or state["step"] >= self.num_steps:
                     break
@@ -153,6 +159,7 @@ class Trainer:
         self.model.load_trained_state(self.best)
         self.accelerator.end_training()
         return TrainingResult(
+            start=state["start"],
             epochs=tuple(state["epochs"]),
             best_epoch=state["best_epoch"],
             best_metric=state["best_metric"],
@@ -269,22 +276,6 @@ class Trainer:
         aside = self.folder / "metrics.jsonl.partial"
         aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in state["epochs"]), encoding="utf-8")
         aside.rename(self.folder / "metrics.jsonl")
-
-
-def _accelerator(training: TrainingConfig, folder: Path | None) -> Any:
-    """Return the Accelerator; trackers that are not installed are an error, where Accelerate would leave them out."""
-    from accelerate import Accelerator
-    from accelerate.tracking import get_available_trackers
-
-    available = {str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()}
-    for name in training.trackers:
-        if name not in available:
-            raise InputError(f"training.trackers: '{name}' is not installed; pip install {name}, or leave it out")
-    return Accelerator(
-        mixed_precision=training.mixed_precision,
-        log_with=list(training.trackers) or None,
-        project_dir=None if folder is None else str(folder / "private" / "trackers"),
-    )
 
 
 def _groups(batches: Iterable[UserBatch], size: int) -> Iterator[list[UserBatch]]:

@@ -19,18 +19,42 @@ def dataset_of(sequences: Sequences, train_lengths: list[int]) -> Dataset:
     return Dataset(Catalogue(names, names, names), sequences, split, CleaningReport(()))
 
 
-def test_windows_are_counted_from_the_newest(make_sequences: Callable[..., Sequences]) -> None:
+def test_windows_of_one_epoch(make_sequences: Callable[..., Sequences]) -> None:
     sequences = make_sequences([[1, 2, 3, 4, 5, 6, 99, 98], [7], [8, 9], [10, 97]])
     windows = TrainingWindows(dataset_of(sequences, [6, 1, 2, 1]), max_history=2)
-    assert windows.users.tolist() == [0, 0, 0, 2]
     assert windows.num_windows == 4
     assert windows.num_targets == 6
-    batch = windows.batch(np.arange(4))
-    assert batch.inputs.tolist() == [[4, 5], [2, 3], [-1, 1], [-1, 8]]
-    assert batch.targets.tolist() == [[5, 6], [3, 4], [-1, 2], [-1, 9]]
-    assert batch.seen_offsets.tolist() == [0, 6, 12, 18, 20]
-    assert batch.seen_items.tolist() == [1, 2, 3, 4, 5, 6] * 3 + [8, 9]
-    assert windows.batch(np.array([2])).inputs.tolist() == [[1]]  # padded only to its own longest
+    rows = {}
+    for epoch in range(8):
+        (batch,) = windows.epoch(0, epoch, 10)
+        order = sorted(range(4), key=lambda row: (batch.users[row], -batch.starts[row]))
+        assert batch.users[order].tolist() == [0, 0, 0, 2]
+        rows[tuple(map(tuple, batch.inputs[order])), tuple(map(tuple, batch.targets[order]))] = batch.starts[order]
+        for row in range(4):
+            seen = batch.seen_items[batch.seen_offsets[row] : batch.seen_offsets[row + 1]]
+            assert seen.tolist() == ([8, 9] if batch.users[row] == 2 else [1, 2, 3, 4, 5, 6])
+    # Five targets in windows of two: the oldest has one, or two, and then the newest has one and its context.
+    newest_whole = (((4, 5), (2, 3), (-1, 1), (-1, 8)), ((5, 6), (3, 4), (-1, 2), (-1, 9)))
+    oldest_whole = (((4, 5), (3, 4), (1, 2), (-1, 8)), ((-1, 6), (4, 5), (2, 3), (-1, 9)))
+    assert set(rows) == {newest_whole, oldest_whole}
+    assert rows[newest_whole].tolist() == [3, 1, 0, 0]
+    assert rows[oldest_whole].tolist() == [3, 2, 0, 0]
+
+
+def test_padded_only_to_its_own_longest(make_sequences: Callable[..., Sequences]) -> None:
+    sequences = make_sequences([[1, 2], [3, 4, 5]])
+    batches = TrainingWindows(dataset_of(sequences, [2, 3]), max_history=10).epoch(0, 0, 1)
+    assert {batch.inputs.shape[1] for batch in batches} == {1, 2}
+
+
+def test_users_with_repeats_are_always_cut_alike(make_sequences: Callable[..., Sequences]) -> None:
+    sequences = make_sequences([[1, 2, 1, 1, 3]])
+    windows = TrainingWindows(dataset_of(sequences, [5]), max_history=2, skip_repeats=True)
+    assert windows.num_windows == windows.num_targets == 2
+    for epoch in range(8):
+        (batch,) = windows.epoch(0, epoch, 10)
+        assert sorted(map(tuple, batch.targets)) == [(-1, 3), (2, -1)]
+        assert sorted(map(tuple, batch.inputs)) == [(1, 1), (1, 2)]
 
 
 def test_epochs(make_sequences: Callable[..., Sequences]) -> None:
@@ -81,8 +105,10 @@ def test_every_training_event_is_a_target_once(
         assert batch.inputs.shape == batch.targets.shape
         assert batch.inputs.shape[1] <= max_history
         assert held[:, -1].all()
-        assert held[:, 0].any()
-        assert (held == (batch.inputs >= 0)).all()
+        assert (batch.inputs[:, 0] >= 0).any()
+        assert (batch.inputs[held] >= 0).all()
+        # Only the inputs of context have no target, and they stand before the others.
+        assert (np.diff(held.astype(int), axis=1) >= 0).all()
         assert (batch.targets[held] == batch.inputs[held] + 1).all()  # items are numbered by event here
         found += batch.targets[held].tolist()
         for row, user in enumerate(batch.users):

@@ -122,11 +122,6 @@ class TestRepeatedTarget:
         np.testing.assert_array_equal(evaluation.ranks, [5, 5, 5])
         assert evaluation.repeat_target_share == pytest.approx(2 / 3)
 
-    def test_counts_however_little_of_the_history_is_seen(self) -> None:
-        cases, sequences = make_cases(self.rows)
-        evaluation = evaluate_cases(constant(5), cases, sequences, 5, max_history=1)
-        np.testing.assert_array_equal(evaluation.ranks, [MISS, 3, MISS])
-
 
 class TestScorer:
     def test_sees_the_newest_events_left_padded(self) -> None:
@@ -137,10 +132,8 @@ class TestScorer:
             seen.append(histories.copy())
             return torch.zeros(len(histories), 8)
 
-        evaluate_cases(scores, cases, sequences, 8, max_history=2)
-        np.testing.assert_array_equal(seen[0], [[1, 2], [-1, 4], [-1, -1]])
         evaluate_cases(scores, cases, sequences, 8)
-        np.testing.assert_array_equal(seen[1], [[0, 1, 2], [-1, -1, 4], [-1, -1, -1]])
+        np.testing.assert_array_equal(seen[0], [[0, 1, 2], [-1, -1, 4], [-1, -1, -1]])
 
     def test_is_called_without_gradient_and_its_result_is_only_read(self) -> None:
         cases, sequences = make_cases([[0, 1], [2, 3]])
@@ -207,7 +200,6 @@ class TestRefused:
         [
             ({"ks": ()}, "at least one cutoff"),
             ({"ks": (10, 0)}, "k must be a whole number from 1"),
-            ({"max_history": 0}, "max_history must be from 1"),
             ({"batch_users": 0}, "batch_users must be from 1"),
         ],
     )

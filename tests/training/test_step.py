@@ -41,6 +41,15 @@ def away_from_the_start(model: Any) -> None:
     model.weights_changed()
 
 
+def events_of(batch: Any) -> set[tuple[int, int]]:
+    """The events that a batch draws, as (user, place): inputs and targets are the same ones, a place apart."""
+    events = set()
+    for row in range(len(batch)):
+        user, start, length = int(batch.users[row]), int(batch.starts[row]), int((batch.inputs[row] >= 0).sum())
+        events |= {(user, start + place) for place in range(length + int(batch.targets[row, -1] >= 0))}
+    return events
+
+
 def naive_gradients(recipe: Any, dataset: Any) -> dict[str, torch.Tensor | None]:
     """One big graph, written down plainly: all texts in one padded batch, positions one by one."""
     model = build(recipe, dataset).model
@@ -67,14 +76,14 @@ def naive_gradients(recipe: Any, dataset: Any) -> dict[str, torch.Tensor | None]
         users = model.scorer.prepare(model.user_encoder(history, torch.ones(1, len(inputs), dtype=torch.bool)))[0]
         targets = [int(item) for item in batch.targets[row] if item >= 0]
         assert seen[int(batch.starts[row]) : int(batch.starts[row]) + len(inputs)] == inputs
-        for number, target in enumerate(targets):
+        # Places before the first target are context.
+        for number, target in enumerate(targets, start=len(inputs) - len(targets)):
             past = seen[: int(batch.starts[row]) + number + 1] if catalogue else seen
             logits = model.scale() * (vectors @ users[number])
             logits = logits if bias is None else logits + bias
             if not catalogue:
-                # One draw an event: a window's inputs, and the last of its targets.
-                num_draws = int((batch.inputs >= 0).sum() + (batch.targets[:, -1] >= 0).sum())
-                logits = logits - log_inclusion_probability(torch.from_numpy(counts[items] / counts.sum()), num_draws)
+                frequencies = torch.from_numpy(counts[items] / counts.sum())
+                logits = logits - log_inclusion_probability(frequencies, len(events_of(batch)))
             kept = [place[int(c)] for c in items if c == target or c not in past]
             losses.append(torch.logsumexp(logits[kept], 0) - logits[place[target]])
     torch.stack(losses).mean().backward()
@@ -94,19 +103,19 @@ def trained_gradients(prepare: Callable[..., Any], recipe: Any) -> dict[str, tor
 OVERRIDES: list[tuple[str, ...]] = [
     (),
     ("training.graph_memory_mib=0", "encoder.token_budget=32"),
+    ("user.max_history=3",),
     ("method.layers=1",),
     ("method.layers=2", "training.graph_memory_mib=0", "encoder.token_budget=32"),
     ("encoder.inputs=text+ids", "encoder.item_bias=true", "encoder.id_std=0.1"),
     ("encoder.inputs=ids", "encoder.embedding_dim=32", "encoder.id_std=0.1"),
     ("method.kind=full", "optimizer.learning_rate=1e-4", "training.graph_memory_mib=0"),
     ("method.kind=frozen",),
-    ("user.max_history=3",),
     ("encoder.head=projection", "scorer.kind=dot"),
 ]
 # The step of a batch differs in its items alone; with the later settings it is checked by the longer tests.
 STEPS = [
     pytest.param(
-        loss, overrides, marks=[pytest.mark.slow] if LOSSES.load(loss).candidates == "batch" and number > 5 else []
+        loss, overrides, marks=[pytest.mark.slow] if LOSSES.load(loss).candidates == "batch" and number > 6 else []
     )
     for loss in LOSSES.kinds()
     for number, overrides in enumerate(OVERRIDES)

@@ -69,10 +69,10 @@ def test_frozen_warm_up_leaves_the_adapter_as_it_is(
     prepared.trainer.train()
     adapter = [name for name in start if name.startswith("adapter.")]
     head = [name for name in start if not name.startswith("adapter.") and "whitening" not in name]
-    for warm in states[:2]:
+    for warm in states[1:3]:
         assert all(torch.equal(warm[name], start[name]) for name in adapter)
         assert any(not torch.equal(warm[name], start[name]) for name in head)
-    assert all(not torch.equal(states[2][name], start[name]) for name in adapter if "lora_B" in name)
+    assert all(not torch.equal(states[3][name], start[name]) for name in adapter if "lora_B" in name)
     steps = prepared.trainer.steps_per_epoch
     moved = [any(g is not None for n, g in row.items() if "lora_" in n) for row in prepared.record.gradients]
     assert moved == [False] * 2 * steps + [True] * steps
@@ -95,12 +95,20 @@ def test_clipping_is_by_group(make_recipe: Callable[..., Any], prepare: Callable
     assert norm(free.record.gradients[0], False) > 0.01
 
 
-def scripted(values: list[float], states: list[Any] | None = None) -> Callable[[Any], dict[str, float]]:
-    """An evaluation that finds these values one after the other, and keeps the states it saw."""
-    left = iter(values)
+def scripted(
+    values: list[float], states: list[Any] | None = None, *, start: float | None = 0.0
+) -> Callable[[Any], dict[str, float]]:
+    """An evaluation that finds these values after each epoch, and keeps the states it saw then.
+
+    `start` is what it finds before the first step, None in a run that goes on from a checkpoint.
+    """
+    left = iter(values if start is None else [start, *values])
+    waiting = [] if start is None else [start]
 
     def evaluate(model: Any) -> dict[str, float]:
-        if states is not None:
+        if waiting:
+            waiting.pop()
+        elif states is not None:
             states.append(model.trained_state())
         return {"ndcg@10": next(left)}
 
@@ -122,6 +130,17 @@ def test_early_stopping_and_the_best_weights(make_recipe: Callable[..., Any], pr
     vectors, _ = prepared.model.encode_catalogue()
     prepared.model.weights_changed()
     assert torch.equal(vectors, prepared.model.encode_catalogue()[0])
+
+
+def test_the_start_is_a_candidate_for_the_best_weights(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    prepared = prepare(make_recipe("training.num_epochs=2"), evaluate=scripted([0.2, 0.1], start=0.3))
+    before = prepared.model.trained_state()
+    result = prepared.trainer.train()
+    assert (result.best_epoch, result.best_metric, result.start) == (0, 0.3, {"ndcg@10": 0.3})
+    after = prepared.model.trained_state()
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_warm_up_epochs_do_not_count_towards_stopping(
@@ -216,15 +235,15 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 
     def killed(model: Any, count: list[int] = []) -> dict[str, float]:  # noqa: B006
         count.append(1)
-        if len(count) == 2:
+        if len(count) == 3:
             raise KilledError
-        return {"ndcg@10": values[0]}
+        return {"ndcg@10": values[0] * (len(count) - 1)}
 
     stopped = prepare(recipe, evaluate=killed, folder=tmp_path)
     with pytest.raises(KilledError):
         stopped.trainer.train()
     torch.manual_seed(999)
-    again = prepare(recipe, evaluate=scripted(values[1:]), folder=tmp_path)
+    again = prepare(recipe, evaluate=scripted(values[1:], start=None), folder=tmp_path)
     result = again.trainer.train(resume=True)
     assert (result.best_epoch, result.num_steps) == (expected.best_epoch, expected.num_steps)
     assert [row["loss"] for row in result.epochs] == [row["loss"] for row in expected.epochs]
@@ -237,9 +256,23 @@ def test_a_finished_run_resumes_to_its_end_and_longer_ones_go_on(
 ) -> None:
     first = prepare(make_recipe("training.num_epochs=2"), evaluate=scripted([0.1, 0.2]), folder=tmp_path)
     first.trainer.train()
-    again = prepare(make_recipe("training.num_epochs=2"), evaluate=scripted([]), folder=tmp_path)
+    again = prepare(make_recipe("training.num_epochs=2"), evaluate=scripted([], start=None), folder=tmp_path)
     assert again.trainer.train(resume=True).num_steps == first.trainer.num_steps
     assert all(torch.equal(t, again.model.trained_state()[n]) for n, t in first.model.trained_state().items())
+    longer = prepare(make_recipe("training.num_epochs=4"), evaluate=scripted([0.3, 0.4], start=None), folder=tmp_path)
+    result = longer.trainer.train(resume=True)
+    assert [row["epoch"] for row in result.epochs] == [1, 2, 3, 4]
+    assert (result.num_steps, result.best_epoch) == (longer.trainer.num_steps, 4)
+
+
+@pytest.mark.parametrize("override", ["optimizer.head_learning_rate=3e-3", "training.seed=7", "training.batch_users=7"])
+def test_another_recipe_is_not_resumed(
+    override: str, make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    prepare(make_recipe("training.num_epochs=1"), folder=tmp_path).trainer.train()
+    other = prepare(make_recipe("training.num_epochs=2", override), folder=tmp_path)
+    with pytest.raises(InputError, match=override.partition("=")[0]):
+        other.trainer.train(resume=True)
 
 
 def test_checkpoints_that_cannot_be_resumed(

@@ -1,0 +1,95 @@
+"""Ranks and metrics of single users, in `private/` of a run folder: what a paired test reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from peftrec.config import InputError
+from peftrec.evaluation import Evaluation
+from peftrec.publishing.manifest import PRIVATE
+
+_USER, _TARGET, _RANK = "user_id", "target_id", "rank"
+
+
+def write_per_user(
+    folder: Path, split: str, name: str, evaluation: Evaluation, user_ids: Sequence[str], item_ids: Sequence[str]
+) -> None:
+    """Write `private/<split>_<name>.parquet`, a row for each user.
+
+    Args:
+        folder: the run folder.
+        split: `valid` or `test`.
+        name: `model`, or a reference beside it.
+        evaluation: what was found.
+        user_ids: ids of all users, by index.
+        item_ids: ids of the catalogue, by index.
+    """
+    (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
+    columns: dict[str, Any] = {
+        _USER: [user_ids[user] for user in evaluation.users],
+        _TARGET: [item_ids[item] for item in evaluation.targets],
+        _RANK: evaluation.ranks,
+        **evaluation.per_user,
+    }
+    pl.DataFrame(columns).write_parquet(_path(folder, split, name))
+
+
+def read_per_user(folders: Sequence[str | Path], split: str, name: str = "model") -> list[Evaluation]:
+    """Read what several runs found on a split, with users and targets numbered alike.
+
+    Args:
+        folders: run folders.
+        split: `valid` or `test`.
+        name: as in `write_per_user`.
+    Returns:
+        One evaluation a folder.
+    Raises:
+        InputError: if a folder is no run, or its results of single users are not there.
+    """
+    frames, protocols = [], []
+    for folder in map(Path, folders):
+        try:
+            stored = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split][name]
+            frame = pl.read_parquet(_path(folder, split, name))
+            frames.append(frame.cast({_USER: pl.String, _TARGET: pl.String, _RANK: pl.Int64}))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{error.filename or _path(folder, split, name)}: is missing; a comparison reads the results of single "
+                f"users, which a run keeps in {PRIVATE}/ and which are not published with it"
+            ) from None
+        except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{folder}: results of {name} on {split} are damaged ({error})") from None
+        protocols.append(stored)
+    users = _numbers(frames, _USER)
+    items = _numbers(frames, _TARGET)
+    return [
+        Evaluation(
+            users=_look_up(users, frame[_USER]),
+            targets=_look_up(items, frame[_TARGET]),
+            ranks=frame[_RANK].to_numpy(),
+            per_user={key: frame[key].to_numpy() for key in frame.columns if key not in (_USER, _TARGET, _RANK)},
+            repeat_target_share=stored["repeat_target_share"],
+            num_items=stored["protocol"]["num_items"],
+            exclude_history=stored["protocol"]["history"] == "excluded",
+        )
+        for frame, stored in zip(frames, protocols, strict=True)
+    ]
+
+
+def _path(folder: Path, split: str, name: str) -> Path:
+    return folder / PRIVATE / f"{split}_{name}.parquet"
+
+
+def _numbers(frames: Sequence[pl.DataFrame], column: str) -> dict[str, int]:
+    ids = pl.concat([frame[column] for frame in frames]).unique(maintain_order=True)
+    return {value: number for number, value in enumerate(ids)}
+
+
+def _look_up(numbers: dict[str, int], ids: pl.Series) -> Any:
+    return np.array([numbers[value] for value in ids], dtype=np.int64)

@@ -171,6 +171,37 @@ class Built:
     model: RecommenderModel
     base_vectors_NH: torch.Tensor | None
 
+    def text_counts(self) -> dict[str, int]:
+        """Count texts, tokens, and the texts that were cut at `max_tokens`; empty where texts are not used."""
+        if self.model.catalogue_text is None:
+            return {}
+        tokens = self.model.catalogue_text.tokenized
+        return {"num_texts": len(tokens), "num_tokens": len(tokens.tokens_T), "num_cut": tokens.num_cut}
+
+    def describe(self, recipe: Recipe) -> list[str]:
+        """Return lines for people: texts, what the method moves, parameters by part."""
+        lines = []
+        if self.model.catalogue_text is not None:
+            counts = self.text_counts()
+            cut = f"{counts['num_cut']:,} texts ({counts['num_cut'] / counts['num_texts']:.1%}) cut"
+            limit = f"encoder.max_tokens={recipe.encoder.max_tokens}"
+            lines.append(f"texts: {counts['num_texts']:,} items, {counts['num_tokens']:,} tokens; {cut} at {limit}")
+            trunk_TH = self.model.catalogue_text.tokenized.trunk_TH
+            if trunk_TH is not None:
+                lines.append(f"states of the frozen layers: {trunk_TH.nbytes / 2**20:,.0f} MiB in memory")
+            targets = ", ".join(self.model.catalogue_text.encoder.method.named_parameters())
+            if targets:
+                lines.append(f"{recipe.method.kind} moves {targets.count(',') + 1} tensors: {_shortened(targets)}")
+        lines += [
+            f"{part}: {count.trainable:,} of {count.total:,} parameters train; {count.stored_bytes:,} bytes stored"
+            for part, count in self.model.parameter_counts().items()
+        ]
+        return lines
+
+
+def _shortened(text: str, width: int = 160) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
 
 def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
     """Load the data and make the untrained model; deterministic for `training.seed`.

@@ -157,7 +157,8 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     began = time.perf_counter()
     built = build(recipe, dataset)
     model, counts = built.model, dataset.item_counts()
-    _say_model(built, recipe, say)
+    for line in built.describe(recipe):
+        say(line)
     build_seconds = time.perf_counter() - began
     trainer = Trainer(
         model=model,
@@ -179,6 +180,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     metrics = {
         "training": dataclasses.asdict(result) | {"build_seconds": build_seconds},
         "parameters": model.count_rows(),
+        "texts": built.text_counts(),
     } | _all_results(scores, recipe, dataset, work)
     adapter = _adapter_state(model)
     moved = any(not torch.equal(tensor, untrained[name]) for name, tensor in adapter.items())
@@ -226,24 +228,6 @@ def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> 
         metrics=metrics,
     )
     return metrics
-
-
-def _say_model(built: Built, recipe: Recipe, say: Report) -> None:
-    text = built.model.catalogue_text
-    if text is not None:
-        tokens = text.tokenized
-        cut = f"{tokens.num_cut:,} texts ({tokens.num_cut / len(tokens):.1%}) cut"
-        limit = f"encoder.max_tokens={recipe.encoder.max_tokens}"
-        say(f"texts: {len(tokens):,} items, {len(tokens.tokens_T):,} tokens; {cut} at {limit}")
-        targets = list(text.encoder.method.named_parameters())
-        if targets:
-            say(f"{recipe.method.kind} moves {len(targets)} tensors: {_shorten(', '.join(targets))}")
-    for part, count in built.model.parameter_counts().items():
-        say(f"{part}: {count.trainable:,} of {count.total:,} parameters train; {count.stored_bytes:,} bytes stored")
-
-
-def _shorten(text: str, width: int = 160) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def _adapter_state(model: RecommenderModel) -> dict[str, torch.Tensor]:

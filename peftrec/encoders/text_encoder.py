@@ -49,6 +49,12 @@ class TextEncoder(nn.Module):
             raise InputError(
                 f"encoder.max_tokens is {config.max_tokens}, but {backbone.base.name} has {limit} positions"
             )
+        able = method.capabilities
+        if not (able.decoder if backbone.causal else able.encoder):
+            kind = "a decoder" if backbone.causal else "an encoder"
+            raise InputError(f"method.kind: '{method.kind}' does not work on {backbone.base.name}, which is {kind}")
+        if method.layers != "all" and not able.can_limit_layers:
+            raise InputError(f"method.layers: '{method.kind}' acts on all layers or none; use all")
         self.backbone = backbone
         self.config = config
         self.num_base_parameters = sum(parameter.numel() for parameter in backbone.model.parameters())

@@ -204,7 +204,10 @@ def _finish(
     backbone = None
     text_settings: dict[str, Any] = {"template": recipe.data.template}
     if encoder is not None:
-        backbone = dataclasses.asdict(encoder.backbone.base) | {"fingerprint": encoder.backbone.fingerprint}
+        base = encoder.backbone.base
+        # A folder of this machine means nothing elsewhere; whoever reads the file should see that.
+        local = {"local": True} if Path(base.name).is_dir() else {}
+        backbone = dataclasses.asdict(base) | local | {"fingerprint": encoder.backbone.fingerprint}
         text_settings |= {
             "pooling": encoder.pooling,
             "prefix": encoder.prefix,

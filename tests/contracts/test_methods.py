@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -108,6 +109,23 @@ def test_declares_what_it_must(kind: str) -> None:
     found = {name for name in ALL if getattr(declared(kind), name)}
     assert found == DECLARED[kind]
     assert METHODS.load(kind).default_learning_rate > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_method_does_not_declare_is_refused(
+    family: str, backbones: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = METHODS.load("lora")
+    role = "encoder" if family == "bert" else "decoder"
+    config = EncoderConfig(max_tokens=16)
+    monkeypatch.setattr(lora, "capabilities", dataclasses.replace(lora.capabilities, **{role: False}))
+    with pytest.raises(InputError, match=f"'lora' does not work on .*, which is an? {role}"):
+        TextEncoder(load_backbone(str(backbones[family])), config, lora(rank=2))
+    all_or_none = dataclasses.replace(lora.capabilities, **{role: True, "can_limit_layers": False})
+    monkeypatch.setattr(lora, "capabilities", all_or_none)
+    TextEncoder(load_backbone(str(backbones[family])), config, lora(rank=2))
+    with pytest.raises(InputError, match=r"method\.layers: 'lora' acts on all layers or none"):
+        TextEncoder(load_backbone(str(backbones[family])), config, lora(rank=2, layers=1))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

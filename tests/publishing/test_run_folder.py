@@ -45,6 +45,7 @@ def test_what_a_run_holds(trained: Path, tiny_bert: Path) -> None:
     assert not [name for name in content["files"] if name.startswith("private")]
     assert (trained / "private" / "test_model.parquet").is_file()
     assert content["backbone"]["name"] == str(tiny_bert)
+    assert content["backbone"]["local"] is True
     assert content["text"] == {"template": "{title}. {category}", "pooling": "mean", "prefix": "", "max_tokens": 16}
     # Adapter, head and ids are apart, each with its own keys only.
     adapter = load_file(trained / "adapter_model.safetensors")
@@ -153,6 +154,19 @@ def test_a_manifest_cannot_point_out_of_its_folder(name: str, copy: Path) -> Non
     content["files"][name] = {"sha256": "0" * 64, "bytes": 1}
     rewrite(copy, content)
     with pytest.raises(InputError, match="lies outside the folder"):
+        load_run(copy)
+
+
+def test_a_folder_of_links_is_loaded_as_the_hub_cache_lays_them_out(copy: Path) -> None:
+    blobs = copy.parent / "blobs"
+    blobs.mkdir()
+    for path in [path for path in copy.iterdir() if path.is_file()]:
+        (blobs / path.name).write_bytes(path.read_bytes())
+        path.unlink()
+        path.symlink_to(Path("..") / "blobs" / path.name)
+    assert load_run(copy).model is not None
+    (blobs / "head.safetensors").write_bytes(b"x" * (blobs / "head.safetensors").stat().st_size)
+    with pytest.raises(InputError, match="was edited or damaged"):
         load_run(copy)
 
 

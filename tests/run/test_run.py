@@ -44,6 +44,9 @@ def test_it_learns(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
     assert metrics["valid"]["leaks"]
     assert any("texts: 40 items" in line for line in lines)
     assert any("lora moves" in line for line in lines)
+    assert metrics["texts"]["num_texts"] == 40
+    assert 40 < metrics["texts"]["num_tokens"] < 40 * 16
+    assert metrics["texts"]["num_cut"] == 0
     assert lines[-1].startswith("saved to ")
     assert [row["part"] for row in metrics["parameters"]] == ["lm", "head"]
 

@@ -322,6 +322,8 @@ def test_bfloat16_trains(make_recipe: Callable[..., Any], prepare: Callable[...,
             recipe = make_recipe("training.mixed_precision=bf16", "training.num_epochs=2", *overrides)
             result = prepare(recipe).trainer.train()
             assert result.epochs[1]["loss"] < result.epochs[0]["loss"]
+        with pytest.raises(InputError, match=r"mixed_precision is no, but this process has already trained with"):
+            prepare(make_recipe())
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 

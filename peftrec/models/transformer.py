@@ -28,8 +28,8 @@ class TransformerUserEncoder(UserEncoderConfig):
         num_layers: blocks.
         num_heads: attention heads; divides the width.
         feedforward: inner width of a block's feed-forward part, as a multiple of the width.
-        dropout: on inputs and on what attention and feed-forward part add. Neither the last layer's input nor the
-            attention weights are dropped: both made learning slower at equal or worse validation.
+        dropout: on inputs and on what attention and feed-forward part add; not on attention weights, nor before `out`,
+            where it slowed learning (measured on MovieLens 100K).
         input_scale: item vectors are multiplied by this before the blocks (they are of unit length).
         recency_start: see above.
         num_recent: events in the weighted mean.

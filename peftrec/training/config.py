@@ -47,9 +47,9 @@ class TrainingConfig:
         max_steps: stop after this many optimiser steps; None goes on to the end.
         batch_users: windows of user histories in one batch.
         accumulation_steps: batches whose gradients make one optimiser step.
-        encoder_interval: optimiser steps of the head on one table of text vectors; the gradients that they leave on it
-            then make one step of the language model. With 1 both step together. The language model so sees
-            batch_users * accumulation_steps * encoder_interval windows a step.
+        encoder_interval: optimiser steps of the head on one table of text vectors (rounded so that tables share an
+            epoch evenly); the gradients that they leave on it then make one step of the language model, which so sees
+            batch_users * accumulation_steps * encoder_interval windows a step. With 1 both step together.
         warmup_frozen_epochs: epochs before the language model's adapter moves; they run on vectors computed once.
         evaluate_every: epochs between evaluations on the validation cases.
         patience: evaluations without improvement before training stops; None never stops early.

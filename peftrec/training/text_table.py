@@ -17,14 +17,24 @@ from peftrec.training.step import StepPlan
 class TextTable:
     """Hands out text vectors and carries their gradient into the language model when its step is due.
 
-    Where the loss is over the catalogue, one table of all items serves `encoder_interval` steps, so that all candidates
-    of a loss come from one state of the encoder. Where it is over the batch, every batch is encoded for itself.
+    Where the loss is over the catalogue, one table of all items serves about `encoder_interval` steps, so that all
+    candidates of a loss come from one state of the encoder: an epoch of S steps has round(S / encoder_interval) tables,
+    at least one, that serve equally many steps. Where the loss is over the batch, every batch is encoded for itself.
+
+    Args:
+        model: the recommender.
+        loss: says whether candidates are the catalogue or the batch.
+        config: the `training` section.
+        steps_per_epoch: S.
     """
 
-    def __init__(self, model: RecommenderModel, loss: LossConfig, config: TrainingConfig) -> None:
+    def __init__(
+        self, model: RecommenderModel, loss: LossConfig, config: TrainingConfig, *, steps_per_epoch: int
+    ) -> None:
         self.model = model
         self.whole_catalogue = loss.candidates == "catalogue"
-        self.interval = config.encoder_interval
+        self.steps_per_epoch = steps_per_epoch
+        self.tables_per_epoch = max(1, round(steps_per_epoch / config.encoder_interval))
         self.graph_bytes = config.graph_memory_mib * 2**20
         self._table: TrainingVectors | None = None
         self._steps = 0
@@ -46,12 +56,18 @@ class TextTable:
             self._table.backward()
             self._table = None
 
-    def step_done(self, *, last_of_epoch: bool) -> bool:
-        """Before an optimiser step: return whether the language model now has its gradients and steps too."""
+    def step_done(self, number: int, *, last: bool) -> bool:
+        """Before an optimiser step: return whether the language model now has its gradients and steps too.
+
+        Args:
+            number: of the step in its epoch, from 1.
+            last: whether training ends here.
+        """
         if not self.whole_catalogue:
             return True
         self._steps += 1
-        if self._steps < self.interval and not last_of_epoch:
+        due = [step * self.tables_per_epoch // self.steps_per_epoch for step in (number - 1, number)]
+        if due[0] == due[1] and not last:
             return False
         assert self._table is not None, "no batch has used the table"
         assert self._table.vectors_NH.grad is not None, "the loss did not reach the text vectors"

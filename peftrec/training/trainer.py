@@ -100,7 +100,7 @@ class Trainer:
         self.clip_norm = optimizer.clip_norm
         self.recipe = flatten(recipe or {})
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
-        self.text_table = TextTable(model, loss, training)
+        self.text_table = TextTable(model, loss, training, steps_per_epoch=self.steps_per_epoch)
         first_tuned = min(training.warmup_frozen_epochs * self.steps_per_epoch, self.num_steps)
         self._rates = {
             group["name"]: (
@@ -204,9 +204,9 @@ class Trainer:
                     f"set optimizer.clip_norm; checkpoints of earlier epochs are kept"
                 )
             total, positions = total + loss * count, positions + count
-            last = number == self.steps_per_epoch or state["step"] + 1 >= self.num_steps
+            last = state["step"] + 1 >= self.num_steps
             with self.accelerator.autocast():
-                moves_encoder = tuned and self.text_table.step_done(last_of_epoch=last)
+                moves_encoder = tuned and self.text_table.step_done(number, last=last)
             self._optimizer_step(state, moves_encoder=moves_encoder)
             progress.advance(1, loss=loss)
             if state["step"] >= self.num_steps:

@@ -228,6 +228,24 @@ def test_the_language_model_steps_on_the_mean_of_its_interval(
         assert_same_gradients({n: found[n] for n in head}, {n: wanted[n] for n in head})
 
 
+def test_tables_share_an_epoch_evenly(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    def steps_with_encoder(*overrides: str) -> list[int]:
+        prepared = prepare(make_recipe("training.num_epochs=1", "training.batch_users=10", *overrides))
+        prepared.trainer.train()
+        return [
+            number
+            for number, gradients in enumerate(prepared.record.gradients, start=1)
+            if any(gradient is not None for name, gradient in gradients.items() if "lora_" in name)
+        ]
+
+    assert steps_with_encoder() == [1, 2, 3, 4, 5, 6]
+    assert steps_with_encoder("training.encoder_interval=4") == [3, 6]
+    assert steps_with_encoder("training.encoder_interval=5") == [6]
+    assert steps_with_encoder("training.encoder_interval=100") == [6]
+    # Training that ends inside an interval still uses what was gathered.
+    assert steps_with_encoder("training.encoder_interval=4", "training.max_steps=4") == [3, 4]
+
+
 def test_an_interval_needs_a_table_of_the_catalogue(
     make_recipe: Callable[..., Any], prepare: Callable[..., Any]
 ) -> None:

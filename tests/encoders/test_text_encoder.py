@@ -106,6 +106,13 @@ def test_vectors_are_computed_once_until_weights_change(encoders: Callable[..., 
     assert torch.equal(again, first)
 
 
+def test_vectors_follow_the_encoder_to_another_device(encoders: Callable[..., TextEncoder]) -> None:
+    catalogue = CatalogueText(encoders(), TEXTS)
+    shape = catalogue.vectors().shape
+    catalogue.encoder.to("meta")
+    assert (catalogue.vectors().device.type, catalogue.vectors().shape) == ("meta", shape)
+
+
 def test_encoding_in_training_draws_no_random_number(backbones: dict[str, Path]) -> None:
     encoder = TextEncoder(load_backbone(str(backbones["bert"])), EncoderConfig(), METHODS.load("lora")(dropout=0.5))
     encoder.train()
@@ -150,6 +157,18 @@ def test_the_residual_head_starts_from_unit_vectors() -> None:
     with torch.no_grad():
         whitened = (texts - head.whitening_mean) @ head.whitening_matrix
         torch.testing.assert_close(head(texts, None), torch.nn.functional.normalize(whitened, dim=-1))
+
+
+def test_a_narrow_head_starts_from_the_main_axes_and_learns_from_all() -> None:
+    head, texts = make_head(inputs="text", embedding_dim=4), torch.randn(4, 6)
+    with torch.no_grad():
+        unit = torch.nn.functional.normalize((texts - head.whitening_mean) @ head.whitening_matrix, dim=-1)
+        torch.testing.assert_close(head(texts, None), unit[:, :4])
+        torch.nn.init.normal_(head.residual[-2].weight)
+        # Two texts that differ in the last axis alone are told apart by the MLP.
+        one, other = unit[:1].clone(), unit[:1].clone()
+        other[0, -1] *= -1
+        assert not torch.allclose(head.residual(one), head.residual(other))
 
 
 def test_cold_items_rest_on_their_text() -> None:

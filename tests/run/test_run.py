@@ -11,7 +11,7 @@ import pytest
 
 import peftrec.run
 from peftrec.config import InputError, RecipeError
-from peftrec.data import load_dataset
+from peftrec.data import TrainingWindows, load_dataset
 from peftrec.publishing import load_run
 from peftrec.run import evaluate, train
 
@@ -82,6 +82,8 @@ def test_evaluation_takes_other_rules_and_other_roots(
     assert with_history["model"]["metrics"]["ndcg@10"] < metrics["test"]["model"]["metrics"]["ndcg@10"]
     with pytest.raises(RecipeError, match=r"takes only data\.\* and evaluation\.\*"):
         evaluate(folder, overrides=["method.rank=3"])
+    with pytest.raises(RecipeError, match="another split would test on events that the run was trained on"):
+        evaluate(folder, overrides=["data.split.kind=global_time"])
     with pytest.raises(RecipeError, match="split: 'tset' is not one of valid, test"):
         evaluate(folder, split="tset")
 
@@ -267,6 +269,35 @@ def test_a_run_of_another_recipe_is_not_resumed(
     monkeypatch.undo()
     with pytest.raises(InputError, match="does not fit"):
         train(make_recipe("training.num_epochs=3", "method.rank=2", output_dir=tmp_path / "run"), resume=True)
+
+
+def test_a_stopped_run_is_not_begun_again_unasked(
+    make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe("training.num_epochs=2", output_dir=tmp_path / "run")
+    fail_in(monkeypatch, "_evaluation", call=3)
+    with pytest.raises(KilledError):
+        train(recipe)
+    monkeypatch.undo()
+    kept = contents(tmp_path / "run.partial")
+    with pytest.raises(RecipeError, match=r"run\.partial holds a stopped run; pass --resume to go on, or --overwrite"):
+        train(recipe)
+    assert contents(tmp_path / "run.partial") == kept
+    train(recipe, overwrite=True)
+    assert load_run(tmp_path / "run").model is not None
+
+
+def test_repeats_are_no_targets_where_the_recipe_says_so(
+    make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(
+        "peftrec.run.TrainingWindows",
+        lambda *arguments, **keywords: made.append(keywords) or TrainingWindows(*arguments, **keywords),
+    )
+    for number, override in enumerate(("loss.skip_repeats=true", "loss.skip_repeats=false")):
+        train(make_recipe(*SHORT, override, output_dir=tmp_path / str(number)))
+    assert [keywords["skip_repeats"] for keywords in made] == [True, False]
 
 
 def test_the_same_recipe_gives_the_same_run(make_recipe: Callable[..., Any], tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from peftrec.losses import LOSSES, LossConfig
 from peftrec.losses.full_softmax import FullSoftmax
 from peftrec.methods import METHODS, MethodConfig
 from peftrec.methods.lora import LoraConfig
+from peftrec.metrics import RANK_METRICS
 from peftrec.models import SCORERS, USER_ENCODERS, RecommenderModel, ScorerConfig, UserEncoderConfig
 from peftrec.models.scorer import CosineScorer
 from peftrec.models.transformer import TransformerUserEncoder
@@ -48,8 +49,8 @@ class Recipe:
         optimizer: rates, decay, schedule.
         training: epochs, batches, seed.
         evaluation: cutoffs and rules.
-        baseline: fit this instead of training a model; the sections of the model are then not used, but for the encoder
-            of baselines that read texts.
+        baseline: fit this instead of training a model; the sections of the model are then not used, but for the
+            encoder's backbone, which content_knn reads, as a baseline or as the reference beside one.
         output_dir: the run folder.
     """
 
@@ -76,7 +77,7 @@ class Recipe:
         if self.encoder.embedding_dim is not None:
             self.user.check_dim(self.encoder.embedding_dim)
         name, _, cutoff = self.training.metric.partition("@")
-        known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in ("hr", "ndcg", "mrr")]
+        known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in RANK_METRICS]
         if self.training.metric not in known:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
@@ -128,15 +129,18 @@ def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
     Args:
         recipe: resolved.
-        overrides: of the sections `data` (its split excepted) and `evaluation`.
+        overrides: of the sections `data` and `evaluation`; not of what decides which events are targets.
     Raises:
-        RecipeError: if another section, or the split, would change.
+        RecipeError: if another section, the split, the cleaning or the order of events would change.
     """
     for override in overrides:
         if not override.startswith(("data.", "evaluation.")):
             raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
-        if override.startswith("data.split"):
-            raise RecipeError(f"override {override!r}: another split would test on events that the run was trained on")
+        if override.startswith(("data.split", "data.cleaning", "data.timestamps")):
+            section = override.partition("=")[0]
+            raise RecipeError(
+                f"override {override!r}: with another {section} targets would be events that the run was trained on"
+            )
     values = apply_overrides(Recipe, recipe.to_dict(), overrides)
     evaluation = parse_section(EvaluationConfig, values["evaluation"], path="evaluation")
     # The metric that picked the best weights need not be among those evaluated now.
@@ -147,10 +151,9 @@ def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply overrides; another method drops the file's learning rate, which was chosen for the file's method."""
     result = apply_overrides(Recipe, values, overrides)
-    before, after = values.get("method"), result.get("method")
-    changed = isinstance(after, dict) and (before.get("kind") if isinstance(before, dict) else None) != after.get(
-        "kind"
-    )
+    before, after = ((source.get("method") or {}) for source in (values, result))
+    mappings = isinstance(before, dict) and isinstance(after, dict)
+    changed = mappings and before.get("kind", LoraConfig.kind) != after.get("kind", LoraConfig.kind)
     given = any(override.partition("=")[0].strip() == "optimizer.learning_rate" for override in overrides)
     if changed and not given and isinstance(result.get("optimizer"), dict):
         result["optimizer"].pop("learning_rate", None)

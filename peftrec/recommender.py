@@ -96,7 +96,7 @@ class Recommender:
         """Return the k best items for each of several histories; arguments as in `recommend`."""
         if k < 1:
             raise InputError(f"k is {k}; a list has at least 1 item")
-        if not histories:
+        if not len(histories):
             return []
         histories_BL = self._indexes(histories)
         excluded = torch.from_numpy(histories_BL) if exclude_history else None
@@ -143,7 +143,7 @@ class Recommender:
         ranks = above_BN.sum(1).tolist()
         return sorted(zip(names, ranks, strict=True), key=lambda pair: pair[1])[:k]
 
-    def add_items(self, ids: Sequence[str], texts: Sequence[str], titles: Sequence[str] | None = None) -> None:
+    def add_items(self, ids: Sequence[str | int], texts: Sequence[str], titles: Sequence[str] | None = None) -> None:
         """Make new items recommendable from their texts, without training.
 
         Args:
@@ -153,11 +153,13 @@ class Recommender:
         Raises:
             InputError: if an id exists already, a text is empty, or the model reads no texts.
         """
+        names = [str(item_id) for item_id in ids]
         titles = texts if titles is None else titles
-        if not len(ids) == len(texts) == len(titles):
-            raise InputError(f"{len(ids)} ids, {len(texts)} texts and {len(titles)} titles; there must be one of each")
+        if not len(names) == len(texts) == len(titles):
+            counts = f"{len(names)} ids, {len(texts)} texts and {len(titles)} titles"
+            raise InputError(f"{counts}; there must be one of each")
         known = set(self._catalogue.ids)
-        for item_id, text in zip(ids, texts, strict=True):
+        for item_id, text in zip(names, texts, strict=True):
             if item_id in known:
                 raise InputError(f"item '{item_id}' is in the catalogue already")
             if not text.strip():
@@ -165,15 +167,15 @@ class Recommender:
             known.add(item_id)
         if self._run.model is None:
             raise InputError("this run is a baseline; it cannot take in new items")
-        if not ids:
+        if not names:
             return
         assert self._vectors_ND is not None
         assert self._bias_N is not None
         vectors = self._run.model.encode_new_items(list(texts))
         self._vectors_ND = torch.cat([self._vectors_ND, vectors])
-        self._bias_N = torch.cat([self._bias_N, self._bias_N.new_zeros(len(ids))])
+        self._bias_N = torch.cat([self._bias_N, self._bias_N.new_zeros(len(names))])
         self._catalogue = Catalogue(
-            ids=(*self._catalogue.ids, *ids),
+            ids=(*self._catalogue.ids, *names),
             texts=(*self._catalogue.texts, *texts),
             titles=(*self._catalogue.titles, *titles),
         )
@@ -186,7 +188,7 @@ class Recommender:
         width = max(1, *(len(history) for history in histories))
         padded = np.full((len(histories), width), -1, dtype=np.int64)
         for row, history in enumerate(histories):
-            if history:
+            if len(history):
                 padded[row, width - len(history) :] = self._catalogue.index([str(item) for item in history])
         return padded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from peftrec.baselines import fit_references
+from peftrec.baselines import fit_references, store_references
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, PairedTest, Scores, evaluate_cases, paired_test
@@ -36,6 +37,8 @@ from peftrec.training import Trainer, peak_memory_mib, recover_folder, replace_f
 
 Report = Callable[[str], None]
 _SPLITS = ("valid", "test")
+_REFERENCES = "references"
+_OTHER_DATA = "These are NOT the events that the run was trained on: targets may be among those it learned from."
 
 
 def train(
@@ -99,7 +102,8 @@ def evaluate(
         overrides: of the sections `data` and `evaluation`, such as `data.root=../elsewhere`.
         dataset: use this instead of loading what the recipe names.
     Returns:
-        `model`, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored `parameters`, `training`.
+        `model`, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored `parameters`, `training`;
+        `same_data`: whether users, events and texts are those of the run.
     Raises:
         InputError: if the data hold other items than the run was trained on.
     """
@@ -127,14 +131,19 @@ def evaluate(
     references = fit_references(
         dataset,
         lambda: frozen_vectors(recipe, dataset.catalogue.texts),
-        run.folder / PRIVATE / "references" if same_data else None,
+        run.folder / PRIVATE / _REFERENCES if same_data else None,
     )
     rows: dict[str, Scores] = {"model": run.scores, **{kind: fitted.scores for kind, fitted in references.items()}}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.
     if same_data and not any(override.startswith("evaluation.") for override in overrides):
-        _write_per_user(run.folder, split, dataset, found)
-    return _results(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
+        # Where nothing can be written (a shared or published run) the figures are given all the same.
+        with contextlib.suppress(OSError):
+            _write_per_user(run.folder, split, dataset, found)
+    results = _results(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
+    if not same_data:
+        results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
+    return results | {"same_data": same_data}
 
 
 def compare(first: str | Path, second: str | Path, *, split: str = "test") -> list[PairedTest]:
@@ -147,10 +156,16 @@ def compare(first: str | Path, second: str | Path, *, split: str = "test") -> li
     Returns:
         One test a metric; differences are first minus second.
     Raises:
-        InputError: if the runs lack results of single users, or users, targets or protocol differ.
+        InputError: if the runs lack results of single users, share no metric, or differ in users, targets or protocol.
     """
     one, other = read_per_user([first, second], split)
-    return [paired_test(one, other, metric) for metric in one.per_user if metric in other.per_user]
+    shared = [metric for metric in one.per_user if metric in other.per_user]
+    if not shared:
+        raise InputError(
+            f"{first} has {', '.join(one.per_user)}, {second} has {', '.join(other.per_user)}: no metric is in both; "
+            f"train or evaluate them with the same evaluation.ks"
+        )
+    return [paired_test(one, other, metric) for metric in shared]
 
 
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
@@ -160,6 +175,8 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     for line in built.describe(recipe):
         say(line)
     build_seconds = time.perf_counter() - began
+    # Before the long part: they may need a backbone that cannot be loaded.
+    references = fit_references(dataset, lambda: _mean_pooled(built, recipe))
     trainer = Trainer(
         model=model,
         windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats),
@@ -174,7 +191,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     untrained = _adapter_state(model)
     work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
-    references = fit_references(dataset, lambda: _mean_pooled(built, recipe), work / PRIVATE / "references")
+    store_references(references, work / PRIVATE / _REFERENCES)
     scores: dict[str, Scores] = {"model": _model_scores(model)}
     scores |= {kind: fitted.scores for kind, fitted in references.items()}
     metrics = {
@@ -207,12 +224,13 @@ def _mean_pooled(built: Built, recipe: Recipe) -> torch.Tensor:
 def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> dict[str, Any]:
     assert recipe.baseline is not None
     began = time.perf_counter()
-    work.mkdir(parents=True, exist_ok=True)
     vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts))
     fitted = recipe.baseline.fit(dataset, vectors() if recipe.baseline.needs_item_vectors else None)
     seconds = time.perf_counter() - began
     say(f"{recipe.baseline.kind} fitted in {seconds:.1f} s")
-    references = fit_references(dataset, vectors, work / PRIVATE / "references")
+    references = fit_references(dataset, vectors)
+    work.mkdir(parents=True, exist_ok=True)
+    store_references(references, work / PRIVATE / _REFERENCES)
     scores: dict[str, Scores] = {"model": fitted.scores}
     scores |= {kind: reference.scores for kind, reference in references.items()}
     metrics: dict[str, Any] = {

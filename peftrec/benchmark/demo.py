@@ -99,7 +99,8 @@ def run_demo(root: Path, recipes: Path, output: Path, show: Callable[[Any], None
         name: load_recipe(recipes / f"{name}.yaml", [f"data.root={root}", f"output_dir={output / name}"])
         for name in RECIPES
     }
-    get_dataset(DATASET, root, say=show)
+    if not all((root / DATASET / table).is_file() for table in ("interactions.csv", "items.csv")):
+        get_dataset(DATASET, root, say=show)
     show(TERMS)
     datasets = {recipe.data: load_dataset(recipe.data) for recipe in loaded.values()}
     rows = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from peftrec.cli.verb import add_verb
@@ -23,7 +24,11 @@ def add_parser(verbs: Any) -> None:
     parser = add_verb(verbs, "recommend", _run, summary="recommend items for a history", description=_DESCRIPTION)
     parser.add_argument("folder", metavar="RUN", help="run folder, such as runs/first")
     parser.add_argument(
-        "--history", required=True, metavar="ID,ID,...", help="item ids as in the item table, oldest first"
+        "--history",
+        required=True,
+        type=_ids,
+        metavar="ID,ID,...",
+        help="item ids as in the item table, oldest first; '--history=-5,3' where the first begins with a dash",
     )
     parser.add_argument("--k", type=_positive, default=10, help="length of the list (default: 10)")
     parser.add_argument("--keep-history", action="store_true", help="items of the history may come back in the list")
@@ -34,13 +39,23 @@ def _run(arguments: argparse.Namespace) -> None:
     from peftrec.cli.table import print_recommendations
     from peftrec.recommender import Recommender, describe
 
-    history = [item.strip() for item in arguments.history.split(",") if item.strip()]
     recommender = Recommender.from_pretrained(arguments.folder)
-    found = recommender.recommend(history, arguments.k, exclude_history=not arguments.keep_history)
+    if not arguments.history:
+        print("no history: these are the items with the most training events", file=sys.stderr)
+    found = recommender.recommend(arguments.history, arguments.k, exclude_history=not arguments.keep_history)
     if arguments.json:
         print(json.dumps(describe(found), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print_recommendations(found)
+
+
+def _ids(text: str) -> list[str]:
+    if not text.strip():
+        return []
+    ids = [item.strip() for item in text.split(",")]
+    if "" in ids:
+        raise argparse.ArgumentTypeError(f"'{text}' has an empty place; write ids with one comma between them")
+    return ids
 
 
 def _positive(text: str) -> int:

@@ -41,17 +41,18 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _rows(recipe: Recipe) -> list[tuple[str, str]]:
     data = f"{recipe.data.kind} under {recipe.data.root}, split {recipe.data.split.kind}, text {recipe.data.template!r}"
-    backbone = f"{recipe.encoder.backbone}, inputs {recipe.encoder.inputs}"
+    backbone_name = recipe.encoder.backbone
+    backbone = f"{backbone_name}, inputs {recipe.encoder.inputs}"
     if recipe.baseline is not None:
-        encoder = [("encoder", backbone)] if recipe.baseline.needs_item_vectors else []
-        rows = [*encoder, ("baseline", recipe.baseline.kind)]
+        read_by = "" if recipe.baseline.needs_item_vectors else " for content_knn, which stands beside every result"
+        rows = [("encoder", f"{backbone_name}{read_by}"), ("baseline", recipe.baseline.kind)]
     else:
         rate = "" if recipe.method.kind == "frozen" else f", learning rate {recipe.optimizer.learning_rate:g}"
         method = f"{recipe.method.kind} on layers: {recipe.method.layers}{rate}"
         steps = "" if recipe.training.max_steps is None else f", at most {recipe.training.max_steps} steps"
         epochs = f"{recipe.training.num_epochs} epochs of batches of {recipe.training.batch_users} users{steps}"
         rows = [
-            ("encoder", backbone if recipe.encoder.uses_text else "ids only"),
+            ("encoder", backbone if recipe.encoder.uses_text else f"ids only; content_knn reads {backbone_name}"),
             ("method", method if recipe.encoder.uses_text else "none: without texts there is no language model"),
             ("user", f"{recipe.user.kind}, last {recipe.user.max_history} events"),
             ("loss", f"{recipe.loss.kind}, scorer {recipe.scorer.kind}"),

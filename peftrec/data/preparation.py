@@ -15,7 +15,7 @@ from peftrec.data.sequence import Sequences
 from peftrec.data.source import DataConfig, RawTables
 from peftrec.data.table import text_of
 from peftrec.data.template import Template
-from peftrec.data.timestamp import parse_numbers, parse_positions, parse_times, refuse_unread
+from peftrec.data.timestamp import EARLIEST_LIKELY_MS, parse_numbers, parse_positions, parse_times, refuse_unread
 
 
 def prepare(config: DataConfig) -> tuple[Catalogue, Sequences, tuple[CleaningRow, ...]]:
@@ -124,6 +124,12 @@ def _times(raw: RawTables, config: DataConfig) -> tuple[pl.Series, str]:
             f"data.columns.time, or set data.timestamps: order to take the order of the file"
         )
     times, note = parse_times(table.frame[column], name)
+    last = times.max()
+    if config.split.needs_times and isinstance(last, int) and last < EARLIEST_LIKELY_MS:
+        raise InputError(
+            f"{name}: {note}. data.split.kind: {config.split.kind} cuts all users at one moment, which positions do "
+            f"not have; use leave_one_out"
+        )
     return times, f"{column!r}: {note}"
 
 
@@ -161,8 +167,8 @@ def _items(raw: RawTables, template: Template) -> pl.DataFrame:
 
 
 def _ids(values: pl.Series, name: str) -> pl.Series:
-    text = text_of(values, name)
-    return text.set(text.str.strip_chars() == "", None)
+    text = text_of(values, name).str.strip_chars()
+    return text.set(text == "", None)
 
 
 def _catalogue(tables: Tables) -> Catalogue:

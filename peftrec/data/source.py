@@ -90,6 +90,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         Template(self.template)
+        if self.split.needs_times and self.timestamps == "order":
+            raise ValueError(
+                f"split.kind: {self.split.kind} needs times, but data.timestamps is 'order' (positions tell nothing "
+                f"across users); use leave_one_out"
+            )
 
     def read(self) -> RawTables:
         """Reads both tables, as they are.

@@ -37,6 +37,7 @@ class SplitConfig:
     """What every split has: a kind, and `split`."""
 
     kind: ClassVar[str]
+    needs_times: ClassVar[bool] = False
 
     def split(self, sequences: Sequences) -> Split:
         """Cuts the events into training, validation and test.
@@ -94,6 +95,7 @@ class GlobalTime(SplitConfig):
     """
 
     kind: ClassVar[str] = "global_time"
+    needs_times: ClassVar[bool] = True
     valid_fraction: Annotated[float, Range(gt=0, lt=1)] = 0.1
     test_fraction: Annotated[float, Range(gt=0, lt=1)] = 0.1
 

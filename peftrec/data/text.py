@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import html.entities
+import re
 
 import polars as pl
 
@@ -12,6 +14,8 @@ _BLOCK = (
     "form|h[1-6]|head|header|hr|html|iframe|img|input|label|li|link|main|meta|nav|object|ol|option|p|pre|section|"
     "select|table|tbody|td|textarea|tfoot|th|thead|title|tr|ul|video"
 )
+# With its semicolon: html.unescape alone makes "¬ice" of "&notice".
+_ENTITY = r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);"
 _HIDDEN = r"(?is)<!--.*?-->|<script\b[^>]*>.*?</script\s*>|<style\b[^>]*>.*?</style\s*>"
 
 
@@ -44,9 +48,14 @@ def clean_text(values: pl.Series, *, strip_html: bool = True) -> pl.Series:
 
 def _decoded(values: pl.Series) -> pl.Series:
     """HTML entities decoded; only the distinct values that may hold one are handed to Python."""
-    held = values.str.contains(r"&(?:#\d|#[xX]|[A-Za-z])").fill_null(False)
+    held = values.str.contains(_ENTITY).fill_null(False)
     if not held.any():
         return values
     old = values.filter(held).unique()
-    new = pl.Series([html.unescape(value) for value in old.to_list()], dtype=pl.String)
+    new = pl.Series([re.sub(_ENTITY, _character, value) for value in old.to_list()], dtype=pl.String)
     return values.replace(old, new)
+
+
+def _character(entity: re.Match[str]) -> str:
+    name = entity[0][1:]
+    return html.unescape(entity[0]) if name.startswith("#") or name in html.entities.html5 else entity[0]

@@ -13,7 +13,7 @@ _UNITS = (
     ("microseconds", 1e17, 1e-3),
     ("nanoseconds", 1e20, 1e-6),
 )
-_EARLIEST_LIKELY_MS = 100_000_000_000  # March 1973: a column that ends before it is rather a position than a time
+EARLIEST_LIKELY_MS = 100_000_000_000  # March 1973: a column that ends before it is rather a position than a time
 _ISO = (
     r"^(?<day>\d{4}-\d{2}-\d{2})(?:[T ](?<hour>\d{2}):(?<minute>\d{2})(?::(?<second>\d{2}(?:\.\d+)?))?"
     r"(?<zone>Z|(?<sign>[+-])(?<zone_hour>\d{2}):?(?<zone_minute>\d{2}))?)?$"
@@ -75,7 +75,7 @@ def parse_positions(values: pl.Series, name: str) -> pl.Series:
 def parse_numbers(values: pl.Series) -> pl.Series:
     """A column as Int64 where every value is a whole number, else Float64; what is no number, NaN included, is null."""
     if values.dtype.is_integer():
-        return values.cast(pl.Int64)
+        return values.cast(pl.Int64, strict=False)
     if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
         return pl.repeat(None, len(values), dtype=pl.Float64, eager=True)
     text = values.str.strip_chars() if values.dtype == pl.String else values
@@ -142,7 +142,7 @@ def _in_milliseconds(numbers: pl.Series, name: str) -> tuple[pl.Series, str]:
         times = (numbers * factor).round().cast(pl.Int64)
     note = f"{unit} since 1970" if unit == "milliseconds" else f"{unit} since 1970, read as milliseconds"
     last = times.max()
-    if isinstance(last, int) and 0 <= last < _EARLIEST_LIKELY_MS:
+    if isinstance(last, int) and 0 <= last < EARLIEST_LIKELY_MS:
         year = 1970 + last // 31_556_952_000
         note += f"; the last is {largest:g}, in {year}: if that is a position, set data.timestamps: order"
     return times, note

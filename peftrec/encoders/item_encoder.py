@@ -25,6 +25,8 @@ class ItemEncoder(nn.Module):
         config: the `encoder` section.
         text_dim: H; 0 where texts are not used.
         has_id_N: which items had training interactions; the others have no id vector. None where ids are not used.
+    Raises:
+        InputError: if the residual head is to be wider than the text vectors.
     """
 
     whitening_mean: torch.Tensor
@@ -36,6 +38,11 @@ class ItemEncoder(nn.Module):
         self.config = config
         dim = config.embedding_dim or text_dim
         self.dim = dim
+        if config.uses_text and config.head == "residual" and dim > text_dim:
+            raise InputError(
+                f"encoder.embedding_dim is {dim}, but text vectors have {text_dim} dimensions; use at most that, or "
+                f"encoder.head: projection"
+            )
         if config.uses_text:
             if config.whitening:
                 self.register_buffer("whitening_mean", torch.zeros(text_dim))

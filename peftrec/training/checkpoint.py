@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from peftrec.config import InputError
 from peftrec.models import RecommenderModel
 from peftrec.training.folder import recover_folder, replace_folder
+from peftrec.training.same_recipe import check_same_recipe
 
 
 def save_checkpoint(
@@ -49,21 +50,30 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, model: RecommenderModel, optimizer: torch.optim.Optimizer
+    folder: Path, *, model: RecommenderModel, optimizer: torch.optim.Optimizer, recipe: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Put model, optimiser and random states back and return the progress and the best tensors.
 
+    Args:
+        folder: from `save_checkpoint`.
+        model: receives the trained tensors.
+        optimizer: receives its state.
+        recipe: flat; must be the one that the checkpoint was made with.
     Raises:
-        InputError: if the checkpoint is missing, damaged, or of another model.
+        InputError: if the checkpoint is missing, damaged, or of another recipe.
     """
     recover_folder(folder)
     if not (folder / "state.json").is_file():
         raise InputError(f"{folder}: there is no checkpoint to resume from")
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        # First, so that the message names the key that changed and not a tensor that does not fit.
+        check_same_recipe(folder, state["recipe"], recipe)
         tensors, best = load_file(folder / "model.safetensors"), load_file(folder / "best.safetensors")
         moments, random = load_file(folder / "optimizer.safetensors"), load_file(folder / "random.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{folder}: the checkpoint is damaged ({error})") from error
     model.load_trained_state(tensors)
     _load_optimizer_tensors(optimizer, moments, folder)

@@ -23,7 +23,7 @@ from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, rate_factor
 from peftrec.training.progress import TrainingProgress
-from peftrec.training.same_recipe import check_same_recipe, flatten
+from peftrec.training.same_recipe import flatten
 from peftrec.training.step import StepPlan, plan_step, step_loss
 from peftrec.training.text_table import TextTable
 
@@ -175,8 +175,9 @@ class Trainer:
 
     def _start(self, resume: bool) -> dict[str, Any]:
         if resume:
-            state, self.best = load_checkpoint(self._checkpoint, model=self.model, optimizer=self.optimizer)
-            check_same_recipe(self._checkpoint, state["recipe"], self.recipe)
+            state, self.best = load_checkpoint(
+                self._checkpoint, model=self.model, optimizer=self.optimizer, recipe=self.recipe
+            )
             return state
         self.best = self.model.trained_state()
         progress = {"epoch": 0, "step": 0, "encoder_steps": 0, "seconds": 0.0, "epochs": []}

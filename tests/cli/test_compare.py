@@ -98,3 +98,13 @@ def test_published_runs_have_no_results_of_single_users(
     assert "private/ and which are not published" in capsys.readouterr().err
     assert main(["compare", str(trained), str(tmp_path / "none")]) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_runs_without_a_common_metric(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    path = copy / "private" / "test_model.parquet"
+    frame = pl.read_parquet(path)
+    frame.rename({name: name.replace("@10", "@20") for name in frame.columns}).write_parquet(path)
+    assert main(["compare", str(trained), str(copy)]) == 1
+    assert "no metric is in both" in capsys.readouterr().err

@@ -46,3 +46,14 @@ def test_an_unknown_id_is_named(trained: Path, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == "peftrec: no item has the id 'wien1'. Did you mean 'wine1'?\n"
+
+
+@pytest.mark.parametrize("history", [",", "wine0,,wine1", "wine0,"])
+def test_an_empty_place_in_a_history_is_refused(
+    history: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(["recommend", str(trained), "--history", history])
+    assert stopped.value.code == 2
+    assert "has an empty place" in capsys.readouterr().err

@@ -117,6 +117,45 @@ def test_bad_input_leaves_nothing_behind(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]
 
 
+WITHOUT_TEXT = "item_id,title,category\n" + "".join(
+    f"{kind}{number},,\n" for kind in ("wine", "cheese", "bread", "tea") for number in range(10)
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("interactions.csv", "user_id,item_id,timestamp\n", "interactions.csv"),
+        ("items.csv", WITHOUT_TEXT, "text"),
+        ("interactions.csv", "user_id,item_id,timestamp\nu,nowhere,1700000000\n", "nowhere"),
+        ("interactions.csv", "user_id,item_id,timestamp\nu,wine0,yesterday\n", "'yesterday'"),
+        ("interactions.csv", "user_id,item_id\nu,wine0\n", "'timestamp'"),
+        ("interactions.csv", b"user_id,item_id,timestamp\nu,wine\xff0,1700000000\n", "UTF-8"),
+        ("interactions.csv", "user_id,item_id,timestamp,rating\nu,wine0,1700000000,nan\n", "rating"),
+        ("interactions.csv", "user_id,item_id,timestamp\nu,wine0,1700000000\n", "case"),
+    ],
+)
+def test_bad_tables_leave_nothing_behind(
+    write_recipe: WriteRecipe,
+    write_toy: Callable[[Path], Path],
+    tmp_path: Path,
+    file: str,
+    content: str | bytes,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = write_toy(tmp_path / "data")
+    (data / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    rating = ["data.cleaning.min_rating=3"] if message == "rating" else []
+    assert main(["train", str(write_recipe(tmp_path)), f"data.root={data}", *rating]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (complaint,) = (line for line in shown.err.splitlines() if line.startswith("peftrec: "))
+    assert message in complaint
+    assert "Traceback" not in shown.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "recipe.yaml"]
+
+
 @pytest.mark.slow
 def test_accelerate_launches_it(write_recipe: WriteRecipe, tmp_path: Path) -> None:
     launcher = Path(sys.executable).with_name("accelerate")

@@ -92,8 +92,24 @@ def test_order_instead_of_time(workspace: Workspace) -> None:
     dataset = workspace.load(timestamps="order")
     assert dataset.catalogue.index(["c", "b", "d", "d", "b"]).tolist() == dataset.sequences.items.tolist()
     assert "order of the file" in str(dataset.report)
-    with pytest.raises(RecipeError, match="global_time needs times"):
+    with pytest.raises(ValueError, match="global_time needs times"):
         workspace.load(timestamps="order", split=GlobalTime())
+
+
+def test_positions_are_not_cut_by_time(workspace: Workspace) -> None:
+    rows = "".join(f"u,{item},{place}\n" for place, item in enumerate("bcdeb"))
+    workspace.write("interactions.csv", f"user_id,item_id,timestamp\n{rows}")
+    assert "if that is a position, set data.timestamps: order" in str(workspace.load().report)
+    with pytest.raises(InputError, match="cuts all users at one moment, which positions do not have"):
+        workspace.load(split=GlobalTime())
+
+
+def test_ids_lose_outer_spaces_in_both_tables(workspace: Workspace) -> None:
+    rows = "".join(f'" u","{item} ",{1_700_000_000 + place}\n' for place, item in enumerate("bcde"))
+    workspace.write("interactions.csv", f"user_id,item_id,timestamp\n{rows}")
+    dataset = workspace.load()
+    assert dataset.sequences.user_ids == ("u",)
+    assert dataset.catalogue.index(["b", "c", "d", "e"]).tolist() == dataset.sequences.items.tolist()
 
 
 @pytest.mark.parametrize("factor", [1, 1000, 1_000_000])

@@ -10,6 +10,7 @@ from peftrec.data.text import clean_text
     ("text", "expected"),
     [
         ("Salt &amp; Pepper", "Salt & Pepper"),
+        ("AT&T &notice &copyright &notit; R&D;", "AT&T &notice &copyright &notit; R&D;"),
         ("Salt &amp;amp; Pepper &#39;n&#x27; &eacute;", "Salt & Pepper 'n' é"),
         ("a<br>b<BR/>c<p class='x'>d</p>", "a b c d"),
         ("<b>B</b>old <i>move</i>", "Bold move"),

@@ -111,3 +111,8 @@ def test_numbers() -> None:
     assert parse_numbers(pl.Series(["1", "2"])).dtype == pl.Int64
     assert parse_numbers(pl.Series(["1", " 2.5 ", "x"])).to_list() == [1.0, 2.5, None]
     assert parse_numbers(pl.Series([1, 2], dtype=pl.UInt8)).dtype == pl.Int64
+
+
+def test_unsigned_numbers_beyond_the_range_are_named() -> None:
+    with pytest.raises(InputError, match="t: data row 2 holds 9223372036854775813"):
+        parse_times(pl.Series([5, 2**63 + 5], dtype=pl.UInt64), "t")

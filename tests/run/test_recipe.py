@@ -40,6 +40,16 @@ def test_each_method_brings_its_own_learning_rate(load: Callable[..., Recipe], k
     assert load(f"method.kind={kind}", "optimizer.learning_rate=5e-3").optimizer.learning_rate == 5e-3
 
 
+def test_a_learning_rate_is_dropped_only_with_its_method(load: Callable[..., Recipe]) -> None:
+    given = "optimizer: {learning_rate: 1e-2}\n"
+    for override in ("method.rank=4", "method.kind=lora"):  # lora is the default
+        assert load(override, text=given).optimizer.learning_rate == 1e-2
+        assert load(override, text=given + "method: {kind: lora}\n").optimizer.learning_rate == 1e-2
+    full = METHODS.load("full").default_learning_rate
+    assert load("method.kind=full", text=given).optimizer.learning_rate == full
+    assert load("method.kind=lora", text=given + "method: {kind: full}\n").optimizer.learning_rate == 3e-4
+
+
 def test_written_and_read_back(load: Callable[..., Recipe], tmp_path: Path) -> None:
     recipe = load("method.layers=2", "evaluation.ks=[5,10]", "baseline.kind=content_knn", "encoder.prefix='no: '")
     path = tmp_path / "resolved.yaml"
@@ -118,6 +128,7 @@ def test_a_field_of_a_default_split_can_be_overridden(load: Callable[..., Recipe
         ("training.metric=ndcg@20", r"training\.metric: 'ndcg@20' is not evaluated; there are hr@10"),
         ("training.warmup_frozen_epochs=10", r"training\.warmup_frozen_epochs: 10 of 10 epochs"),
         ("encoder.backbone=' '", "encoder.backbone: is empty"),
+        ("encoder.embedding_dim=30", "user.num_heads: 4 does not divide the width of item vectors, 30"),
         ("encoder.token_budget=20", "encoder.token_budget: 20 is smaller than one text"),
         ("encoder.item_bias=true", "encoder.item_bias: belongs to the ids"),
         ("encoder.inputs=ids", "encoder.embedding_dim: with inputs: ids"),

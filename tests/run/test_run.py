@@ -82,8 +82,10 @@ def test_evaluation_takes_other_rules_and_other_roots(
     assert with_history["model"]["metrics"]["ndcg@10"] < metrics["test"]["model"]["metrics"]["ndcg@10"]
     with pytest.raises(RecipeError, match=r"takes only data\.\* and evaluation\.\*"):
         evaluate(folder, overrides=["method.rank=3"])
-    with pytest.raises(RecipeError, match="another split would test on events that the run was trained on"):
+    with pytest.raises(RecipeError, match=r"another data\.split\.kind targets would be events that the run was"):
         evaluate(folder, overrides=["data.split.kind=global_time"])
+    with pytest.raises(RecipeError, match=r"another data\.cleaning\.min_user_events targets would be"):
+        evaluate(folder, overrides=["data.cleaning.min_user_events=3"])
     with pytest.raises(RecipeError, match="split: 'tset' is not one of valid, test"):
         evaluate(folder, split="tset")
 
@@ -229,9 +231,12 @@ def test_wrong_data_and_backbones_leave_nothing(make_recipe: Callable[..., Any],
         ("method.rank=999",),
         ("method.layers=9",),
         ("method.targets=[qery]",),
-        ("encoder.embedding_dim=99",),
+        ("encoder.embedding_dim=64",),
         ("user.num_heads=5",),
         ("loss.kind=in_batch_softmax", "training.encoder_interval=2"),
+        ("encoder.inputs=ids", "encoder.embedding_dim=16", "encoder.backbone=nobody/no-such-model"),
+        ("baseline.kind=popularity", "encoder.backbone=nobody/no-such-model"),
+        ("baseline.kind=content_knn", "encoder.backbone=nobody/no-such-model"),
     ):
         folder = tmp_path / "run"
         with pytest.raises(InputError) as caught:
@@ -267,7 +272,7 @@ def test_a_run_of_another_recipe_is_not_resumed(
     with pytest.raises(KilledError):
         train(make_recipe("training.num_epochs=3", output_dir=tmp_path / "run"))
     monkeypatch.undo()
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match=r"another recipe or other data: method\.rank \(then 4, now 2\)"):
         train(make_recipe("training.num_epochs=3", "method.rank=2", output_dir=tmp_path / "run"), resume=True)
 
 

@@ -283,9 +283,9 @@ def test_checkpoints_that_cannot_be_resumed(
         prepare(recipe, folder=tmp_path).trainer.train(resume=True)
     prepare(recipe, folder=tmp_path).trainer.train()
     last = tmp_path / "private" / "checkpoints" / "last"
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match=r"method\.rank \(then 4, now 2\)"):
         prepare(make_recipe("method.rank=2"), folder=tmp_path).trainer.train(resume=True)
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match=r"encoder\.inputs"):
         prepare(make_recipe("encoder.inputs=text+ids"), folder=tmp_path).trainer.train(resume=True)
     # KilledError between the two renames of a save: the older one is whole.
     last.rename(last.with_name(".last.peftrec-replaced"))

@@ -61,7 +61,7 @@ def test_scorers() -> None:
     vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
     assert torch.equal(DotScorer().prepare(vectors), vectors)
     torch.testing.assert_close(CosineScorer().prepare(vectors), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
-    assert float(LearnedScale(15.0)()) == pytest.approx(15.0)
+    assert LearnedScale(15.0)().item() == pytest.approx(15.0)
     assert CosineScorer().start_scale == 15.0
 
 

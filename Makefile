@@ -12,7 +12,7 @@ DEMO_ENVIRONMENT := $(firstword $(wildcard .venv/.dev) .venv/.demo)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO_ENVIRONMENT) ## fetch MovieLens 100K, train, print a table of results and recommendations (10 minutes)
+demo: $(DEMO_ENVIRONMENT) ## fetch MovieLens 100K, train, print a table of results and recommendations (6 minutes)
 	$(BIN)/python -m peftrec.benchmark.demo
 
 test: .venv/.dev ## run the tests

@@ -125,7 +125,9 @@ def _times(raw: RawTables, config: DataConfig) -> tuple[pl.Series, str]:
         )
     times, note = parse_times(table.frame[column], name)
     last = times.max()
-    if config.split.needs_times and isinstance(last, int) and last < EARLIEST_LIKELY_MS:
+    # Dates are moments, however old; numbers so small are rather positions.
+    numbers = parse_numbers(table.frame[column]).count() > 0
+    if config.split.needs_times and numbers and isinstance(last, int) and last < EARLIEST_LIKELY_MS:
         raise InputError(
             f"{name}: {note}. data.split.kind: {config.split.kind} cuts all users at one moment, which positions do "
             f"not have; use leave_one_out"

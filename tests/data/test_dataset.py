@@ -102,6 +102,9 @@ def test_positions_are_not_cut_by_time(workspace: Workspace) -> None:
     assert "if that is a position, set data.timestamps: order" in str(workspace.load().report)
     with pytest.raises(InputError, match="cuts all users at one moment, which positions do not have"):
         workspace.load(split=GlobalTime())
+    rows = "".join(f"u,{item},1950-01-0{1 + place}\n" for place, item in enumerate("bcdeb"))
+    workspace.write("interactions.csv", f"user_id,item_id,timestamp\n{rows}")
+    assert workspace.load(split=GlobalTime(valid_fraction=0.2, test_fraction=0.2)).sequences.times is not None
 
 
 def test_ids_lose_outer_spaces_in_both_tables(workspace: Workspace) -> None:

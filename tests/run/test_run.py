@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,14 +117,36 @@ def test_texts_that_changed_are_refused(
 
 
 def test_references_are_of_the_data_at_hand(
-    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path, write_toy: Callable[[Path], Path]
+    finished: tuple[Path, dict[str, Any], list[str]],
+    tmp_path: Path,
+    write_toy: Callable[[Path], Path],
+    make_recipe: Callable[..., Any],
 ) -> None:
-    """Other events with the same items: popularity is counted on what the run was trained on, as the model was."""
+    """Other events with the same items: the references are fitted to them, the run's own fits and files stay."""
+    kept = contents(finished[0])
     root = write_toy(tmp_path / "fewer")
     lines = (root / "interactions.csv").read_text().splitlines()
     (root / "interactions.csv").write_text("\n".join(line for line in lines if not line.startswith("u1")) + "\n")
     found = evaluate(finished[0], overrides=[f"data.root={root}"])
     assert found["model"]["num_cases"] == found["popularity"]["num_cases"] < 60
+    fitted = train(make_recipe("baseline.kind=popularity", f"data.root={root}", output_dir=tmp_path / "popularity"))
+    assert found["popularity"]["metrics"] == fitted["test"]["model"]["metrics"]
+    assert not found["same_data"]
+    assert found["leaks"].startswith("These are NOT the events that the run was trained on")
+    assert contents(finished[0]) == kept
+    own = evaluate(finished[0])
+    assert own["same_data"]
+    assert "NOT the events" not in own["leaks"]
+
+
+def test_a_run_that_cannot_be_written_to_is_evaluated(
+    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    shutil.rmtree(copy / "private")
+    (copy / "private").write_text("no folder can be made here")
+    assert evaluate(copy)["model"] == finished[1]["test"]["model"]
 
 
 def test_a_taken_folder_is_refused_and_replaced_only_when_told(make_recipe: Callable[..., Any], tmp_path: Path) -> None:

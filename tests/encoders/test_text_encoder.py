@@ -171,6 +171,20 @@ def test_a_narrow_head_starts_from_the_main_axes_and_learns_from_all() -> None:
         assert not torch.allclose(head.residual(one), head.residual(other))
 
 
+def test_whitened_axes_stand_in_order_of_their_variance() -> None:
+    """A narrow head keeps the first axes, so these must be the ones that tell items apart."""
+    head = make_head(inputs="text", embedding_dim=2)
+    texts = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)) @ torch.randn(
+        6, 6, generator=torch.Generator().manual_seed(1)
+    )
+    head.fit_whitening(texts)
+    whitened = (texts - head.whitening_mean) @ head.whitening_matrix
+    covariance = whitened.T @ whitened / len(texts)
+    variances = covariance.diagonal()
+    torch.testing.assert_close(covariance, torch.diag(variances), rtol=0, atol=1e-3 * float(variances.max()))
+    assert variances.tolist() == sorted(variances.tolist(), reverse=True)
+
+
 def test_cold_items_rest_on_their_text() -> None:
     head, texts = make_head(inputs="text+ids", id_std=1.0, item_bias=True), torch.randn(5, 6)
     torch.nn.init.ones_(head.bias)

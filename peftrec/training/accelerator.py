@@ -16,7 +16,7 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         training: the `training` section.
         folder: trackers write under `private/` of it; None where there is no run folder.
     Raises:
-        InputError: if a tracker is missing, or this process has trained with another precision.
+        InputError: if a tracker is missing, the device lacks the precision, or this process has trained with another.
     """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
@@ -33,6 +33,8 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         )
     except ValueError as error:
         # Accelerate keeps one state a process.
+        if "already been initialized" not in str(error):
+            raise InputError(f"training.mixed_precision is {training.mixed_precision}: {error}") from None
         raise InputError(
             f"training.mixed_precision is {training.mixed_precision}, but this process has already trained with "
             f"another setting, which Accelerate cannot change; start a new process ({error})"

@@ -328,6 +328,19 @@ def test_bfloat16_trains(make_recipe: Callable[..., Any], prepare: Callable[...,
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def test_a_precision_that_the_device_lacks_is_named(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import accelerate
+
+    def refuse(**_: Any) -> None:
+        raise ValueError("bf16 mixed precision requires a supported device.")
+
+    monkeypatch.setattr(accelerate, "Accelerator", refuse)
+    with pytest.raises(InputError, match=r"^training\.mixed_precision is bf16: bf16 mixed precision"):
+        prepare(make_recipe("training.mixed_precision=bf16"))
+
+
 def test_trackers_write_files(make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     recipe = make_recipe("training.num_epochs=1", "training.trackers=[tensorboard]")

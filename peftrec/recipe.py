@@ -189,9 +189,9 @@ class Built:
             cut = f"{counts['num_cut']:,} texts ({counts['num_cut'] / counts['num_texts']:.1%}) cut"
             limit = f"encoder.max_tokens={recipe.encoder.max_tokens}"
             lines.append(f"texts: {counts['num_texts']:,} items, {counts['num_tokens']:,} tokens; {cut} at {limit}")
-            trunk_TH = self.model.catalogue_text.tokenized.trunk_TH
-            if trunk_TH is not None:
-                lines.append(f"states of the frozen layers: {trunk_TH.nbytes / 2**20:,.0f} MiB in memory")
+            stored_bytes = self.model.catalogue_text.tokenized.stored_bytes
+            if stored_bytes:
+                lines.append(f"states of the frozen layers: {stored_bytes / 2**20:,.0f} MiB in memory")
             targets = ", ".join(self.model.catalogue_text.encoder.method.named_parameters())
             if targets:
                 lines.append(f"{recipe.method.kind} moves {targets.count(',') + 1} tensors: {_shortened(targets)}")

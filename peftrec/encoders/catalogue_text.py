@@ -47,13 +47,13 @@ class CatalogueText:
 
     def store_trunk(self) -> None:
         """Hold the states of the frozen trunk in memory from now on (see `TextEncoder.store_trunk`)."""
-        if self.tokenized.trunk_TH is None:
+        if not self.tokenized.stored_bytes:
             self._tokenized = self.encoder.store_trunk(self.tokenized)
 
     def base_vectors(self) -> torch.Tensor:
         """Return the vectors that the backbone gives without its method, before training has changed it."""
         method = self.encoder.method
-        if self.encoder.method_config.capabilities.identity_at_start:
+        if self.encoder.method_config.declared().identity_at_start:
             return self.vectors()
         with method.disabled():
             return self.encoder.encode(self.tokenized)

@@ -1,6 +1,7 @@
 """Tokenised texts without padding, and length-sorted chunks of them.
 
-Shapes: N texts, T tokens of all texts together, C texts in a chunk, P padded tokens of one text, H width of a state.
+Shapes: N texts, T tokens of all texts together, C texts in a chunk, P padded tokens of one text, H width of a state,
+K states of one text.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ class ItemTexts:
         offsets: where each text begins, and the end; shape (N + 1,).
         num_cut: how many texts were longer than the limit and were cut.
         trunk_TH: states that enter the lowest layer that training changes, or None where they are not stored.
+        pooled_NKH: pooled states that a method beside the backbone reads, or None where they are not stored.
     """
 
     tokens_T: torch.Tensor
     offsets: torch.Tensor
     num_cut: int
     trunk_TH: torch.Tensor | None = None
+    pooled_NKH: torch.Tensor | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of stored states."""
+        return sum(states.nbytes for states in (self.trunk_TH, self.pooled_NKH) if states is not None)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -1,12 +1,13 @@
 """A pretrained language model with one PEFT method and pooling: texts in, vectors out.
 
-Shapes: N texts, C texts in a chunk, P padded tokens of one text, H width of a state.
+Shapes: N texts, C texts in a chunk, P padded tokens of one text, H width of a state,
+K states of one text.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
-from peftrec.methods.structure import text_config
+from peftrec.methods.structure import position_limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +45,12 @@ class TextEncoder(nn.Module):
 
     def __init__(self, backbone: Backbone, config: EncoderConfig, method: MethodConfig) -> None:
         super().__init__()
-        limit = getattr(text_config(backbone.model), "max_position_embeddings", None)
+        limit = position_limit(backbone.model)
         if limit is not None and config.max_tokens > limit:
             raise InputError(
                 f"encoder.max_tokens is {config.max_tokens}, but {backbone.base.name} has {limit} positions"
             )
-        able = method.capabilities
+        able = method.declared()
         if not (able.decoder if backbone.causal else able.encoder):
             kind = "a decoder" if backbone.causal else "an encoder"
             raise InputError(f"method.kind: '{method.kind}' does not work on {backbone.base.name}, which is {kind}")
@@ -62,6 +63,12 @@ class TextEncoder(nn.Module):
         self.method_config = method
         self.method = method.apply(backbone.model)
         self.model = self.method.model
+        extra = self.method.num_virtual_tokens
+        if limit is not None and extra + config.max_tokens > limit:
+            raise InputError(
+                f"method.num_tokens is {extra}: with encoder.max_tokens={config.max_tokens} that is more than the "
+                f"{limit} positions of {backbone.base.name}; use at most {max(0, limit - config.max_tokens)}"
+            )
         pooling = config.pooling
         self.pooling = ("last" if backbone.causal else "mean") if pooling == "auto" else pooling
         self.prefix = backbone.default_prefix if config.prefix is None else config.prefix
@@ -88,17 +95,24 @@ class TextEncoder(nn.Module):
         return tokenize_texts(self.backbone.tokenizer, texts, max_tokens=self.config.max_tokens, prefix=self.prefix)
 
     def store_trunk(self, texts: ItemTexts) -> ItemTexts:
-        """Return the texts with the states that enter the lowest changed layer, computed once and held in memory.
+        """Return the texts with the states that stay the same in training, computed once and held in memory.
 
-        Costs 4 * H bytes a token. Nothing is stored where the method reaches down to the embeddings.
+        Those that enter the lowest changed layer cost 4 * H bytes a token, those that a method beside the backbone
+        reads 4 * H * K a text. Nothing is stored where the method reaches down to the embeddings.
         """
         first = self.method.first_layer
+        everything = torch.arange(len(texts))
+        chunks = texts.chunks(everything, self.config.token_budget)
+        if self.method.pooled_states:
+            pooled_NKH = torch.empty(len(texts), len(self.method.pooled_states), self.dim, device=self.device)
+            for chunk in chunks:
+                pooled_NKH[chunk.to(self.device)] = self._pooled_states(texts, chunk)
+            return dataclasses.replace(texts, pooled_NKH=pooled_NKH)
         if not 0 < first < self.num_layers:
             return texts
         trunk_TH = torch.empty(len(texts.tokens_T), self.dim, device=self.device)
-        everything = torch.arange(len(texts))
         with torch.no_grad():
-            for chunk in texts.chunks(everything, self.config.token_budget):
+            for chunk in chunks:
                 place_CP, valid_CP = texts.gather(chunk)
                 states_CPH = entering_states(self.model, first, **self._inputs(texts, place_CP, valid_CP))
                 trunk_TH[place_CP[valid_CP].to(self.device)] = states_CPH[valid_CP.to(self.device)].float()
@@ -106,6 +120,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
         """Encode one chunk, with gradients where they are on; shape (C, H)."""
+        if self.method.pooled_states:
+            stored = texts.pooled_NKH
+            pooled_CKH = self._pooled_states(texts, items_C) if stored is None else stored[items_C.to(stored.device)]
+            return self.method.combine(pooled_CKH.to(self.device)).float()
         place_CP, valid_CP = texts.gather(items_C)
         inputs = self._inputs(texts, place_CP, valid_CP)
         if texts.trunk_TH is None:
@@ -115,7 +133,7 @@ class TextEncoder(nn.Module):
                 self.model, self.method.first_layer, texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device)
             ):
                 states_CPH = self.model(**inputs).last_hidden_state
-        return self._pool(states_CPH, valid_CP.to(self.device)).float()
+        return self._pool(states_CPH[:, self.method.num_virtual_tokens :], valid_CP.to(self.device)).float()
 
     @torch.no_grad()
     def encode(self, texts: ItemTexts, items: torch.Tensor | None = None) -> torch.Tensor:
@@ -173,6 +191,19 @@ class TextEncoder(nn.Module):
         tokens = int(texts.lengths[items].sum())
         inner = getattr(self.model.config, "intermediate_size", None) or 4 * self.dim
         return tokens * (self.num_layers - self.method.first_layer) * 4 * (16 * self.dim + 3 * inner)
+
+    def batches(self, texts: ItemTexts) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the model's inputs for all texts, chunk by chunk."""
+        for chunk in texts.chunks(torch.arange(len(texts)), self.config.token_budget):
+            yield self._inputs(texts, *texts.gather(chunk))
+
+    @torch.no_grad()
+    def _pooled_states(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
+        """Return the pooled hidden states that the method reads, shape (C, K, H)."""
+        place_CP, valid_CP = texts.gather(items_C)
+        states = self.model(**self._inputs(texts, place_CP, valid_CP), output_hidden_states=True).hidden_states
+        valid_CP = valid_CP.to(self.device)
+        return torch.stack([self._pool(states[k], valid_CP).float() for k in self.method.pooled_states], dim=1)
 
     def _inputs(self, texts: ItemTexts, place_CP: torch.Tensor, valid_CP: torch.Tensor) -> dict[str, torch.Tensor]:
         padding = torch.tensor(self.backbone.tokenizer.pad_token_id)

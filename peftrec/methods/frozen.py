@@ -26,6 +26,7 @@ class FrozenConfig(MethodConfig):
         supports_checkpointing=True,
         encoder=True,
         decoder=True,
+        quantized_base=True,
     )
 
     def __post_init__(self) -> None:

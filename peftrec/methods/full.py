@@ -69,6 +69,7 @@ class FullConfig(MethodConfig):
         supports_checkpointing=True,
         encoder=True,
         decoder=True,
+        quantized_base=False,
     )
 
     def apply(self, model: nn.Module) -> AppliedFull:

@@ -38,6 +38,7 @@ class LoraConfig(MethodConfig):
         supports_checkpointing=True,
         encoder=True,
         decoder=True,
+        quantized_base=True,
     )
 
     rank: Annotated[int, Range(ge=1)] = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,6 +27,7 @@ class Capabilities:
         supports_checkpointing: gradient checkpointing gives the same gradients.
         encoder: works on encoders (BERT kinds).
         decoder: works on decoders (Llama kinds).
+        quantized_base: works on a backbone whose weights are quantised.
     """
 
     identity_at_start: bool
@@ -36,6 +37,7 @@ class Capabilities:
     supports_checkpointing: bool
     encoder: bool
     decoder: bool
+    quantized_base: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,12 +64,63 @@ class AppliedMethod:
             model and may be cached. The number of layers where nothing is changed.
     """
 
+    # States that the method puts before those of the text; they take positions, and are cut off before pooling.
+    num_virtual_tokens: int = 0
+    # Where the method works beside the backbone: the hidden states whose pooled vectors `combine` takes (0 for the
+    # embeddings, l for what layer l - 1 gives). Then nothing inside the backbone changes.
+    pooled_states: tuple[int, ...] = ()
+
     def __init__(self, model: nn.Module, first_layer: int) -> None:
         self.model = model
         self.first_layer = first_layer
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters that the method trains, by their name in the backbone."""
+        return {}
+
+    def rate_factors(self) -> dict[str, float]:
+        """Return, by parameter name, factors on the learning rate; 1 for names that are left out."""
+        return {}
+
+    def combine(self, pooled_CKH: torch.Tensor) -> torch.Tensor:
+        """Return vectors (C, H) from the pooled vectors of the K `pooled_states`, shape (C, K, H)."""
+        raise NotImplementedError
+
+    def initialize(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
+        """Fit what starts from data, once, before training; `batches` holds model inputs and is read lazily.
+
+        A method that is loaded from a file is not initialised.
+        """
+
+    def begin_training(self, num_steps: int) -> None:
+        """Be told how many optimiser steps the method will make.
+
+        Raises:
+            InputError: if it cannot do with so few.
+        """
+
+    @property
+    def settled(self) -> bool:
+        """Whether the weights may be judged: False before a schedule of the method's own has run out."""
+        return True
+
+    def finish_training(self) -> None:
+        """Be told that training is over and the best weights are in place.
+
+        Raises:
+            InputError: if the method has not done what it is for.
+        """
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """Return what a checkpoint needs beyond `state_dict`."""
+        return {}
+
+    def load_training_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Load what `training_state` returned."""
+        check_tensors({}, tensors, what="state of the method")
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is worth knowing of the method as it is now, for logs and `metrics.json`."""
         return {}
 
     def penalty(self) -> torch.Tensor | None:
@@ -81,11 +134,15 @@ class AppliedMethod:
         """Switch the method's own dropout; the frozen layers always run in eval mode."""
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return exactly the tensors that the adapter file holds."""
+        """Return exactly the tensors that training changes, and what is needed to load them elsewhere."""
         return {}
 
+    def published_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of the adapter file, which `load_state_dict` takes too."""
+        return self.state_dict()
+
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Load what `state_dict` returned.
+        """Load what `state_dict` or `published_tensors` returned.
 
         Raises:
             InputError: if a key is missing or foreign, or a shape differs.
@@ -123,6 +180,10 @@ class MethodConfig:
     default_learning_rate: ClassVar[float]
 
     layers: Literal["all"] | Annotated[int, Range(ge=1)] = "all"
+
+    def declared(self) -> Capabilities:
+        """Return what the method promises with these settings."""
+        return self.capabilities
 
     def apply(self, model: nn.Module) -> AppliedMethod:
         """Put the method into a backbone, in place, and return its handle.

@@ -27,6 +27,18 @@ def text_config(model: nn.Module) -> Any:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
+def position_limit(model: nn.Module) -> int | None:
+    """Return how many tokens the backbone's positions reach for, or None where nothing limits them.
+
+    RoBERTa kinds count from behind the padding index, so that as many positions are lost.
+    """
+    limit = getattr(text_config(model), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.num_embeddings - module.padding_idx - 1
+    return limit
+
+
 def find_layers(model: nn.Module) -> Layers:
     """Return the module list that has as many entries as the configuration has hidden layers.
 

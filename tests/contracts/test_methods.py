@@ -32,10 +32,11 @@ ALL = {
     "supports_checkpointing",
     "encoder",
     "decoder",
+    "quantized_base",
 }
 DECLARED = {
     "lora": ALL,
-    "full": ALL - {"base_frozen", "can_merge"},
+    "full": ALL - {"base_frozen", "can_merge", "quantized_base"},
     "frozen": ALL - {"can_merge", "can_limit_layers"},
 }
 # Settings for the tests that differ from the defaults.

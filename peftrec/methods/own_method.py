@@ -49,7 +49,9 @@ class AppliedOwn(AppliedMethod):
         self.settings = settings
         self.parts = tuple(parts)
         self.no_merge = no_merge
-        self._parameters = {name: parameter.requires_grad_(True) for name, parameter in parameters.items()}
+        self._parameters = dict(parameters)
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(True)
         self.set_training(False)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:

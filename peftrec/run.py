@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import shutil
 import time
@@ -13,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from peftrec.baselines import fit_references, store_references
@@ -216,7 +214,8 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
 def _mean_pooled(built: Built, recipe: Recipe) -> torch.Tensor:
     """Return what content_knn is defined on: mean-pooled vectors of the backbone as published."""
     text = built.model.text_encoder
-    if built.base_vectors_NH is not None and text is not None and text.pooling == "mean":
+    published = text is not None and text.pooling == "mean" and text.backbone.quantization == "none"
+    if built.base_vectors_NH is not None and published:
         return built.base_vectors_NH
     return frozen_vectors(recipe, built.dataset.catalogue.texts)
 
@@ -292,8 +291,4 @@ def _write_per_user(folder: Path, split: str, dataset: Dataset, found: Mapping[s
 
 
 def _data_hash(dataset: Dataset) -> str:
-    digest = hashlib.sha256()
-    digest.update(json.dumps([dataset.catalogue.ids, dataset.catalogue.texts, dataset.sequences.user_ids]).encode())
-    for array in (dataset.sequences.offsets, dataset.sequences.items, dataset.split.train_lengths):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return dataset.content_hash()

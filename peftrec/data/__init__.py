@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from peftrec.data.source import CleaningConfig as CleaningConfig
     from peftrec.data.source import Columns as Columns
     from peftrec.data.source import DataConfig as DataConfig
+    from peftrec.data.source import SampleConfig as SampleConfig
     from peftrec.data.split import SPLITS as SPLITS
     from peftrec.data.split import Split as Split
     from peftrec.data.split import SplitConfig as SplitConfig
@@ -38,7 +39,7 @@ _MODULES = {
     "download": ("DOWNLOADS", "get_dataset", "is_complete"),
     "report": ("CleaningReport", "CleaningRow"),
     "sequence": ("Sequences",),
-    "source": ("SOURCES", "CleaningConfig", "Columns", "DataConfig"),
+    "source": ("SOURCES", "CleaningConfig", "Columns", "DataConfig", "SampleConfig"),
     "split": ("SPLITS", "Split", "SplitConfig"),
     "template": ("Template",),
 }

@@ -24,6 +24,7 @@ class UserBatch:
         starts: place of each row's first input among its user's training events, shape (B,).
         seen_offsets: shape (B + 1,): row i's training items are `seen_items[seen_offsets[i]:seen_offsets[i + 1]]`.
         seen_items: all training items of each row's user, inside and outside the window, in order of time.
+        events: the kind of each input's event, shape (B, L), left-padded with -1; None where there are no kinds.
     """
 
     users: NDArray[np.int64]
@@ -32,6 +33,7 @@ class UserBatch:
     starts: NDArray[np.int64]
     seen_offsets: NDArray[np.int64]
     seen_items: NDArray[np.int64]
+    events: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -158,6 +160,7 @@ class TrainingWindows:
             starts=starts - self._sequences.offsets[users],
             seen_offsets=seen_offsets,
             seen_items=seen_items,
+            events=self._sequences.gather_events(starts, lengths, width),
         )
 
 

@@ -50,10 +50,26 @@ class Cases:
         Raises:
             ValueError: if max_length is below 1.
         """
+        return sequences.gather(*self._runs(sequences, start, stop, max_length))
+
+    def event_histories(
+        self, sequences: Sequences, start: int, stop: int, max_length: int | None = None
+    ) -> NDArray[np.int64] | None:
+        """The kinds of the events that `histories` gives for the same arguments.
+
+        Returns:
+            int64 codes of kinds, shape (b, L), left-padded with -1, the newest last; None where there are no kinds.
+        Raises:
+            ValueError: if max_length is below 1.
+        """
+        return sequences.gather_events(*self._runs(sequences, start, stop, max_length))
+
+    def _runs(
+        self, sequences: Sequences, start: int, stop: int, max_length: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length must be at least 1, got {max_length}")
         full = self.history_lengths[start:stop]
         lengths = full if max_length is None else np.minimum(full, max_length)
         ends = sequences.offsets[self.users[start:stop]] + full
-        width = max(1, int(lengths.max(initial=0)))
-        return sequences.gather(ends - lengths, lengths, width)
+        return ends - lengths, lengths, max(1, int(lengths.max(initial=0)))

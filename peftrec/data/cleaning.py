@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from peftrec.config import InputError
 from peftrec.data.report import CleaningRow
-from peftrec.data.source import CleaningConfig
+from peftrec.data.source import CleaningConfig, SampleConfig
 from peftrec.data.template import Template
 from peftrec.data.text import clean_text
 
@@ -20,7 +21,8 @@ class Tables:
 
     Args:
         interactions: `row` (place in the file, from 1), `user` and `item` (categories, so that millions of rows
-            compare numbers), `time` (a number), and `rating` (Float64) where a threshold is set.
+            compare numbers), `time` (a number), `rating` (Float64) where a threshold is set, and `event` (the code
+            of its kind) where the recipe reads kinds.
         items: `item` (of the same categories), and as text `title`, `field:<column>` for each column of the template,
             and `text` once rendered.
         interactions_name: what the first is called in messages.
@@ -39,6 +41,7 @@ class Rules:
 
     config: CleaningConfig
     template: Template
+    sample: SampleConfig | None = None
 
 
 Step = Callable[[Tables, Rules], tuple[Tables, tuple[CleaningRow, ...]]]
@@ -54,7 +57,8 @@ def clean(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]
     Returns:
         The tables that are left, items with their `text`, and what each step did.
     Raises:
-        InputError: if a step leaves no interaction or no item, naming the step.
+        InputError: if a step leaves no interaction or no item, naming the step; if fewer users are left than the
+            sample is to have.
     """
     rows: list[CleaningRow] = []
     for step in PIPELINE:
@@ -148,11 +152,15 @@ def drop_low_ratings(tables: Tables, rules: Rules) -> tuple[Tables, tuple[Cleani
 
 
 def drop_duplicates(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
-    """Keeps the first of the interactions that share user, item and time."""
+    """Keeps the first of the interactions that share user, item and time, whatever kind of event they are."""
     if not rules.config.drop_duplicates:
         return tables, ()
     left = tables.interactions.unique(subset=("user", "item", "time"), keep="first", maintain_order=True)
-    return _left_interactions(tables, left, "duplicate interactions")
+    note = ""
+    if "event" in tables.interactions.columns and left.height < tables.interactions.height:
+        kinds = tables.interactions.select("user", "item", "time", "event").unique().height - left.height
+        note = f"{kinds:,} kinds of event beside the first kept" if kinds else ""
+    return _left_interactions(tables, left, "duplicate interactions", note)
 
 
 def drop_repeats(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -192,6 +200,31 @@ def keep_newest(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow
     return _keep_interactions(tables, place + most > pl.len().over("user"), f"newest {most} a user")
 
 
+def sample_users(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
+    """Keeps a random part of the users that are left, the same one whatever the order of the rows."""
+    sample = rules.sample
+    if sample is None:
+        return tables, ()
+    dtype = tables.interactions["user"].dtype
+    assert isinstance(dtype, pl.Enum)
+    category = tables.interactions["user"].to_physical()
+    left = category.unique()
+    if sample.users > len(left):
+        raise InputError(
+            f"{tables.interactions_name}: data.sample.users asks for {sample.users:,} users, but cleaning left "
+            f"{len(left):,}; ask for at most so many, or leave data.sample out"
+        )
+    in_order = left.gather(dtype.categories.gather(left).arg_sort()).to_numpy()
+    # The head of a permutation, so that a larger sample holds the smaller ones.
+    drawn = np.random.default_rng(sample.seed).permutation(in_order)[: sample.users]
+    kept = np.zeros(len(dtype.categories), dtype=bool)
+    kept[drawn] = True
+    name = f"sample of {sample.users:,} users"
+    row = CleaningRow(name, "users", len(left) - len(drawn), len(drawn), f"seed {sample.seed}; all items stay")
+    tables, rows = _keep_interactions(tables, pl.Series(kept[category.to_numpy()]), name)
+    return tables, (row, *rows)
+
+
 PIPELINE: tuple[Step, ...] = (
     drop_null_item_ids,
     drop_duplicate_items,
@@ -205,6 +238,7 @@ PIPELINE: tuple[Step, ...] = (
     drop_repeats,
     keep_core,
     keep_newest,
+    sample_users,
 )
 
 

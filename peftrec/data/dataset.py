@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +28,41 @@ class Dataset:
         sequences: all events, user by user in order of time.
         split: which of them train, validate and test.
         report: what cleaning took.
+        user_texts: what is known of each user, in the order of `sequences.user_ids`, "" where nothing is; None where
+            the recipe reads no table of users.
+        event_words: by code in `sequences.events`, the word for that kind of event; None where there are no kinds.
     """
 
     catalogue: Catalogue
     sequences: Sequences
     split: Split
     report: CleaningReport
+    user_texts: tuple[str, ...] | None = None
+    event_words: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        assert self.user_texts is None or len(self.user_texts) == len(self.sequences)
+        assert (self.event_words is None) == (self.sequences.events is None)
 
     def item_counts(self) -> NDArray[np.int64]:
         """How often each item occurs in the training events, shape (N,); validation and test are not counted."""
         _, items = self.sequences.gather_flat(self.sequences.offsets[:-1], self.split.train_lengths)
         return np.bincount(items, minlength=len(self.catalogue)).astype(np.int64)
+
+    def content_hash(self) -> str:
+        """SHA-256 of everything that is learned from and measured on, as hexadecimal digits.
+
+        What a data set does not have adds nothing, so that the hash of others is not touched by it.
+        """
+        texts: list[Any] = [self.catalogue.ids, self.catalogue.texts, self.sequences.user_ids]
+        profiles = {"user_texts": self.user_texts, "event_words": self.event_words}
+        texts += [[name, words] for name, words in profiles.items() if words is not None]
+        digest = hashlib.sha256(json.dumps(texts).encode())
+        arrays = (self.sequences.offsets, self.sequences.items, self.split.train_lengths, self.sequences.events)
+        for array in arrays:
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -51,12 +77,20 @@ def load_dataset(config: DataConfig) -> Dataset:
         The data set.
     Raises:
         InputError: if the data are missing, broken or empty after cleaning; it names the file and the place.
-        RecipeError: if the template names a column that is not there, or the split does not fit `data.timestamps`.
+        RecipeError: if a template names a column that is not there, or the split does not fit `data.timestamps`.
     """
     from peftrec.data.preparation import prepare  # loads polars
+    from peftrec.data.source import distinct_words
 
-    catalogue, sequences, rows = prepare(config)
-    split = config.split.split(sequences)
+    prepared = prepare(config)
+    split = config.split.split(prepared.sequences)
     num_train = int(split.train_lengths.sum())
-    rows += (CleaningRow(f"split {config.split.kind}", "interactions", 0, num_train, f"left to train; {split.note}"),)
-    return Dataset(catalogue, sequences, split, CleaningReport(rows))
+    row = CleaningRow(f"split {config.split.kind}", "interactions", 0, num_train, f"left to train; {split.note}")
+    return Dataset(
+        catalogue=prepared.catalogue,
+        sequences=prepared.sequences,
+        split=split,
+        report=CleaningReport((*prepared.rows, row)),
+        user_texts=prepared.user_texts,
+        event_words=None if config.event_words is None else distinct_words(config.event_words),
+    )

@@ -1,6 +1,8 @@
-"""From raw tables to catalogue and sequences."""
+"""From raw tables to catalogue, sequences and users' texts."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -9,22 +11,34 @@ from numpy.typing import NDArray
 from peftrec.config import InputError
 from peftrec.data.catalogue import Catalogue
 from peftrec.data.cleaning import FIELD, Rules, Tables, clean
+from peftrec.data.event import event_codes
 from peftrec.data.naming import listed
 from peftrec.data.report import CleaningRow
 from peftrec.data.sequence import Sequences
 from peftrec.data.source import DataConfig, RawTables
-from peftrec.data.table import text_of
+from peftrec.data.table import ids_of, text_of
 from peftrec.data.template import Template
 from peftrec.data.timestamp import EARLIEST_LIKELY_MS, parse_numbers, parse_positions, parse_times, refuse_unread
+from peftrec.data.user_text import read_user_texts
 
 
-def prepare(config: DataConfig) -> tuple[Catalogue, Sequences, tuple[CleaningRow, ...]]:
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A data set that is not split yet; see `Dataset`. `rows` say what was read and removed."""
+
+    catalogue: Catalogue
+    sequences: Sequences
+    user_texts: tuple[str, ...] | None
+    rows: tuple[CleaningRow, ...]
+
+
+def prepare(config: DataConfig) -> Prepared:
     """Reads and cleans; everything of `load_dataset` but the split.
 
     Args:
         config: the recipe's `data` section.
     Returns:
-        The catalogue, the sequences, and what was read and removed.
+        What the tables hold, cleaned.
     Raises:
         InputError: see `load_dataset`.
     """
@@ -38,7 +52,8 @@ def prepare(config: DataConfig) -> tuple[Catalogue, Sequences, tuple[CleaningRow
         CleaningRow("read", "items", 0, tables.items.height),
         CleaningRow("read", "interactions", 0, interactions.height, note),
     )
-    tables, cleaned = clean(tables, Rules(config.cleaning, template))
+    user_table = None if config.user_template is None else read_user_texts(raw, config)
+    tables, cleaned = clean(tables, Rules(config.cleaning, template, config.sample))
     sequences = build_sequences(tables, keep_times=config.timestamps == "time")
     touched = tables.interactions["item"].n_unique()
     kept = (
@@ -46,7 +61,11 @@ def prepare(config: DataConfig) -> tuple[Catalogue, Sequences, tuple[CleaningRow
         CleaningRow("kept", "items", 0, tables.items.height, f"{tables.items.height - touched:,} without interaction"),
         CleaningRow("kept", "interactions", 0, tables.interactions.height),
     )
-    return _catalogue(tables), sequences, (*read, *cleaned, *kept)
+    rows = (*read, *cleaned, *kept)
+    if user_table is None:
+        return Prepared(_catalogue(tables), sequences, None, rows)
+    user_texts, row = user_table.texts_of(sequences.user_ids, raw.interactions.name)
+    return Prepared(_catalogue(tables), sequences, user_texts, (*read, *user_table.rows, *cleaned, *kept, row))
 
 
 def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
@@ -75,6 +94,7 @@ def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
         offsets=offsets,
         items=place[events["item"].to_physical().to_numpy()[order]],
         times=events["time"].to_numpy()[order].astype(np.int64) if keep_times else None,
+        events=events["event"].to_numpy()[order].astype(np.int64) if "event" in events.columns else None,
     )
 
 
@@ -90,13 +110,15 @@ def _interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str
     frame = pl.DataFrame(
         {
             "row": pl.int_range(1, table.frame.height + 1, dtype=pl.UInt32, eager=True),
-            "user": _ids(table.column(columns.user, "data.columns.user"), f"{table.name}, column {columns.user!r}"),
-            "item": _ids(table.column(columns.item, "data.columns.item"), f"{table.name}, column {columns.item!r}"),
+            "user": ids_of(table.column(columns.user, "data.columns.user"), f"{table.name}, column {columns.user!r}"),
+            "item": ids_of(table.column(columns.item, "data.columns.item"), f"{table.name}, column {columns.item!r}"),
             "time": time,
         }
     )
     if config.cleaning.min_rating is not None:
         frame = frame.with_columns(_ratings(raw).alias("rating"))
+    if config.event_words is not None:
+        frame = frame.with_columns(event_codes(raw, config.event_words).alias("event"))
     return frame, note
 
 
@@ -161,16 +183,11 @@ def _items(raw: RawTables, template: Template) -> pl.DataFrame:
     item = table.column(columns.item, "data.columns.item")
     return pl.DataFrame(
         {
-            "item": _ids(item, f"{table.name}, column {columns.item!r}"),
+            "item": ids_of(item, f"{table.name}, column {columns.item!r}"),
             "title": text(columns.title, "data.columns.title"),
             **fields,
         }
     )
-
-
-def _ids(values: pl.Series, name: str) -> pl.Series:
-    text = text_of(values, name).str.strip_chars()
-    return text.set(text == "", None)
 
 
 def _catalogue(tables: Tables) -> Catalogue:

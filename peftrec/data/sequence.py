@@ -12,25 +12,28 @@ from numpy.typing import NDArray
 class Sequences:
     """The events of U users, user after user, each user's in order of time (equal times keep the file's order).
 
-    User u has the events `offsets[u]:offsets[u + 1]` of `items` and `times`.
+    User u has the events `offsets[u]:offsets[u + 1]` of `items`, `times` and `events`.
 
     Args:
         user_ids: U ids, in order of first appearance in the interactions.
         offsets: int64, shape (U + 1,).
         items: int64 catalogue indexes, shape (E,).
         times: int64 milliseconds since 1970, shape (E,); None where the data hold only an order.
+        events: int64 codes of what kind of event each was, shape (E,); None where the recipe reads no kinds.
     """
 
     user_ids: tuple[str, ...]
     offsets: NDArray[np.int64]
     items: NDArray[np.int64]
     times: NDArray[np.int64] | None = None
+    events: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.offsets) == len(self.user_ids) + 1
         assert self.offsets[0] == 0
         assert self.offsets[-1] == len(self.items)
         assert self.times is None or len(self.times) == len(self.items)
+        assert self.events is None or len(self.events) == len(self.items)
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -50,11 +53,17 @@ class Sequences:
         Returns:
             Catalogue indexes, shape (B, width), left-padded with -1, the newest last.
         """
-        column = np.arange(width, dtype=np.int64) - (width - lengths)[:, None]
-        place = np.where(column >= 0, column + starts[:, None], 0)
-        if len(self.items) == 0:
-            return np.full(place.shape, -1, dtype=np.int64)
-        return np.where(column >= 0, self.items[place], -1)
+        return _gather(self.items, starts, lengths, width)
+
+    def gather_events(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int
+    ) -> NDArray[np.int64] | None:
+        """The kinds of the events that `gather` gives for the same arguments.
+
+        Returns:
+            Codes of kinds, shape (B, width), left-padded with -1, the newest last; None where there are no kinds.
+        """
+        return None if self.events is None else _gather(self.events, starts, lengths, width)
 
     def gather_flat(
         self, starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -71,3 +80,14 @@ class Sequences:
         np.cumsum(lengths, out=offsets[1:])
         place = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
         return offsets, self.items[place]
+
+
+def _gather(
+    values: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int
+) -> NDArray[np.int64]:
+    """Runs of consecutive values, one a row, right-aligned, left-padded with -1."""
+    column = np.arange(width, dtype=np.int64) - (width - lengths)[:, None]
+    place = np.where(column >= 0, column + starts[:, None], 0)
+    if len(values) == 0:
+        return np.full(place.shape, -1, dtype=np.int64)
+    return np.where(column >= 0, values[place], -1)

@@ -5,7 +5,8 @@ Nothing here loads the table library: recipes are checked without it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -22,11 +23,13 @@ class Columns:
     """What the columns of the tables are called.
 
     Args:
-        user: the user's id, in the interactions.
+        user: the user's id, in the interactions and in the users.
         item: the item's id, in both tables.
         time: when it happened, in the interactions.
         rating: how it was rated, in the interactions; read only where `cleaning.min_rating` is set.
         title: what people are shown for an item, in the items.
+        event: what kind of event it was, in the interactions; read only where `event_words` is set. It may be the
+            rating's column.
     """
 
     user: str = "user_id"
@@ -34,6 +37,7 @@ class Columns:
     time: str = "timestamp"
     rating: str = "rating"
     title: str = "title"
+    event: str = "event"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +63,30 @@ class CleaningConfig:
     max_user_events: Annotated[int, Range(ge=1)] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """A random part of the users, for quick runs; every item stays in the catalogue.
+
+    Drawn from the users that cleaning left, by their ids: the order of the rows does not matter, and with one seed a
+    larger sample holds every smaller one.
+
+    Args:
+        users: how many users stay.
+        seed: of the draw; another one gives other users.
+    """
+
+    users: Annotated[int, Range(ge=1)]
+    seed: Annotated[int, Range(ge=0)] = 0
+
+
 @dataclass(frozen=True, eq=False)
 class RawTables:
-    """Both tables as a source found them, and what their columns are called."""
+    """The tables as a source found them, and what their columns are called; users only where a template reads them."""
 
     interactions: RawTable
     items: RawTable
     columns: Columns
+    users: RawTable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +98,12 @@ class DataConfig:
         timestamps: `time` where the time column holds moments; `order` where it holds positions or is missing (then
             the order of the file counts).
         template: how an item's text is made from its columns, e.g. "{title}. {category}".
+        user_template: how a user's text is made from the columns of the table of users, e.g. "{age} years,
+            {occupation}"; None reads no such table.
+        event_words: the word that a profile's text uses for each value of the column `columns.event`, e.g. {view:
+            viewed, purchase: bought}; a whole number may be written '5' or '5.0'. None reads no such column.
         cleaning: what is removed.
+        sample: keep only so many users, drawn after cleaning; None keeps all.
         split: which events train, validate and test.
     """
 
@@ -85,11 +111,21 @@ class DataConfig:
     root: str = "./data"
     timestamps: Literal["time", "order"] = "time"
     template: str = "{title}"
+    user_template: str | None = None
+    event_words: dict[str, str] | None = None
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    sample: SampleConfig | None = None
     split: Annotated[SplitConfig, SPLITS] = field(default_factory=LeaveOneOut)
 
     def __post_init__(self) -> None:
         Template(self.template)
+        if self.user_template is not None:
+            try:
+                Template(self.user_template)
+            except ValueError as error:
+                raise ValueError(f"user_template: {error}") from None
+        if self.event_words is not None:
+            _check_event_words(self.event_words)
         if self.split.needs_times and self.timestamps == "order":
             raise ValueError(
                 f"split.kind: {self.split.kind} needs times, but data.timestamps is 'order' (positions tell nothing "
@@ -97,18 +133,54 @@ class DataConfig:
             )
 
     def read(self) -> RawTables:
-        """Reads both tables, as they are.
+        """Reads the tables, as they are; that of the users only where `user_template` is set.
 
         Raises:
             InputError: if a file is missing or cannot be read.
         """
         raise NotImplementedError
 
-    def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str]]:
-        """The columns that this recipe needs: of the interactions, and of the items."""
+    def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """The columns that this recipe needs: of the interactions, of the items, and of the users."""
         rating = () if self.cleaning.min_rating is None else (columns.rating,)
+        event = () if self.event_words is None else (columns.event,)
         fields = Template(self.template).fields
-        return (columns.user, columns.item, columns.time, *rating), (columns.item, columns.title, *fields)
+        user_fields = () if self.user_template is None else Template(self.user_template).fields
+        return (
+            (columns.user, columns.item, columns.time, *rating, *event),
+            (columns.item, columns.title, *fields),
+            (columns.user, *user_fields),
+        )
+
+
+WHOLE_NUMBER = r"^([+-]?\d+)\.0+$"  # its first group is how it is compared
+
+
+def event_value(text: str) -> str:
+    """A value of the event column as it is compared: without outer spaces, a whole number without its '.0'."""
+    return re.sub(WHOLE_NUMBER, r"\1", text.strip())
+
+
+def distinct_words(words: Mapping[str, str]) -> tuple[str, ...]:
+    """The words by code: each once, in the order of the recipe; values with the same word share its code."""
+    return tuple(dict.fromkeys(word.strip() for word in words.values()))
+
+
+def _check_event_words(words: Mapping[str, str]) -> None:
+    if not words:
+        raise ValueError(
+            "event_words: is empty; give each value of the column a word, such as {view: viewed, purchase: bought}, "
+            "or leave it out"
+        )
+    written: dict[str, str] = {}
+    for value, word in words.items():
+        if not value.strip():
+            raise ValueError(f"event_words: {value!r} is no value: an empty one counts as missing")
+        if not word.strip():
+            raise ValueError(f"event_words.{value}: {word!r} is no word; it goes into the text of a profile")
+        first = written.setdefault(event_value(value), value)
+        if first != value:
+            raise ValueError(f"event_words: {first!r} and {value!r} are the same value; keep one")
 
 
 SOURCES = Registry(

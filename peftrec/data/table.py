@@ -145,6 +145,19 @@ def text_of(values: pl.Series, name: str) -> pl.Series:
     return values.cast(pl.String)
 
 
+def ids_of(values: pl.Series, name: str) -> pl.Series:
+    """A column of ids as text without outer spaces; null where nothing is left.
+
+    Args:
+        values: as in `text_of`.
+        name: the table and column, for the message.
+    Raises:
+        InputError: see `text_of`.
+    """
+    text = text_of(values, name).str.strip_chars()
+    return text.set(text == "", None)
+
+
 def _suffix_of(path: Path) -> str:
     name = path.name.lower()
     for suffix in sorted(SUFFIXES, key=len, reverse=True):

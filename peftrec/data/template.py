@@ -80,12 +80,13 @@ class Template:
         """The columns it names, each once, in order."""
         return tuple(dict.fromkeys(field for _, field in _tokens(self.text) if field is not None))
 
-    def check(self, columns: Iterable[str], *, table: str) -> None:
+    def check(self, columns: Iterable[str], *, table: str, key: str = "data.template") -> None:
         """Refuses a template that names a column which is not there.
 
         Args:
-            columns: the columns of the item table.
+            columns: the columns of the table.
             table: what the table is called in the message.
+            key: the recipe's key that holds the template, for the message.
         Raises:
             RecipeError: naming the column, the nearest one, and those that are there.
         """
@@ -93,7 +94,7 @@ class Template:
         for field in self.fields:
             if field not in there:
                 raise RecipeError(
-                    f"data.template {self.text!r} names the column {field!r}, which {table} lacks."
+                    f"{key} {self.text!r} names the column {field!r}, which {table} lacks."
                     f"{nearest(field, there)} Columns there: {listed(there)}"
                 )
 

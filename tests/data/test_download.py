@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from peftrec.config import InputError, RecipeError
-from peftrec.data import DOWNLOADS, download, get_dataset
+from peftrec.data import DOWNLOADS, download, get_dataset, load_dataset
 from peftrec.data.sources.movielens import MovieLensConfig
 
 FILES = {
@@ -150,3 +150,7 @@ def test_the_real_set_equals_the_shared_copy(tmp_path: Path, shared_data: Path) 
         assert ours.columns == columns
         assert ours.equals(theirs.select(columns))
     assert pl.read_csv(folder / "users.csv").shape == (943, 5)
+    template = "{age} years, {gender}, {occupation}"
+    texts = load_dataset(MovieLensConfig(root=str(tmp_path), user_template=template)).user_texts
+    assert texts is not None
+    assert (len(texts), all(texts), texts[0]) == (943, True, "24 years, M, technician")

@@ -24,6 +24,19 @@ _GENRES = (
 # fmt: on
 # "Toy Story (1995)", "Land Before Time III (1995) (V)", "Babylon 5 (1994-1998)"
 _YEAR = r"\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*(?:\([A-Za-z]+\))?\s*$"
+_USERS = ("user_id", "age", "gender", "occupation", "zip_code")
+# What 1M writes as numbers, as its README explains them.
+# fmt: off
+_AGES = {
+    "1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56+",
+}
+_OCCUPATIONS = (
+    "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
+    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
+    "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
+    "unemployed", "writer",
+)
+# fmt: on
 _ATOMIC_NAMES = {"movie_title": "title", "release_year": "year", "class": "category", "genre": "category"}
 
 
@@ -33,6 +46,11 @@ class MovieLensConfig(DataConfig):
 
     Read are, in this order: `interactions.csv` with `items.csv` (what `peftrec data get` writes), GroupLens `u.data`
     (100K), `ratings.dat` (1M, 10M), `ratings.csv` (20M and later), RecBole `*.inter` with `*.item`.
+
+    100K and 1M say something of their users too: `user_template` finds the columns age (a number; in 1M a range such
+    as 25-34), gender (M or F), occupation and zip_code, from `users.csv`, `u.user`, `users.dat` or `*.user`. RecBole's
+    1M keeps the numbers that stand for age and occupation. The kind of an event is its rating: `event_words` maps
+    ratings.
 
     Args:
         folder: the folder, relative to `root`.
@@ -54,10 +72,14 @@ class MovieLensConfig(DataConfig):
         for files, reader in _FORMS:
             if all(any(folder.glob(pattern)) for pattern in files):
                 interactions, items = reader(folder)
-                return RawTables(interactions, items, Columns())
-        there = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
+                users = None if self.user_template is None else _read_users(folder, files[0])
+                return RawTables(interactions, items, Columns(event=Columns().rating), users)
         wanted = "; ".join(" with ".join(files) for files, _ in _FORMS)
-        raise InputError(f"{folder} is no MovieLens folder: it holds {there}; known are {wanted}")
+        raise InputError(f"{folder} is no MovieLens folder: it holds {_held(folder)}; known are {wanted}")
+
+
+def _held(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
 
 
 def _read_own(folder: Path) -> tuple[RawTable, RawTable]:
@@ -123,6 +145,50 @@ _FORMS: tuple[tuple[tuple[str, str], _Reader], ...] = (
     (("ratings.csv", "movies.csv"), _read_csv),
     (("*.inter", "*.item"), _read_atomic),
 )
+
+
+def _read_users(folder: Path, interactions: str) -> RawTable:
+    """The users beside interactions of one form; only 100K and 1M have them."""
+    if interactions not in _USER_FORMS:
+        raise InputError(f"{folder}: {interactions} comes without attributes of users; unset data.user_template")
+    pattern, reader = _USER_FORMS[interactions]
+    if not any(folder.glob(pattern)):
+        raise InputError(
+            f"{folder} holds no {pattern}, which data.user_template reads beside {interactions}; it holds "
+            f"{_held(folder)}. Only 100K and 1M have attributes of users"
+        )
+    return reader(folder)
+
+
+def _read_own_users(folder: Path) -> RawTable:
+    from peftrec.data.table import read_table
+
+    return read_table(folder / "users.csv")
+
+
+def _read_100k_users(folder: Path) -> RawTable:
+    return _raw(folder / "u.user", _read_separated(folder / "u.user", "|", "|", _USERS))
+
+
+def _read_dat_users(folder: Path) -> RawTable:
+    import polars as pl
+
+    path = folder / "users.dat"
+    users = _read_separated(path, "::", "\t", ("user_id", "gender", "age", "occupation", "zip_code"))
+    occupations = {str(number): name for number, name in enumerate(_OCCUPATIONS)}
+    return _raw(path, users.with_columns(pl.col("age").replace(_AGES), pl.col("occupation").replace(occupations)))
+
+
+def _read_atomic_users(folder: Path) -> RawTable:
+    return _read_atomic_file(folder, "*.user")
+
+
+_USER_FORMS: dict[str, tuple[str, Callable[[Path], RawTable]]] = {
+    "interactions.csv": ("users.csv", _read_own_users),
+    "u.data": ("u.user", _read_100k_users),
+    "ratings.dat": ("users.dat", _read_dat_users),
+    "*.inter": ("*.user", _read_atomic_users),
+}
 
 
 def _text(path: Path) -> str:

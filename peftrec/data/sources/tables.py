@@ -1,38 +1,56 @@
-"""Two tables of the user's own: interactions and items."""
+"""Tables of one's own: interactions, items and, where a template reads them, users."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from peftrec.data.source import Columns, DataConfig, RawTables
+
+if TYPE_CHECKING:
+    from peftrec.data.table import RawTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class TablesConfig(DataConfig):
-    """Interactions and items from CSV, TSV, Parquet or JSON Lines, told by the suffix.
+    """Interactions, items and users from CSV, TSV, Parquet or JSON Lines, told by the suffix.
 
     Args:
         interactions: the file of who interacted with what and when, relative to `root`.
         items: the file of what each item says about itself, relative to `root`.
+        users: the file of what is known of each user, one row a user, relative to `root`; `user_template` reads it.
         columns: what the columns are called there.
     """
 
     kind: ClassVar[str] = "tables"
     interactions: str
     items: str
+    users: str | None = None
     columns: Columns = field(default_factory=Columns)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.users is None and self.user_template is not None:
+            raise ValueError(
+                f"user_template: {self.user_template!r} has no table to read; name the file of the users in data.users"
+            )
+        if self.users is not None and self.user_template is None:
+            raise ValueError(
+                f"users: {self.users!r} is read only with a template; say in data.user_template how its columns make "
+                f"a text, such as '{{age}} years, {{occupation}}'"
+            )
+
     def read(self) -> RawTables:
-        """Reads the columns that the recipe needs of both files."""
+        """Reads the columns that the recipe needs of each file."""
+        of_interactions, of_items, of_users = self.wanted_columns(self.columns)
+        interactions = self._table("interactions", self.interactions, of_interactions)
+        items = self._table("items", self.items, of_items)
+        users = None if self.users is None else self._table("users", self.users, of_users)
+        return RawTables(interactions, items, self.columns, users)
+
+    def _table(self, key: str, path: str, columns: Sequence[str]) -> RawTable:
         from peftrec.data.table import read_table, resolve_path  # loads polars
 
-        of_interactions, of_items = self.wanted_columns(self.columns)
-        tables = [
-            read_table(resolve_path(path, self.root), columns, origin=f"data.{key}: {path}, data.root: {self.root}")
-            for key, path, columns in (
-                ("interactions", self.interactions, of_interactions),
-                ("items", self.items, of_items),
-            )
-        ]
-        return RawTables(tables[0], tables[1], self.columns)
+        origin = f"data.{key}: {path}, data.root: {self.root}"
+        return read_table(resolve_path(path, self.root), columns, origin=origin)

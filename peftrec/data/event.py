@@ -1,0 +1,58 @@
+"""The kinds of events: values of a column to the codes of the words that a profile's text uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from peftrec.config import InputError, nearest
+from peftrec.data.naming import listed
+from peftrec.data.source import WHOLE_NUMBER, RawTables, distinct_words, event_value
+from peftrec.data.table import text_of
+
+
+def event_codes(raw: RawTables, words: Mapping[str, str]) -> pl.Series:
+    """The code of each interaction's kind: the place of its word in `distinct_words`.
+
+    Values are compared as text without outer spaces, whole numbers without their '.0': a rating 5 is '5' whether the
+    file holds 5, '5' or '5.0'.
+
+    Args:
+        raw: the tables; `columns.event` names the column.
+        words: the word for each value, of a checked recipe.
+    Returns:
+        UInt32 codes, one an interaction, none of them null.
+    Raises:
+        InputError: if the column is missing, or a row holds no value or one without a word.
+    """
+    table, column = raw.interactions, raw.columns.event
+    name = f"{table.name}, column {column!r}"
+    values = table.column(column, "data.columns.event")
+    texts = text_of(values, name)
+    code_of_word = {word: code for code, word in enumerate(distinct_words(words))}
+    code_of_value = {event_value(value): code_of_word[word.strip()] for value, word in words.items()}
+    written = texts.unique()  # few: what is costly is done once for each
+    compared = written.str.strip_chars().str.replace(WHOLE_NUMBER, "$1")
+    code_of_written = compared.replace_strict(code_of_value, default=None, return_dtype=pl.UInt32)
+    codes = texts.replace_strict(written, code_of_written, return_dtype=pl.UInt32)
+    unread = codes.is_null().arg_true()
+    if len(unread):
+        raise InputError(_without_word(name, values, texts, unread, words))
+    return codes
+
+
+def _without_word(name: str, values: pl.Series, texts: pl.Series, rows: pl.Series, words: Mapping[str, str]) -> str:
+    first = int(rows[0])
+    text = (texts[first] or "").strip()
+    more = f"; {len(rows) - 1:,} more rows have no word either" if len(rows) > 1 else ""
+    known = f"Values with a word: {listed(tuple(words))}"
+    if not text:
+        return (
+            f"{name}: data row {first + 1:,} holds no value ({values[first]!r}){more}; data.event_words needs one in "
+            f"every row. {known}"
+        )
+    return (
+        f"{name}: data row {first + 1:,} holds {text!r}, for which data.event_words has no word{more}."
+        f"{nearest(text, words)} {known}"
+    )

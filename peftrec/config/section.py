@@ -127,6 +127,8 @@ def _plain(value: Any) -> Any:
 
 
 def _parse(annotation: Any, value: Any, path: str) -> Any:
+    if annotation is Any:  # the settings of another library, which checks them itself
+        return value
     origin = get_origin(annotation)
     if origin is Annotated:
         return _parse_annotated(annotation, value, path)

@@ -16,8 +16,19 @@ METHODS = Registry(
     "method",
     {
         "lora": "peftrec.methods.lora:LoraConfig",
+        "adalora": "peftrec.methods.adalora:AdaLoraConfig",
+        "bitfit": "peftrec.methods.bitfit:BitFitConfig",
+        "layernorm": "peftrec.methods.layernorm:LayerNormConfig",
         "full": "peftrec.methods.full:FullConfig",
         "frozen": "peftrec.methods.frozen:FrozenConfig",
+        "prompt": "peftrec.methods.prompt:PromptConfig",
+        "p_tuning": "peftrec.methods.prompt:PTuningConfig",
+        "vera": "peftrec.methods.vera:VeraConfig",
+        "oft": "peftrec.methods.oft:OftConfig",
+        "peft": "peftrec.methods.any_peft:PeftConfig",
+        "adapter": "peftrec.methods.adapter:AdapterConfig",
+        "prefix": "peftrec.methods.prefix:PrefixConfig",
+        "side": "peftrec.methods.side:SideConfig",
     },
 )
 

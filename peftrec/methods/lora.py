@@ -1,31 +1,91 @@
-"""LoRA: low-rank updates of linear layers."""
+"""LoRA and its variants: low-rank updates of linear layers."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from torch import nn
 
 from peftrec.config import InputError, Range
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.peft_method import AppliedPeft
-from peftrec.methods.structure import layer_modules, linear_names, name_pattern, select_targets
+from peftrec.methods.structure import name_pattern
+from peftrec.methods.target import Targets, check_ranks, find_targets, ranks_of
+
+
+class AppliedLora(AppliedPeft):
+    """LoRA in the backbone.
+
+    Args:
+        model: the backbone, changed in place.
+        config: a fresh `peft` config.
+        first_layer: see `AppliedMethod`.
+        b_rate_factor: factor on the learning rate of every B.
+    """
+
+    def __init__(self, model: nn.Module, config: Any, first_layer: int, *, b_rate_factor: float) -> None:
+        super().__init__(model, config, first_layer, can_merge=True)
+        self.b_rate_factor = b_rate_factor
+
+    def rate_factors(self) -> dict[str, float]:
+        if self.b_rate_factor == 1.0:
+            return {}
+        return {name: self.b_rate_factor for name in self.named_parameters() if ".lora_B." in name}
+
+
+class AppliedEva(AppliedLora):
+    """LoRA whose A starts from the directions of most variance of what its module is given."""
+
+    def initialize(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
+        """Fit every A by incremental SVD on the texts; B stays zero.
+
+        Raises:
+            InputError: if there are too few tokens to find as many directions as the rank.
+        """
+        from peft.tuners.lora.eva import initialize_lora_eva_weights
+
+        # peft runs over its batches again until the directions stand still.
+        stored = [dict(batch) for batch in batches]
+        try:
+            initialize_lora_eva_weights(
+                self.peft_model,
+                dataloader=stored,
+                forward_fn=lambda model, batch: model(**batch),
+                gather_distributed_inputs=False,
+                show_progress_bar=False,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"method.init: eva found no start in the item texts ({error}); use init: default"
+            ) from error
+        self._parameters = self._own_parameters()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig(MethodConfig):
-    """W x becomes W x + (alpha / rank) B A x, with A of shape (rank, in) and B of shape (out, rank), B zero at first.
+    """W x becomes W x + s B A x, with A of shape (rank, in), B of shape (out, rank), and s = alpha / rank.
 
-    Parameters: the sum over target modules of rank * (in + out).
+    Parameters: the sum over target modules of rank * (in + out), and of out more with `dora`.
 
     Args:
         rank: inner width; at most the smaller side of every target.
         alpha: numerator of the update's scale.
         dropout: on the input of A.
         targets: `all_linear`, or endings of module names ("query", "attention.output.dense").
+        rank_stabilized: s = alpha / sqrt(rank), so that larger ranks do not learn more slowly (rsLoRA).
+        dora: learn the length of every column of the changed weight apart from its direction (DoRA).
+        init: `default` draws A at random and sets B to zero; `pissa` takes both from the largest singular values of W
+            and leaves the rest in W; `eva` takes A from the directions of most variance of the module's inputs over the
+            item texts (ranks are not moved between modules) and sets B to zero.
+        rank_pattern: ranks of single modules, by the ending of their name; the others have `rank`.
+        alpha_pattern: alphas of single modules, likewise.
+        b_rate_factor: factor on the learning rate of B (LoRA+); 1 trains A and B at the same rate.
     Source:
-        Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models, eq. 3.
+        Hu et al. (2022), LoRA, eq. 3; Kalajdzievski (2023), rsLoRA; Liu et al. (2024), DoRA; Meng et al. (2024), PiSSA;
+        Paischer et al. (2024), EVA; Hayou et al. (2024), LoRA+.
     """
 
     kind: ClassVar[str] = "lora"
@@ -44,35 +104,48 @@ class LoraConfig(MethodConfig):
     rank: Annotated[int, Range(ge=1)] = 8
     alpha: Annotated[float, Range(gt=0)] = 16.0
     dropout: Annotated[float, Range(ge=0, lt=1)] = 0.0
-    targets: Literal["all_linear"] | tuple[str, ...] = "all_linear"
+    targets: Targets = "all_linear"
+    rank_stabilized: bool = False
+    dora: bool = False
+    init: Literal["default", "pissa", "eva"] = "default"
+    rank_pattern: dict[str, Annotated[int, Range(ge=1)]] = dataclasses.field(default_factory=dict)
+    alpha_pattern: dict[str, Annotated[float, Range(gt=0)]] = dataclasses.field(default_factory=dict)
+    b_rate_factor: Annotated[float, Range(gt=0)] = 1.0
 
-    def apply(self, model: nn.Module) -> AppliedPeft:
+    def declared(self) -> Capabilities:
+        if self.init != "pissa":
+            return self.capabilities
+        # It takes the largest singular values out of W, which a quantised W cannot give and disabling cannot put back.
+        return dataclasses.replace(self.capabilities, base_frozen=False, quantized_base=False)
+
+    def apply(self, model: nn.Module) -> AppliedLora:
         """Inject LoRA into the targets of the admitted layers; see `MethodConfig.apply`."""
+        from peft import EvaConfig, TaskType
         from peft import LoraConfig as PeftLoraConfig
-        from peft import TaskType
 
         first_layer = self.first_layer(model)
-        names = linear_names(model, first_layer=first_layer)
-        if self.targets != "all_linear":
-            names = select_targets(names, self.targets)
-        if not names:
-            raise InputError(
-                f"method.targets: {self.targets} matches no linear module of {type(model).__name__}; "
-                f"its layers hold {layer_modules(model)}"
-            )
-        for name in names:
-            linear = model.get_submodule(name)
-            assert isinstance(linear, nn.Linear)
-            if self.rank > min(linear.in_features, linear.out_features):
-                raise InputError(
-                    f"method.rank is {self.rank}, larger than '{name}' ({linear.out_features} x {linear.in_features}) "
-                    f"allows; use at most {min(linear.in_features, linear.out_features)}"
-                )
+        names = find_targets(model, self.targets, first_layer)
+        ranks = ranks_of(names, self.rank, self.rank_pattern)
+        ranks_of(names, 0, dict.fromkeys(self.alpha_pattern, 0))
+        check_ranks(model, ranks)
         config = PeftLoraConfig(
             task_type=TaskType.FEATURE_EXTRACTION,
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=name_pattern(names),
+            use_rslora=self.rank_stabilized,
+            use_dora=self.dora,
+            init_lora_weights=True if self.init == "default" else self.init,
+            rank_pattern=dict(self.rank_pattern),
+            alpha_pattern=dict(self.alpha_pattern),
+            eva_config=EvaConfig(rho=1.0) if self.init == "eva" else None,
         )
-        return AppliedPeft(model, config, first_layer, can_merge=True)
+        return self._applied()(model, config, first_layer, b_rate_factor=self.b_rate_factor)
+
+    def _applied(self) -> type[AppliedLora]:
+        if self.init == "pissa":
+            from peftrec.methods.pissa import AppliedPissa
+
+            return AppliedPissa
+        return AppliedEva if self.init == "eva" else AppliedLora

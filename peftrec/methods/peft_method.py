@@ -25,21 +25,21 @@ class AppliedPeft(AppliedMethod):
     """
 
     def __init__(self, model: nn.Module, config: Any, first_layer: int, *, can_merge: bool) -> None:
-        from peft import get_peft_model
-
         super().__init__(model, first_layer)
         self.can_merge = can_merge
         self.merged = False
         before = {id(parameter) for parameter in model.parameters()}
-        with warnings.catch_warnings():
-            # peft asks transformers for an attribute that transformers has renamed; nothing for users to act on.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            self.peft_model = get_peft_model(model, config)
-        own = {name: p for name, p in model.named_parameters() if id(p) not in before}
-        self._parameters = {name: p for name, p in own.items() if p.requires_grad}
-        self._dropouts = [module for name, module in model.named_modules() if name.endswith("_dropout.default")]
+        self.peft_model = inject(model, config)
+        self._before = before
+        self._parameters = self._own_parameters()
+        self._dropouts = [module for name, module in model.named_modules() if name.endswith("dropout.default")]
         if not self._parameters:
             raise InputError(f"{config.peft_type} added no trainable parameter to {type(model).__name__}")
+
+    @property
+    def config(self) -> Any:
+        """The `peft` config in use."""
+        return self.peft_model.peft_config["default"]
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self._parameters)
@@ -56,20 +56,21 @@ class AppliedPeft(AppliedMethod):
         return {key: tensor.detach() for key, tensor in get_peft_model_state_dict(self.peft_model).items()}
 
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        from peft import set_peft_model_state_dict
-
         check_tensors(self.state_dict(), tensors, what="adapter")
-        result = set_peft_model_state_dict(self.peft_model, dict(tensors))
-        assert not result.unexpected_keys, result.unexpected_keys
+        self._load(tensors)
 
     def adapter_config(self, base: BaseModel) -> dict[str, Any]:
-        config = self.peft_model.peft_config["default"].to_dict()
+        config = self.config.to_dict()
         config.update(base_model_name_or_path=base.name, revision=base.revision, inference_mode=True)
         return {key: _plain(value) for key, value in config.items()}
 
     def merge(self) -> None:
         if not self.can_merge:
-            raise InputError(f"{self.peft_model.peft_config['default'].peft_type} cannot be merged into the backbone")
+            raise InputError(f"{_plain(self.config.peft_type)} cannot be merged into the backbone")
+        if getattr(self.model, "quantization_method", None) is not None:
+            raise InputError(
+                "a quantised backbone rounds what is merged into it; merge into the full-precision backbone instead"
+            )
         self.model = self.peft_model.merge_and_unload()
         self._parameters, self._dropouts, self.merged = {}, [], True
 
@@ -77,8 +78,30 @@ class AppliedPeft(AppliedMethod):
     def disabled(self) -> Iterator[None]:
         if self.merged:
             raise InputError("a merged adapter cannot be switched off")
+        # peft switches gradients off with the adapter, and on again for all that it knows.
         with self.peft_model.disable_adapter():
             yield
+
+    def _own_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what the adapter added to the backbone and trains."""
+        named = self.model.named_parameters()
+        return {name: p for name, p in named if p.requires_grad and id(p) not in self._before}
+
+    def _load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        from peft import set_peft_model_state_dict
+
+        result = set_peft_model_state_dict(self.peft_model, dict(tensors))
+        assert not result.unexpected_keys, result.unexpected_keys
+
+
+def inject(model: nn.Module, config: Any) -> Any:
+    """Return `peft`'s wrapper around the backbone, into which the adapter has been injected in place."""
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft asks transformers for an attribute that transformers has renamed; nothing for users to act on.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return get_peft_model(model, config)
 
 
 def _plain(value: Any) -> Any:

@@ -73,6 +73,24 @@ def linear_names(model: nn.Module, *, first_layer: int = 0) -> list[str]:
     ]
 
 
+def norm_names(model: nn.Module, *, first_layer: int = 0, outside: bool = False) -> list[str]:
+    """Return the full names of the normalisation modules in the layers from `first_layer` upwards.
+
+    Args:
+        model: the backbone.
+        first_layer: the lowest layer.
+        outside: also those outside the layers, such as that of the embeddings.
+    """
+    layers = find_layers(model)
+    inside = tuple(f"{layers.name}.{index}." for index in range(first_layer, len(layers.layers)))
+    return [
+        name
+        for name, module in model.named_modules()
+        if type(module).__name__.endswith("Norm") and any(True for _ in module.parameters(recurse=False))
+        if name.startswith(inside) or (outside and not name.startswith(f"{layers.name}."))
+    ]
+
+
 def layer_modules(model: nn.Module) -> str:
     """Return names and types of the leaf modules of one layer, for messages."""
     layer = find_layers(model).layers[0]
@@ -80,7 +98,7 @@ def layer_modules(model: nn.Module) -> str:
     return ", ".join(f"{name} ({type(module).__name__})" for name, module in leaves)
 
 
-def select_targets(names: list[str], patterns: tuple[str, ...]) -> list[str]:
+def select_targets(names: list[str], patterns: tuple[str, ...], *, key: str = "method.targets") -> list[str]:
     """Return the names that end with one of the patterns, at a dot.
 
     Raises:
@@ -91,7 +109,7 @@ def select_targets(names: list[str], patterns: tuple[str, ...]) -> list[str]:
         matched = {name for name in names if name == pattern or name.endswith(f".{pattern}")}
         if not matched:
             endings = sorted({re.split(r"\.\d+\.", name, maxsplit=1)[-1] for name in names})
-            raise InputError(f"method.targets: '{pattern}' matches no linear module; there are: {', '.join(endings)}")
+            raise InputError(f"{key}: '{pattern}' matches no linear module; there are: {', '.join(endings)}")
         chosen |= matched
     return [name for name in names if name in chosen]
 
@@ -99,14 +117,17 @@ def select_targets(names: list[str], patterns: tuple[str, ...]) -> list[str]:
 def name_pattern(names: list[str]) -> str:
     """Return one regular expression that matches exactly these names, grouped by layer ending to stay short."""
     by_ending: dict[tuple[str, str], list[str]] = {}
+    parts = []
     for name in names:
         match = re.fullmatch(r"(.*?\.)(\d+)(\..*)", name)
-        assert match is not None, f"{name} lies in no numbered layer"
-        by_ending.setdefault((match[1], match[3]), []).append(match[2])
+        if match is None:
+            parts.append(re.escape(name))
+        else:
+            by_ending.setdefault((match[1], match[3]), []).append(match[2])
     by_layers: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (prefix, ending), numbers in by_ending.items():
         by_layers.setdefault((prefix, tuple(numbers)), []).append(ending[1:])
-    parts = [
+    parts += [
         f"{re.escape(prefix)}({'|'.join(numbers)})\\.({'|'.join(re.escape(ending) for ending in endings)})"
         for (prefix, numbers), endings in by_layers.items()
     ]

@@ -14,7 +14,7 @@ from torch import nn
 
 from peftrec.config import InputError
 from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder
-from peftrec.methods import ParameterCount, check_tensors, count_parameters
+from peftrec.methods import AppliedMethod, ParameterCount, check_tensors, count_parameters
 from peftrec.models.scorer import LearnedScale, ScorerConfig
 from peftrec.models.user_encoder import UserEncoderConfig
 
@@ -104,9 +104,37 @@ class RecommenderModel(nn.Module):
         users_BD = self.user_vectors(item_vectors_ND, histories_BL[:, -self.max_history :])[:, -1]
         return torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
 
+    def methods(self) -> list[AppliedMethod]:
+        """Return the PEFT methods in use."""
+        return [] if self.text_encoder is None else [self.text_encoder.method]
+
     def method_parameters(self) -> list[nn.Parameter]:
-        """Return what the PEFT method trains."""
-        return [] if self.text_encoder is None else list(self.text_encoder.method.named_parameters().values())
+        """Return what the PEFT methods train."""
+        return [parameter for parameter, _ in self.method_rates()]
+
+    def method_rates(self) -> list[tuple[nn.Parameter, float]]:
+        """Return what the PEFT methods train, each with its factor on the learning rate."""
+        return [
+            (parameter, factors.get(name, 1.0))
+            for method in self.methods()
+            for factors in [method.rate_factors()]
+            for name, parameter in method.named_parameters().items()
+        ]
+
+    def method_state(self) -> dict[str, torch.Tensor]:
+        """Return what a checkpoint needs of the methods beyond `trained_state`."""
+        return {
+            f"{place}.{name}": tensor.detach().clone().contiguous()
+            for place, method in enumerate(self.methods())
+            for name, tensor in method.training_state().items()
+        }
+
+    def load_method_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Load what `method_state` returned."""
+        for place, method in enumerate(self.methods()):
+            start = f"{place}."
+            own = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+            method.load_training_state(own)
 
     def id_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that belong to single items."""

@@ -104,7 +104,7 @@ def save_model_run(
         config = model.text_encoder.method.adapter_config(base)
         if config is not None:
             (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            save_file(_ready(model.text_encoder.method.state_dict()), folder / ADAPTER)
+            save_file(_ready(model.text_encoder.method.published_tensors()), folder / ADAPTER)
     write_probes(folder, take_probes(model, len(catalogue)))
     _finish(folder, recipe, catalogue, metrics, model)
     _prove(folder, adapter_moved=adapter_moved)
@@ -154,7 +154,8 @@ def load_run(folder: str | Path, *, verify: bool = True) -> Run:
     model = _load_model(folder, recipe, catalogue, manifest)
     if verify:
         check_probes(folder, model, len(catalogue))
-    return Run(folder, recipe, catalogue, tensors["train_counts"], model, None, tensors["vectors"], tensors["bias"])
+    vectors_ND, bias_N = (tensors[name].to(model.device) for name in ("vectors", "bias"))
+    return Run(folder, recipe, catalogue, tensors["train_counts"], model, None, vectors_ND, bias_N)
 
 
 def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Manifest) -> RecommenderModel:
@@ -169,6 +170,7 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
             raise InputError(
                 f"{folder}: was trained on {recipe.encoder.backbone} (fingerprint {str(expected)[:12]}), but the "
                 f"backbone found here has {found[:12]}; use the same weights (encoder.revision pins them)"
+                + " on the same kind of device" * (recipe.encoder.quantization != "none")
             )
         if model.text_encoder.method.state_dict():
             require_listed(folder, manifest, (ADAPTER, ADAPTER_CONFIG))
@@ -207,7 +209,8 @@ def _finish(
         base = encoder.backbone.base
         # A folder of this machine means nothing elsewhere; whoever reads the file should see that.
         local = {"local": True} if Path(base.name).is_dir() else {}
-        backbone = dataclasses.asdict(base) | local | {"fingerprint": encoder.backbone.fingerprint}
+        weights = {"quantization": encoder.backbone.quantization, "fingerprint": encoder.backbone.fingerprint}
+        backbone = dataclasses.asdict(base) | local | weights
         text_settings |= {
             "pooling": encoder.pooling,
             "prefix": encoder.prefix,

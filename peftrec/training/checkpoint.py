@@ -40,6 +40,7 @@ def save_checkpoint(
     aside.mkdir(parents=True)
     save_file(model.trained_state(), aside / "model.safetensors")
     save_file(best, aside / "best.safetensors")
+    save_file(model.method_state(), aside / "method.safetensors")
     save_file(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
     save_file({"cpu": torch.get_rng_state()} | _cuda_states(), aside / "random.safetensors")
     (aside / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
@@ -70,12 +71,14 @@ def load_checkpoint(
         # First, so that the message names the key that changed and not a tensor that does not fit.
         check_same_recipe(folder, state["recipe"], recipe)
         tensors, best = load_file(folder / "model.safetensors"), load_file(folder / "best.safetensors")
+        method_state = load_file(folder / "method.safetensors")
         moments, random = load_file(folder / "optimizer.safetensors"), load_file(folder / "random.safetensors")
     except InputError:
         raise
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{folder}: the checkpoint is damaged ({error})") from error
     model.load_trained_state(tensors)
+    model.load_method_state(method_state)
     _load_optimizer_tensors(optimizer, moments, folder)
     torch.set_rng_state(random["cpu"])
     for name, value in random.items():

@@ -13,9 +13,24 @@ from peftrec.training.config import OptimizerConfig
 
 
 def parameter_groups(model: RecommenderModel) -> dict[str, list[nn.Parameter]]:
-    """Return the trained parameters by group: `lm`, `head`, `ids`; empty groups are left out."""
-    groups = {"lm": model.method_parameters(), "head": model.head_parameters(), "ids": model.id_parameters()}
+    """Return the trained parameters by group: `lm`, `head`, `ids`; empty groups are left out.
+
+    What a method trains at another rate stands in groups of its own, named `lm x <factor>`.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"lm": []}
+    for parameter, factor in model.method_rates():
+        groups.setdefault(_lm_group(factor), []).append(parameter)
+    groups |= {"head": model.head_parameters(), "ids": model.id_parameters()}
     return {name: parameters for name, parameters in groups.items() if parameters}
+
+
+def is_lm_group(name: str) -> bool:
+    """Whether a group holds parameters of the language model."""
+    return name == "lm" or name.startswith("lm x ")
+
+
+def _lm_group(factor: float) -> str:
+    return "lm" if factor == 1.0 else f"lm x {factor:g}"
 
 
 def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -25,11 +40,14 @@ def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.o
         ValueError: if the language model's rate has not been resolved.
     """
     groups = parameter_groups(model)
-    if "lm" in groups and config.learning_rate is None:
+    if any(map(is_lm_group, groups)) and config.learning_rate is None:
         raise ValueError("optimizer.learning_rate is not resolved; load the recipe with peftrec.load_recipe")
     id_decay = config.weight_decay if config.id_weight_decay is None else config.id_weight_decay
     settings = {
-        "lm": (config.learning_rate or 0.0, config.weight_decay),
+        **{
+            _lm_group(factor): (factor * (config.learning_rate or 0.0), config.weight_decay)
+            for _, factor in model.method_rates()
+        },
         "head": (config.head_learning_rate, config.weight_decay),
         "ids": (config.id_learning_rate or config.head_learning_rate, id_decay),
     }

@@ -39,6 +39,18 @@ class TextTable:
         self._table: TrainingVectors | None = None
         self._steps = 0
 
+    def num_encoder_steps(self, first: int, num_steps: int) -> int:
+        """Return how many steps the language model makes in training.
+
+        Args:
+            first: optimiser steps before it moves.
+            num_steps: optimiser steps in all.
+        """
+        if not self.whole_catalogue:
+            return max(0, num_steps - first)
+        due = [self._due(step % self.steps_per_epoch + 1) for step in range(first, num_steps)]
+        return sum(due) + bool(due and not due[-1])
+
     def vectors(self, plan: StepPlan, *, tuned: bool) -> torch.Tensor | None:
         """Return the text vectors of the step's items, shape (C, H): leaves if the language model is tuned."""
         catalogue = self.model.catalogue_text
@@ -66,8 +78,7 @@ class TextTable:
         if not self.whole_catalogue:
             return True
         self._steps += 1
-        due = [step * self.tables_per_epoch // self.steps_per_epoch for step in (number - 1, number)]
-        if due[0] == due[1] and not last:
+        if not self._due(number) and not last:
             return False
         assert self._table is not None, "no batch has used the table"
         assert self._table.vectors_NH.grad is not None, "the loss did not reach the text vectors"
@@ -75,3 +86,8 @@ class TextTable:
         self._table.backward()
         self._table, self._steps = None, 0
         return True
+
+    def _due(self, number: int) -> bool:
+        """Whether a table ends with the given step of an epoch, counted from 1."""
+        before, after = (step * self.tables_per_epoch // self.steps_per_epoch for step in (number - 1, number))
+        return before < after

@@ -21,7 +21,7 @@ from peftrec.training.accelerator import make_accelerator
 from peftrec.training.checkpoint import load_checkpoint, save_checkpoint
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.memory import peak_memory_mib
-from peftrec.training.optimizer import build_optimizer, rate_factor
+from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
 from peftrec.training.progress import TrainingProgress
 from peftrec.training.same_recipe import flatten
 from peftrec.training.step import StepPlan, plan_step, step_loss
@@ -105,7 +105,7 @@ class Trainer:
         self._rates = {
             group["name"]: (
                 group["lr"],
-                rate_factor(optimizer, first_tuned if group["name"] == "lm" else 0, self.num_steps),
+                rate_factor(optimizer, first_tuned if is_lm_group(group["name"]) else 0, self.num_steps),
             )
             for group in self.optimizer.param_groups
         }
@@ -114,6 +114,8 @@ class Trainer:
                 f"training.max_steps is {training.max_steps}: all of these steps lie in the frozen warm-up, so the "
                 f"language model would never train; raise it, or lower training.warmup_frozen_epochs"
             )
+        for method in model.methods():
+            method.begin_training(self.text_table.num_encoder_steps(first_tuned, self.num_steps))
         if training.trackers:
             self.accelerator.init_trackers("peftrec", config=self.recipe)
 
@@ -156,6 +158,9 @@ class Trainer:
                 state["seconds"] += time.perf_counter() - began
                 progress.epoch(row, best=state["best_epoch"] == epoch)
                 self._record(row, state)
+        # Before the best weights are put back: a method speaks of how training ended.
+        for method in self.model.methods():
+            method.finish_training()
         self.model.load_trained_state(self.best)
         self.accelerator.end_training()
         return TrainingResult(
@@ -230,19 +235,20 @@ class Trainer:
         return total
 
     def _optimizer_step(self, state: dict[str, Any], *, moves_encoder: bool) -> None:
-        method = None if self.model.text_encoder is None else self.model.text_encoder.method
-        if moves_encoder and method is not None:
-            penalty = method.penalty()
-            if penalty is not None:
-                penalty.backward()  # type: ignore[no-untyped-call]
+        if moves_encoder:
+            for method in self.model.methods():
+                penalty = method.penalty()
+                if penalty is not None:
+                    penalty.backward()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
             rate, factor = self._rates[group["name"]]
             group["lr"] = rate * factor(state["step"])
             if self.clip_norm is not None:
                 self.accelerator.clip_grad_norm_(group["params"], self.clip_norm)
         self.optimizer.step()
-        if moves_encoder and method is not None:
-            method.after_optimizer_step(state["encoder_steps"])
+        if moves_encoder:
+            for method in self.model.methods():
+                method.after_optimizer_step(state["encoder_steps"])
             state["encoder_steps"] += 1
             self.model.weights_changed()
         self.optimizer.zero_grad(set_to_none=True)
@@ -259,12 +265,13 @@ class Trainer:
         value = metrics[self.config.metric]
         if not math.isfinite(value):
             raise InputError(f"{self.config.metric} became {value} in epoch {epoch}")
-        if value > state["best_metric"]:
+        settled = all(method.settled for method in self.model.methods())
+        if settled and value > state["best_metric"]:
             state.update(best_metric=value, best_epoch=epoch, waited=0)
             self.best = self.model.trained_state()
         else:
-            # Before the adapter has moved there is nothing that stopping early could judge.
-            state["waited"] += epoch > self.config.warmup_frozen_epochs
+            # Before the adapter has moved, or while it must, there is nothing that stopping early could judge.
+            state["waited"] += settled and epoch > self.config.warmup_frozen_epochs
         state["stopped"] = self.config.patience is not None and state["waited"] >= self.config.patience
         return metrics
 

@@ -20,7 +20,6 @@ from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
 from peftrec.methods import METHODS, find_layers, linear_names, read_adapter_tensors
 
-KINDS = METHODS.kinds()
 FAMILIES = ("bert", "llama")
 
 # What each method must declare, so that declaring nothing passes nothing. A new method adds its line here.
@@ -34,15 +33,67 @@ ALL = {
     "decoder",
     "quantized_base",
 }
+IN_PLACE = {"base_frozen", "can_merge", "quantized_base"}
+PROMPT = {"identity_at_start", "can_merge", "can_limit_layers"}
 DECLARED = {
     "lora": ALL,
-    "full": ALL - {"base_frozen", "can_merge", "quantized_base"},
+    "adalora": ALL,
+    "bitfit": ALL - IN_PLACE,
+    "layernorm": ALL,
+    "full": ALL - IN_PLACE,
     "frozen": ALL - {"can_merge", "can_limit_layers"},
+    "prompt": ALL - PROMPT,
+    "p_tuning": ALL - PROMPT,
+    "vera": ALL,
+    "oft": ALL,
+    "peft": ALL - {"quantized_base"},
+    "adapter": ALL - {"can_merge"},
+    "prefix": ALL - {"can_merge", "identity_at_start"},
+    "side": ALL - {"can_merge", "can_limit_layers"},
+    "lora+pissa": ALL - {"base_frozen", "quantized_base"},
+    "lora+all": ALL - {"base_frozen", "quantized_base"},
+    "peft+c3a": ALL - {"quantized_base", "identity_at_start"},
 }
-# Settings for the tests that differ from the defaults.
-SETTINGS: dict[str, dict[str, Any]] = {"lora": {"rank": 4}}
+# Settings for the tests that differ from the defaults; `kind+variant` is another way to use a kind, tested likewise.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 4},
+    "lora+stabilized": {"rank": 4, "rank_stabilized": True},
+    "lora+dora": {"rank": 4, "dora": True},
+    "lora+pissa": {"rank": 4, "init": "pissa"},
+    "lora+eva": {"rank": 4, "init": "eva"},
+    "lora+pattern": {"rank": 4, "rank_pattern": {"attention.self.query": 2}, "alpha_pattern": {"output.dense": 4.0}},
+    "lora+rates": {"rank": 4, "b_rate_factor": 16.0},
+    "lora+all": {"rank": 4, "rank_stabilized": True, "dora": True, "init": "pissa"},
+    "adalora": {"initial_rank": 4, "target_rank": 2},
+    "prompt": {"num_tokens": 3},
+    "p_tuning": {"num_tokens": 3, "hidden_dim": 8},
+    "vera": {"rank": 8},
+    "oft": {"block_size": 8},
+    "adapter": {"reduction_factor": 4.0},
+    "adapter+houlsby": {"reduction_factor": 4.0, "placement": "houlsby", "activation": "gelu"},
+    "adapter+parallel": {"reduction_factor": 4.0, "placement": "parallel", "activation": "silu", "scale": 4.0},
+    "prefix": {"num_tokens": 3},
+    "side": {"width": 8},
+    "side+sparse": {"width": 8, "every": 2, "include_embeddings": False},
+    "peft": {"peft_type": "LOHA", "settings": {"r": 2, "alpha": 4}},
+    "peft+lokr": {"peft_type": "LOKR", "settings": {"r": 2}},
+    "peft+boft": {"peft_type": "BOFT", "settings": {"boft_block_size": 8}},
+    "peft+hra": {"peft_type": "HRA", "settings": {"r": 4}},
+    "peft+c3a": {"peft_type": "C3A", "settings": {"block_size": 8}},
+    "peft+miss": {"peft_type": "MISS", "settings": {"r": 4}},
+}
+OF_FAMILY: dict[tuple[str, str], dict[str, Any]] = {
+    ("lora+pattern", "llama"): {"rank": 4, "rank_pattern": {"o_proj": 3}, "alpha_pattern": {"down_proj": 4.0}},
+}
+KINDS = (*METHODS.kinds(), *(case for case in SETTINGS if "+" in case))
 # Folders that plain `peft` reads.
-PLAIN_PEFT = {"lora"}
+PLAIN_PEFT = {"lora", "adalora", "layernorm", "prompt", "p_tuning", "vera", "oft", "peft", "ia3"}
+# What cannot act on a backbone, and what the refusal says.
+REFUSED = {("bitfit", "llama"): "bitfit cannot act on LlamaModel, which has no biases"}
+# Files that hold more than what trains: random matrices; the start that was taken out of the base; or less.
+STORES_OTHER = {"vera", "p_tuning", "lora+pissa", "lora+all"}
+# Where the start is the base model's up to the rounding of a decomposition.
+ROUNDED = {"lora+pissa", "lora+all", "peft+hra"}
 TRAINS = [kind for kind in KINDS if kind != "frozen"]
 
 TEXTS = [
@@ -57,8 +108,17 @@ TEXTS = [
 ]
 
 
+def settings_of(case: str, family: str) -> dict[str, Any]:
+    return OF_FAMILY.get((case, family), SETTINGS.get(case, {}))
+
+
+def method_of(case: str, family: str = "bert", **settings: Any) -> Any:
+    """The config of a case: a kind, or `kind+variant`."""
+    return METHODS.load(case.partition("+")[0])(**{**settings_of(case, family), **settings})
+
+
 def declared(kind: str) -> Any:
-    return METHODS.load(kind).capabilities
+    return method_of(kind).declared()
 
 
 def that(**wanted: bool) -> list[str]:
@@ -66,17 +126,31 @@ def that(**wanted: bool) -> list[str]:
     return [kind for kind in KINDS if all(getattr(declared(kind), name) == value for name, value in wanted.items())]
 
 
+def text_encoder(
+    path: Path | str, case: str, *, family: str = "bert", budget: int = 64, start: bool = True, **settings: Any
+) -> TextEncoder:
+    """A fresh text encoder with a method in it, fitted to the texts where the method starts from data."""
+    torch.manual_seed(0)
+    config = EncoderConfig(max_tokens=16, token_budget=budget)
+    encoder = TextEncoder(load_backbone(str(path)), config, method_of(case, family, **settings))
+    if start:
+        encoder.method.initialize(encoder.batches(encoder.tokenize(TEXTS)))
+    return encoder
+
+
+def works_on(case: str, family: str) -> bool:
+    role = "encoder" if family == "bert" else "decoder"
+    return (case, family) not in REFUSED and getattr(declared(case), role)
+
+
 @pytest.fixture
 def make(backbones: dict[str, Path]) -> Callable[..., TextEncoder]:
     """Make a fresh text encoder with a method in it."""
 
-    def make(kind: str, family: str, *, layers: Any = "all", budget: int = 64, **settings: Any) -> TextEncoder:
-        if not getattr(declared(kind), "encoder" if family == "bert" else "decoder"):
-            pytest.skip(f"{kind} does not work on {family}")
-        torch.manual_seed(0)
-        method = METHODS.load(kind)(layers=layers, **{**SETTINGS.get(kind, {}), **settings})
-        config = EncoderConfig(max_tokens=16, token_budget=budget)
-        return TextEncoder(load_backbone(str(backbones[family])), config, method)
+    def make(case: str, family: str, **settings: Any) -> TextEncoder:
+        if not works_on(case, family):
+            pytest.skip(f"{case} does not work on {family}")
+        return text_encoder(backbones[family], case, family=family, **settings)
 
     return make
 
@@ -93,14 +167,20 @@ def take_steps(encoder: TextEncoder, num_steps: int = 2, texts: list[str] = TEXT
     tokens = encoder.tokenize(texts)
     seen: dict[str, float] = {}
     encoder.train()
+    encoder.method.begin_training(num_steps)
     for step in range(num_steps):
         (encoder(tokens, torch.arange(len(texts))) - target).square().sum().backward()
+        penalty = encoder.method.penalty()
+        if penalty is not None:
+            penalty.backward()
         for name, parameter in encoder.model.named_parameters():
             if parameter.grad is not None:
                 seen[name] = max(seen.get(name, 0.0), float(parameter.grad.abs().max()))
         optimizer.step()
         encoder.method.after_optimizer_step(step)
         encoder.model.zero_grad(set_to_none=True)
+    assert encoder.method.settled
+    encoder.method.finish_training()
     encoder.eval()
     return seen
 
@@ -108,8 +188,15 @@ def take_steps(encoder: TextEncoder, num_steps: int = 2, texts: list[str] = TEXT
 @pytest.mark.parametrize("kind", KINDS)
 def test_declares_what_it_must(kind: str) -> None:
     found = {name for name in ALL if getattr(declared(kind), name)}
-    assert found == DECLARED[kind]
-    assert METHODS.load(kind).default_learning_rate > 0
+    plain = kind.partition("+")[0]
+    assert found == DECLARED.get(kind, DECLARED[plain])
+    assert METHODS.load(plain).default_learning_rate > 0
+
+
+@pytest.mark.parametrize(("kind", "family"), REFUSED)
+def test_a_method_that_cannot_act_is_refused(kind: str, family: str, backbones: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=REFUSED[kind, family]):
+        text_encoder(backbones[family], kind, family=family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -132,7 +219,8 @@ def test_what_a_method_does_not_declare_is_refused(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", that(identity_at_start=True))
 def test_identity_at_the_start(kind: str, family: str, make: Callable[..., TextEncoder]) -> None:
-    torch.testing.assert_close(encode(make(kind, family)), encode(make("frozen", family)), rtol=0, atol=1e-6)
+    tolerance = 5e-6 if kind in ROUNDED else 1e-6
+    torch.testing.assert_close(encode(make(kind, family)), encode(make("frozen", family)), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -163,10 +251,13 @@ def test_frozen_has_nothing_to_train(make: Callable[..., TextEncoder]) -> None:
 def test_outputs_move_and_the_base_stays_where_declared(
     kind: str, family: str, backbones: dict[str, Path], make: Callable[..., TextEncoder]
 ) -> None:
+    if not works_on(kind, family):
+        pytest.skip(f"{kind} does not work on {family}")
     backbone = load_backbone(str(backbones[family]))
     before = {name: (tensor, tensor.clone()) for name, tensor in backbone.model.state_dict(keep_vars=True).items()}
     torch.manual_seed(0)
-    encoder = TextEncoder(backbone, EncoderConfig(max_tokens=16), METHODS.load(kind)(**SETTINGS.get(kind, {})))
+    encoder = TextEncoder(backbone, EncoderConfig(max_tokens=16), method_of(kind, family))
+    encoder.method.initialize(encoder.batches(encoder.tokenize(TEXTS)))
     start = encode(encoder)
     take_steps(encoder)
     assert float((encode(encoder) - start).abs().max()) > 1e-3
@@ -181,19 +272,22 @@ def test_saved_tensors_are_its_own_and_give_the_same_in_a_fresh_object(
 ) -> None:
     encoder = make(kind, family)
     take_steps(encoder)
-    state = encoder.method.state_dict()
     parameters = encoder.method.named_parameters().values()
-    assert sum(tensor.numel() for tensor in state.values()) == sum(tensor.numel() for tensor in parameters)
-    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "adapter_model.safetensors")
-    fresh = make(kind, family)
-    assert float((encode(fresh) - encode(encoder)).abs().max()) > 1e-3
-    fresh.method.load_state_dict(read_adapter_tensors(tmp_path))
-    torch.testing.assert_close(encode(fresh), encode(encoder), rtol=0, atol=1e-6)
+    for number, state in enumerate((encoder.method.state_dict(), encoder.method.published_tensors())):
+        if kind not in STORES_OTHER and (number == 0 or kind != "adalora"):
+            assert sum(tensor.numel() for tensor in state.values()) == sum(tensor.numel() for tensor in parameters)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_file({key: tensor.contiguous() for key, tensor in state.items()}, folder / "adapter_model.safetensors")
+        fresh = make(kind, family, start=False)
+        assert float((encode(fresh) - encode(encoder)).abs().max()) > 1e-3
+        fresh.method.load_state_dict(read_adapter_tensors(folder))
+        torch.testing.assert_close(encode(fresh), encode(encoder), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", TRAINS)
 def test_tensors_that_do_not_fit_are_refused(kind: str, tmp_path: Path, make: Callable[..., TextEncoder]) -> None:
-    encoder = make(kind, "bert")
+    encoder = make(kind, "bert", start=False)
     state = {key: tensor.clone() for key, tensor in encoder.method.state_dict().items()}
     key = sorted(state)[0]
     before = encode(encoder)
@@ -203,9 +297,9 @@ def test_tensors_that_do_not_fit_are_refused(kind: str, tmp_path: Path, make: Ca
         encoder.method.load_state_dict({**state, "foreign": torch.zeros(1)})
     with pytest.raises(InputError, match=re.escape(f"'{key}' has shape")):
         encoder.method.load_state_dict({**state, key: torch.zeros(3, 3, 3)})
-    other = make(kind, "llama").method.state_dict()
-    with pytest.raises(InputError, match="missing"):
-        encoder.method.load_state_dict(other)
+    if kind not in ("prompt", "p_tuning") and works_on(kind, "llama"):
+        with pytest.raises(InputError, match="missing"):
+            encoder.method.load_state_dict(make(kind, "llama", start=False).method.state_dict())
     assert torch.equal(encode(encoder), before)
     with pytest.raises(InputError, match="missing; the folder holds no adapter"):
         read_adapter_tensors(tmp_path)
@@ -220,17 +314,14 @@ def saved_folders(backbones: dict[str, Path], tmp_path_factory: pytest.TempPathF
     folders = {}
     for kind in TRAINS:
         for family in FAMILIES:
-            if not getattr(declared(kind), "encoder" if family == "bert" else "decoder"):
+            if not works_on(kind, family):
                 continue
-            torch.manual_seed(0)
-            backbone = load_backbone(str(backbones[family]))
-            method = METHODS.load(kind)(**SETTINGS.get(kind, {}))
-            encoder = TextEncoder(backbone, EncoderConfig(max_tokens=16), method)
+            encoder = text_encoder(backbones[family], kind, family=family)
             take_steps(encoder)
             folder = tmp_path_factory.mktemp(f"{kind}_{family}")
-            state = {key: tensor.contiguous() for key, tensor in encoder.method.state_dict().items()}
+            state = {key: tensor.contiguous() for key, tensor in encoder.method.published_tensors().items()}
             save_file(state, folder / "adapter_model.safetensors")
-            config = encoder.method.adapter_config(backbone.base)
+            config = encoder.method.adapter_config(encoder.backbone.base)
             (folder / "adapter_config.json").write_text(json.dumps(config))
             save_file({"vectors": encode(encoder)}, folder / "expected.safetensors")
             folders[f"{kind} {family}"] = folder
@@ -247,8 +338,8 @@ plan = json.loads(sys.stdin.read())
 gaps = {}
 for name, folder in plan["folders"].items():
     kind, family = name.split()
-    method = METHODS.load(kind)(**plan["settings"].get(kind, {}))
-    encoder = TextEncoder(load_backbone(plan["backbones"][family]), EncoderConfig(max_tokens=16), method).eval()
+    method = METHODS.load(kind.partition("+")[0])(**plan["settings"][name])
+    encoder = TextEncoder(load_backbone(plan["backbones"][family]), EncoderConfig(max_tokens=16, token_budget=64), method).eval()
     encoder.method.load_state_dict(read_adapter_tensors(Path(folder)))
     found = encoder.encode(encoder.tokenize(plan["texts"]))
     gaps[name] = float((found - load_file(Path(folder) / "expected.safetensors")["vectors"]).abs().max())
@@ -262,7 +353,7 @@ def test_saved_folders_give_the_same_in_another_process(
     plan = {
         "folders": {name: str(path) for name, path in saved_folders.items()},
         "backbones": {name: str(path) for name, path in backbones.items()},
-        "settings": SETTINGS,
+        "settings": {name: settings_of(*name.split()) for name in saved_folders},
         "texts": TEXTS,
     }
     command = [sys.executable, "-c", FRESH_PROCESS]
@@ -277,10 +368,10 @@ def test_plain_peft_reads_the_folders(saved_folders: dict[str, Path], backbones:
     from safetensors.torch import load_file
     from transformers import AutoModel
 
-    checked = 0
+    checked = set()
     for name, folder in saved_folders.items():
         kind, family = name.split()
-        if kind not in PLAIN_PEFT:
+        if kind.partition("+")[0] not in PLAIN_PEFT:
             continue
         path = str(backbones[family])
         assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == path
@@ -292,11 +383,12 @@ def test_plain_peft_reads_the_folders(saved_folders: dict[str, Path], backbones:
             place, valid = tokens.gather(torch.tensor([text]))
             with torch.no_grad():
                 states = model(input_ids=tokens.tokens_T[place], attention_mask=valid.long()).last_hidden_state
+            states = states[:, -place.shape[1] :]
             found.append(states[0, -1] if family == "llama" else states[0].mean(0))
         expected = load_file(folder / "expected.safetensors")["vectors"]
         torch.testing.assert_close(torch.stack(found), expected, rtol=0, atol=1e-5)
-        checked += 1
-    assert checked == len(PLAIN_PEFT) * len(FAMILIES)
+        checked.add(kind.partition("+")[0])
+    assert checked == PLAIN_PEFT
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -467,12 +559,13 @@ def test_more_layers_than_there_are_is_refused(kind: str, make: Callable[..., Te
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_real_minilm(kind: str, minilm: str) -> None:
     torch.manual_seed(0)
-    settings = {**SETTINGS.get(kind, {}), **({"layers": 2} if declared(kind).can_limit_layers else {})}
-    encoder = TextEncoder(load_backbone(minilm), EncoderConfig(max_tokens=16), METHODS.load(kind)(**settings))
+    settings = {"layers": 2} if declared(kind).can_limit_layers else {}
+    encoder = text_encoder(minilm, kind, **settings)
     base = TextEncoder(load_backbone(minilm), EncoderConfig(max_tokens=16), METHODS.load("frozen")())
     texts = TEXTS[:4]
     if declared(kind).identity_at_start:
-        torch.testing.assert_close(encode(encoder, texts), encode(base, texts), rtol=0, atol=1e-6)
+        tolerance = 5e-6 if kind in ROUNDED else 1e-6
+        torch.testing.assert_close(encode(encoder, texts), encode(base, texts), rtol=0, atol=tolerance)
     if kind == "frozen":
         return
     own = set(map(id, encoder.method.named_parameters().values()))
@@ -482,7 +575,7 @@ def test_the_real_minilm(kind: str, minilm: str) -> None:
     assert not {name for name, value in seen.items() if value == 0.0 and not name.endswith("key.bias")}
     tuned = encode(encoder, texts)
     assert float((tuned - encode(base, texts)).abs().max()) > 1e-3
-    fresh = TextEncoder(load_backbone(minilm), EncoderConfig(max_tokens=16), METHODS.load(kind)(**settings))
+    fresh = text_encoder(minilm, kind, start=False, **settings)
     fresh.method.load_state_dict(encoder.method.state_dict())
     torch.testing.assert_close(encode(fresh, texts), tuned, rtol=0, atol=1e-6)
     config = encoder.method.adapter_config(encoder.backbone.base)

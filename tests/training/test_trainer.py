@@ -175,6 +175,7 @@ def test_metrics_file(make_recipe: Callable[..., Any], prepare: Callable[..., An
     kept = {path.name for path in (tmp_path / "private" / "checkpoints" / "last").iterdir()}
     assert kept == {
         "model.safetensors",
+        "method.safetensors",
         "best.safetensors",
         "optimizer.safetensors",
         "random.safetensors",

@@ -18,6 +18,7 @@ METHODS = Registry(
         "lora": "peftrec.methods.lora:LoraConfig",
         "adalora": "peftrec.methods.adalora:AdaLoraConfig",
         "bitfit": "peftrec.methods.bitfit:BitFitConfig",
+        "ia3": "peftrec.methods.ia3:IA3Config",
         "layernorm": "peftrec.methods.layernorm:LayerNormConfig",
         "full": "peftrec.methods.full:FullConfig",
         "frozen": "peftrec.methods.frozen:FrozenConfig",

@@ -15,11 +15,13 @@ class Blocks:
     """Where the blocks of one layer begin and end; full names of linear modules.
 
     Args:
+        attention_inputs: those before it in the attention block, in the order of definition: queries, keys and values.
         attention_output: projection that ends the attention block.
         feed_forward_input: a linear module that is given what enters the feed-forward block.
         feed_forward_output: projection that ends the feed-forward block.
     """
 
+    attention_inputs: tuple[str, ...]
     attention_output: str
     feed_forward_input: str
     feed_forward_output: str
@@ -68,7 +70,12 @@ def _blocks_of(model: nn.Module, layer: nn.Module, prefix: str) -> Blocks:
     stacked = any(parameter.ndim > 2 for parameter in layer.parameters())
     if numbered or stacked:
         raise _unclear(model, f"the feed-forward block of '{prefix[:-1]}' has several experts")
-    return Blocks(prefix + attention[-1], prefix + entering[0], prefix + ending[-1])
+    return Blocks(
+        attention_inputs=tuple(prefix + name for name in attention[:-1]),
+        attention_output=prefix + attention[-1],
+        feed_forward_input=prefix + entering[0],
+        feed_forward_output=prefix + ending[-1],
+    )
 
 
 def _unclear(model: nn.Module, reason: str) -> InputError:

@@ -39,6 +39,7 @@ DECLARED = {
     "lora": ALL,
     "adalora": ALL,
     "bitfit": ALL - IN_PLACE,
+    "ia3": ALL,
     "layernorm": ALL,
     "full": ALL - IN_PLACE,
     "frozen": ALL - {"can_merge", "can_limit_layers"},

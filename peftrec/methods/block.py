@@ -63,13 +63,12 @@ def _blocks_of(model: nn.Module, layer: nn.Module, prefix: str) -> Blocks:
     rest = {name: linear for name, linear in linears.items() if not name.startswith(inside)}
     entering = [name for name, linear in rest.items() if linear.in_features == width]
     ending = [name for name, linear in rest.items() if linear.out_features == width]
+    # Experts come as numbered modules or as stacked weights, and no single projection ends their block.
+    numbered = any(part.isdigit() for name in ending for part in name.split("."))
+    if numbered or any(parameter.ndim > 2 for parameter in layer.parameters()):
+        raise _unclear(model, f"the feed-forward block of '{prefix[:-1]}' has several experts")
     if not entering or not ending:
         raise _unclear(model, f"no feed-forward block of width {width} lies beside '{prefix}{attentions[0]}'")
-    # Experts come as numbered modules or as stacked weights, and no single projection ends their block.
-    numbered = any(part.isdigit() for part in ending[-1].split("."))
-    stacked = any(parameter.ndim > 2 for parameter in layer.parameters())
-    if numbered or stacked:
-        raise _unclear(model, f"the feed-forward block of '{prefix[:-1]}' has several experts")
     return Blocks(
         attention_inputs=tuple(prefix + name for name in attention[:-1]),
         attention_output=prefix + attention[-1],

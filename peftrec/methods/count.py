@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 import torch
@@ -16,7 +17,7 @@ class ParameterCount:
         trainable: parameters that the optimiser moves.
         stored: numbers that the run folder holds for this part.
         stored_bytes: their size in bytes.
-        total: all parameters of the part, the frozen ones included.
+        total: all parameters of the part, the frozen ones included; quantised weights count as those they stand for.
         dtype: of what is stored, such as `float32`; empty where nothing is.
     """
 
@@ -25,6 +26,12 @@ class ParameterCount:
     stored_bytes: int
     total: int
     dtype: str
+
+
+def num_weights(tensor: torch.Tensor) -> int:
+    """Return how many weights a tensor stands for: a tensor of 4-bit weights packs two into a number."""
+    state = getattr(tensor, "quant_state", None)
+    return tensor.numel() if state is None else math.prod(state.shape)
 
 
 def count_parameters(
@@ -37,6 +44,6 @@ def count_parameters(
         trainable=sum(tensor.numel() for tensor in trainable),
         stored=sum(tensor.numel() for tensor in stored),
         stored_bytes=sum(tensor.numel() * tensor.element_size() for tensor in stored),
-        total=sum(tensor.numel() for tensor in total),
+        total=sum(num_weights(tensor) for tensor in total),
         dtype=", ".join(dtypes),
     )

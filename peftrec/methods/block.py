@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from torch import nn
 
@@ -31,8 +32,9 @@ def find_blocks(model: nn.Module, *, first_layer: int = 0) -> list[Blocks]:
     """Return the blocks of every layer from `first_layer` upwards.
 
     The attention block is the child of the layer in which a class is named for attention; its last linear module in the
-    order of definition ends it. Of the linear modules beside it, the first that takes states is given what enters the
-    feed-forward block, and the last that returns states ends it.
+    order of definition ends it, or the only one that returns states (Phi-3 defines it first). Of the linear modules
+    beside it, the first that takes states is given what enters the feed-forward block, and the last that returns states
+    ends it.
 
     Raises:
         InputError: if a block is missing or there is a choice; the message lists what a layer holds.
@@ -58,23 +60,33 @@ def _blocks_of(model: nn.Module, layer: nn.Module, prefix: str) -> Blocks:
     inside = f"{attentions[0]}."
     linears = {name: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)}
     attention = [name for name in linears if name.startswith(inside)]
-    if not attention or linears[attention[-1]].out_features != width:
+    output = _output_of(attention, linears, width)
+    if output is None:
         raise _unclear(model, f"'{prefix}{attentions[0]}' does not end with a linear module of width {width}")
     rest = {name: linear for name, linear in linears.items() if not name.startswith(inside)}
     entering = [name for name, linear in rest.items() if linear.in_features == width]
     ending = [name for name, linear in rest.items() if linear.out_features == width]
     # Experts come as numbered modules or as stacked weights, and no single projection ends their block.
     numbered = any(part.isdigit() for name in ending for part in name.split("."))
-    if numbered or any(parameter.ndim > 2 for parameter in layer.parameters()):
+    beside = (parameter for name, parameter in layer.named_parameters() if not name.startswith(inside))
+    if numbered or any(parameter.ndim > 2 for parameter in beside):
         raise _unclear(model, f"the feed-forward block of '{prefix[:-1]}' has several experts")
     if not entering or not ending:
         raise _unclear(model, f"no feed-forward block of width {width} lies beside '{prefix}{attentions[0]}'")
     return Blocks(
-        attention_inputs=tuple(prefix + name for name in attention[:-1]),
-        attention_output=prefix + attention[-1],
+        attention_inputs=tuple(prefix + name for name in attention if name != output),
+        attention_output=prefix + output,
         feed_forward_input=prefix + entering[0],
         feed_forward_output=prefix + ending[-1],
     )
+
+
+def _output_of(names: list[str], linears: Mapping[str, nn.Linear], width: int) -> str | None:
+    """Return the last of an attention block's modules if it returns states, else the only one that does."""
+    returning = [name for name in names if linears[name].out_features == width]
+    if not returning or (len(returning) > 1 and returning[-1] != names[-1]):
+        return None
+    return returning[-1]
 
 
 def _unclear(model: nn.Module, reason: str) -> InputError:

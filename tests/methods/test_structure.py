@@ -151,6 +151,15 @@ def test_blocks_of_known_architectures(name: str) -> None:
     assert find_blocks(model, first_layer=1) == found[1:]
 
 
+def test_an_output_that_is_defined_first_is_found() -> None:
+    import transformers as t
+
+    small = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0}
+    (blocks,) = find_blocks(t.Phi3Model(t.Phi3Config(**small, intermediate_size=24)))
+    assert blocks.attention_inputs == ("layers.0.self_attn.qkv_proj",)
+    assert blocks.attention_output == "layers.0.self_attn.o_proj"
+
+
 def test_blocks_that_are_not_clear_are_refused_with_what_there_is() -> None:
     import transformers as t
 

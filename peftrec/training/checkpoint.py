@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from peftrec.config import InputError
 from peftrec.models import RecommenderModel
 from peftrec.training.folder import recover_folder, replace_folder
+from peftrec.training.optimizer_kind import flat_state, nested_state
 from peftrec.training.same_recipe import check_same_recipe
 
 
@@ -41,7 +42,7 @@ def save_checkpoint(
     save_file(model.trained_state(), aside / "model.safetensors")
     save_file(best, aside / "best.safetensors")
     save_file(model.method_state(), aside / "method.safetensors")
-    save_file(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
+    save_file(flat_state(optimizer), aside / "optimizer.safetensors")
     save_file({"cpu": torch.get_rng_state()} | _cuda_states(), aside / "random.safetensors")
     (aside / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
     for path in aside.iterdir():
@@ -93,21 +94,9 @@ def _cuda_states() -> dict[str, torch.Tensor]:
     return {f"cuda{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Flatten the per-parameter state to `<place of the parameter>.<name>`."""
-    return {
-        f"{place}.{name}": torch.as_tensor(value).detach().clone()
-        for place, entries in optimizer.state_dict()["state"].items()
-        for name, value in entries.items()
-    }
-
-
 def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], folder: Path) -> None:
     full = optimizer.state_dict()
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        place, _, name = key.partition(".")
-        state.setdefault(int(place), {})[name] = tensor
+    state = nested_state(tensors)
     places = {place for group in full["param_groups"] for place in group["params"]}
     if not set(state) <= places:
         raise InputError(

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from peftrec.config import Range
+from peftrec.training.optimizer_kind import OptimizerKind
 
 Rate = Annotated[float, Range(gt=0)]
 Fraction = Annotated[float, Range(ge=0, le=1)]
@@ -16,6 +17,9 @@ class OptimizerConfig:
     """AdamW with a group each for the language model, the head, and the ids.
 
     Args:
+        kind: `adamw` is torch's. `adamw_8bit` keeps the moments of tensors of 4,096 numbers or more in a byte each;
+            `paged_adamw` and `paged_adamw_8bit` let moments leave the GPU when it is full, and are on a CPU the same as
+            without paging. These three need bitsandbytes.
         learning_rate: of what the PEFT method trains; None takes the method's own default.
         head_learning_rate: of item head, user encoder and scale.
         id_learning_rate: of id vectors and item biases; None takes the head's.
@@ -27,6 +31,7 @@ class OptimizerConfig:
         clip_norm: gradients of each group are cut to this norm; None cuts nothing.
     """
 
+    kind: OptimizerKind = "adamw"
     learning_rate: Rate | None = None
     head_learning_rate: Rate = 1e-3
     id_learning_rate: Rate | None = None

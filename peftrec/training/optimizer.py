@@ -10,6 +10,7 @@ from torch import nn
 
 from peftrec.models import RecommenderModel
 from peftrec.training.config import OptimizerConfig
+from peftrec.training.optimizer_kind import optimizer_class
 
 
 def parameter_groups(model: RecommenderModel) -> dict[str, list[nn.Parameter]]:
@@ -33,11 +34,12 @@ def _lm_group(factor: float) -> str:
     return "lm" if factor == 1.0 else f"lm x {factor:g}"
 
 
-def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Return AdamW over all groups, each with its own rate and weight decay.
+def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the AdamW of `config.kind` over all groups, each with its own rate and weight decay.
 
     Raises:
         ValueError: if the language model's rate has not been resolved.
+        InputError: if bitsandbytes is needed, and missing or unable to act on the model's device.
     """
     groups = parameter_groups(model)
     if any(map(is_lm_group, groups)) and config.learning_rate is None:
@@ -51,7 +53,7 @@ def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.o
         "head": (config.head_learning_rate, config.weight_decay),
         "ids": (config.id_learning_rate or config.head_learning_rate, id_decay),
     }
-    return torch.optim.AdamW(
+    return optimizer_class(config.kind, model.device)(
         [
             {"name": name, "params": parameters, "lr": settings[name][0], "weight_decay": settings[name][1]}
             for name, parameters in groups.items()

@@ -1,6 +1,6 @@
 """Item encoders: a pretrained language model over texts, id vectors, and their fusion."""
 
-from peftrec.encoders.backbone import Backbone, load_backbone
+from peftrec.encoders.backbone import Backbone, load_backbone, quiet_transformers
 from peftrec.encoders.catalogue_text import CatalogueText
 from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.item_encoder import ItemEncoder
@@ -22,5 +22,6 @@ __all__ = [
     "TrainingVectors",
     "Whitening",
     "load_backbone",
+    "quiet_transformers",
     "tokenize_texts",
 ]

@@ -85,7 +85,7 @@ def load_backbone(name: str, revision: str | None = None, quantization: Quantiza
         check_quantization(quantization, device)
     source, where, revision_found = _locate(name, revision)
     try:
-        with _quiet():
+        with quiet_transformers():
             model, found, tokenizer = _read(name, source, revision, quantization, device)
     except InputError:
         raise
@@ -214,7 +214,7 @@ def _hash(model: nn.Module, quantization: Quantization) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep `transformers` from drawing progress bars and load reports; errors still come through."""
     from transformers.utils import logging as hf_logging
 

@@ -1,6 +1,7 @@
 """Run folders: saved whole, proven on loading."""
 
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE
+from peftrec.publishing.merging import MERGE_REPORT, Gap, MergeReport, merge_run
 from peftrec.publishing.output_folder import check_output_folder
 from peftrec.publishing.per_user import read_per_user, write_per_user
 from peftrec.publishing.run_folder import METRICS, Run, load_run, save_baseline_run, save_model_run
@@ -8,11 +9,15 @@ from peftrec.publishing.run_folder import METRICS, Run, load_run, save_baseline_
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "MERGE_REPORT",
     "METRICS",
     "PRIVATE",
+    "Gap",
+    "MergeReport",
     "Run",
     "check_output_folder",
     "load_run",
+    "merge_run",
     "read_per_user",
     "save_baseline_run",
     "save_model_run",

@@ -92,7 +92,7 @@ class AdapterConfig(MethodConfig):
     """
 
     kind: ClassVar[str] = "adapter"
-    default_learning_rate: ClassVar[float] = 3e-4
+    default_learning_rate: ClassVar[float] = 1e-3
     capabilities: ClassVar[Capabilities] = Capabilities(
         identity_at_start=True,
         base_frozen=True,

@@ -33,7 +33,7 @@ class PrefixConfig(MethodConfig):
     """
 
     kind: ClassVar[str] = "prefix"
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 1e-2
     capabilities: ClassVar[Capabilities] = Capabilities(
         identity_at_start=False,
         base_frozen=True,

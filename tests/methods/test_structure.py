@@ -130,6 +130,7 @@ def test_own_methods_train_on_known_architectures(name: str, method: str, layers
         assert torch.equal(after[state], before[state][:, :4]), state
     with applied.disabled():
         assert torch.equal(vectors()[-1], reference)
+    assert torch.equal(vectors()[-1], after[-1])
 
 
 @pytest.mark.parametrize("name", sorted(backbone_models()))

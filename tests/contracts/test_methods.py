@@ -74,8 +74,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "adapter+houlsby": {"reduction_factor": 4.0, "placement": "houlsby", "activation": "gelu"},
     "adapter+parallel": {"reduction_factor": 4.0, "placement": "parallel", "activation": "silu", "scale": 4.0},
     "prefix": {"num_tokens": 3},
-    "side": {"width": 8},
-    "side+sparse": {"width": 8, "every": 2, "include_embeddings": False},
+    "side": {"width": 8, "every": 2},
+    "side+layers": {"width": 8, "every": 2, "include_embeddings": False},
     "peft": {"peft_type": "LOHA", "settings": {"r": 2, "alpha": 4}},
     "peft+lokr": {"peft_type": "LOKR", "settings": {"r": 2}},
     "peft+boft": {"peft_type": "BOFT", "settings": {"boft_block_size": 8}},
@@ -340,7 +340,8 @@ gaps = {}
 for name, folder in plan["folders"].items():
     kind, family = name.split()
     method = METHODS.load(kind.partition("+")[0])(**plan["settings"][name])
-    encoder = TextEncoder(load_backbone(plan["backbones"][family]), EncoderConfig(max_tokens=16, token_budget=64), method).eval()
+    config = EncoderConfig(max_tokens=16, token_budget=64)
+    encoder = TextEncoder(load_backbone(plan["backbones"][family]), config, method).eval()
     encoder.method.load_state_dict(read_adapter_tensors(Path(folder)))
     found = encoder.encode(encoder.tokenize(plan["texts"]))
     gaps[name] = float((found - load_file(Path(folder) / "expected.safetensors")["vectors"]).abs().max())

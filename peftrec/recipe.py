@@ -1,16 +1,14 @@
-"""The recipe: one section from each package, composed; and what it builds."""
+"""The recipe: one section from each package, composed."""
 
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from peftrec.baselines import BASELINES, Baseline
 from peftrec.config import (
-    InputError,
     RecipeError,
     apply_overrides,
     dump_yaml,
@@ -18,21 +16,18 @@ from peftrec.config import (
     read_yaml,
     section_to_dict,
 )
-from peftrec.data import SOURCES, DataConfig, Dataset, load_dataset
-from peftrec.encoders import CatalogueText, EncoderConfig, ItemEncoder, TextEncoder, load_backbone
+from peftrec.data import SOURCES, DataConfig
+from peftrec.encoders import EncoderConfig
 from peftrec.evaluation import EvaluationConfig
 from peftrec.losses import LOSSES, LossConfig
 from peftrec.losses.full_softmax import FullSoftmax
 from peftrec.methods import METHODS, MethodConfig
 from peftrec.methods.lora import LoraConfig
 from peftrec.metrics import RANK_METRICS
-from peftrec.models import SCORERS, USER_ENCODERS, RecommenderModel, ScorerConfig, UserEncoderConfig
+from peftrec.models import SCORERS, USER_ENCODERS, ProfileConfig, ScorerConfig, UserEncoderConfig
 from peftrec.models.scorer import CosineScorer
 from peftrec.models.transformer import TransformerUserEncoder
 from peftrec.training import OptimizerConfig, TrainingConfig
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +39,7 @@ class Recipe:
         encoder: how an item becomes a vector.
         method: what of the language model is trained.
         user: how a history becomes a vector.
+        profile: a language model reads each user's attributes and history too; None leaves that out.
         scorer: how the two become a score.
         loss: what is minimised.
         optimizer: rates, decay, schedule.
@@ -58,6 +54,7 @@ class Recipe:
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     method: Annotated[MethodConfig, METHODS] = dataclasses.field(default_factory=LoraConfig)
     user: Annotated[UserEncoderConfig, USER_ENCODERS] = dataclasses.field(default_factory=TransformerUserEncoder)
+    profile: ProfileConfig | None = None
     scorer: Annotated[ScorerConfig, SCORERS] = dataclasses.field(default_factory=CosineScorer)
     loss: Annotated[LossConfig, LOSSES] = dataclasses.field(default_factory=FullSoftmax)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -80,15 +77,26 @@ class Recipe:
         known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in RANK_METRICS]
         if self.training.metric not in known:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
+        self._check_profile()
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
                 f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "
                 f"epochs leaves none in which the language model trains; lower it, or use method.kind=frozen"
             )
 
+    def _check_profile(self) -> None:
+        if self.profile is not None and not self.encoder.uses_text:
+            raise ValueError("profile: is read by the language model of the items, but encoder.inputs is ids")
+        given = {"user_template": self.data.user_template, "event_words": self.data.event_words}
+        unread = next((name for name, value in given.items() if value is not None), None)
+        if unread and self.profile is None and self.baseline is None:
+            raise ValueError(f"data.{unread}: is read by nothing; add a section profile, or leave it out")
+
     @property
     def _tunes_backbone(self) -> bool:
-        return self.baseline is None and self.encoder.uses_text and self.method.kind != "frozen"
+        users = None if self.profile is None else self.profile.method
+        tunes = self.method.kind != "frozen" or (users is not None and users.kind != "frozen")
+        return self.baseline is None and self.encoder.uses_text and tunes
 
     def resolved(self) -> Recipe:
         """Return the recipe with the method's own learning rate where none is given."""
@@ -136,7 +144,7 @@ def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     for override in overrides:
         if not override.startswith(("data.", "evaluation.")):
             raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
-        if override.startswith(("data.split", "data.cleaning", "data.timestamps")):
+        if override.startswith(("data.split", "data.cleaning", "data.timestamps", "data.sample")):
             section = override.partition("=")[0]
             raise RecipeError(
                 f"override {override!r}: with another {section} targets would be events that the run was trained on"
@@ -158,115 +166,3 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     if changed and not given and isinstance(result.get("optimizer"), dict):
         result["optimizer"].pop("learning_rate", None)
     return result
-
-
-@dataclasses.dataclass(frozen=True)
-class Built:
-    """What a recipe makes.
-
-    Args:
-        dataset: cleaned and split.
-        model: the recommender, untrained.
-        base_vectors_NH: vectors of the catalogue from the backbone without its method; None where texts are not used.
-    """
-
-    dataset: Dataset
-    model: RecommenderModel
-    base_vectors_NH: torch.Tensor | None
-
-    def text_counts(self) -> dict[str, int]:
-        """Count texts, tokens, and the texts that were cut at `max_tokens`; empty where texts are not used."""
-        if self.model.catalogue_text is None:
-            return {}
-        tokens = self.model.catalogue_text.tokenized
-        return {"num_texts": len(tokens), "num_tokens": len(tokens.tokens_T), "num_cut": tokens.num_cut}
-
-    def describe(self, recipe: Recipe) -> list[str]:
-        """Return lines for people: texts, what the method moves, parameters by part."""
-        lines = []
-        if self.model.catalogue_text is not None:
-            counts = self.text_counts()
-            cut = f"{counts['num_cut']:,} texts ({counts['num_cut'] / counts['num_texts']:.1%}) cut"
-            limit = f"encoder.max_tokens={recipe.encoder.max_tokens}"
-            lines.append(f"texts: {counts['num_texts']:,} items, {counts['num_tokens']:,} tokens; {cut} at {limit}")
-            stored_bytes = self.model.catalogue_text.tokenized.stored_bytes
-            if stored_bytes:
-                lines.append(f"states of the frozen layers: {stored_bytes / 2**20:,.0f} MiB in memory")
-            targets = ", ".join(self.model.catalogue_text.encoder.method.named_parameters())
-            if targets:
-                lines.append(f"{recipe.method.kind} moves {targets.count(',') + 1} tensors: {_shortened(targets)}")
-        lines += [
-            f"{part}: {count.trainable:,} of {count.total:,} parameters train; {count.stored_bytes:,} bytes stored"
-            for part, count in self.model.parameter_counts().items()
-        ]
-        return lines
-
-
-def _shortened(text: str, width: int = 160) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
-    """Load the data and make the untrained model; deterministic for `training.seed`.
-
-    Args:
-        recipe: resolved.
-        dataset: use this instead of loading what `recipe.data` names.
-    """
-    import torch
-
-    dataset = load_dataset(recipe.data) if dataset is None else dataset
-    has_id = torch.from_numpy(dataset.item_counts() > 0)
-    seed_all(recipe.training.seed)
-    model = build_model(recipe, dataset.catalogue.texts, has_id)
-    if model.catalogue_text is None:
-        return Built(dataset, model, None)
-    model.catalogue_text.store_trunk()  # first, so that the vectors too are computed from it
-    base_vectors_NH = model.catalogue_text.base_vectors()
-    model.item_encoder.fit_whitening(base_vectors_NH)
-    encoder = model.catalogue_text.encoder
-    encoder.method.initialize(encoder.batches(model.catalogue_text.tokenized))
-    return Built(dataset, model, base_vectors_NH)
-
-
-def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> RecommenderModel:
-    """Make the untrained model for a catalogue; its whitening is not fitted yet.
-
-    Args:
-        recipe: resolved.
-        texts: one an item.
-        has_id: which items have an id vector, shape (N,); read only where ids are used.
-    Raises:
-        InputError: if the backbone cannot be loaded or the method cannot act on it.
-    """
-    catalogue_text = None
-    if recipe.encoder.uses_text:
-        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision, recipe.encoder.quantization)
-        catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts)
-    text_dim = 0 if catalogue_text is None else catalogue_text.encoder.dim
-    item_encoder = ItemEncoder(recipe.encoder, text_dim, has_id if recipe.encoder.uses_ids else None)
-    try:
-        model = RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer)
-    except ValueError as error:
-        raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
-    # A quantised backbone lies on the GPU where there is one; the rest follows it there.
-    return model if catalogue_text is None else model.to(catalogue_text.encoder.device)
-
-
-def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
-    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H).
-
-    A quantised backbone is loaded in full precision for them: references are the same beside all runs.
-    """
-    frozen = METHODS.load("frozen")()
-    encoder = dataclasses.replace(recipe.encoder, pooling="mean")
-    backbone = load_backbone(encoder.backbone, encoder.revision)
-    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts).vectors()
-
-
-def seed_all(seed: int) -> None:
-    """Seed Python's and torch's generators; NumPy's are made from the seed where they are used."""
-    import torch
-
-    random.seed(seed)
-    torch.manual_seed(seed)

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from peftrec.baselines import fit_references, store_references
+from peftrec.baselines import FittedBaseline, fit_references, store_references
+from peftrec.build import build, frozen_vectors, published_vectors
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
-from peftrec.evaluation import Evaluation, PairedTest, Scores, evaluate_cases, paired_test
+from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
 from peftrec.models import RecommenderModel
 from peftrec.publishing import (
     METRICS,
@@ -30,7 +31,7 @@ from peftrec.publishing import (
     save_model_run,
     write_per_user,
 )
-from peftrec.recipe import Built, Recipe, build, frozen_vectors, recipe_for_evaluation
+from peftrec.recipe import Recipe, recipe_for_evaluation
 from peftrec.training import Trainer, peak_memory_mib, recover_folder, replace_folder
 
 Report = Callable[[str], None]
@@ -125,13 +126,15 @@ def evaluate(
             )
     stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
     # Fits of the run serve only for the very data that they were made from.
-    same_data = stored["data_sha256"] == _data_hash(dataset)
+    same_data = stored["data_sha256"] == dataset.content_hash()
     references = fit_references(
         dataset,
         lambda: frozen_vectors(recipe, dataset.catalogue.texts),
         run.folder / PRIVATE / _REFERENCES if same_data else None,
     )
-    rows: dict[str, Scores] = {"model": run.scores, **{kind: fitted.scores for kind, fitted in references.items()}}
+    if run.model is not None and run.model.profiles is not None:
+        run.model.profiles.tokens.set_users(dataset.user_texts)
+    rows: dict[str, UserScores] = {"model": run.scores, **_of_users(references)}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.
     if same_data and not any(override.startswith("evaluation.") for override in overrides):
@@ -174,7 +177,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         say(line)
     build_seconds = time.perf_counter() - began
     # Before the long part: they may need a backbone that cannot be loaded.
-    references = fit_references(dataset, lambda: _mean_pooled(built, recipe))
+    references = fit_references(dataset, lambda: published_vectors(built, recipe))
     trainer = Trainer(
         model=model,
         windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats),
@@ -184,21 +187,24 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         training=recipe.training,
         evaluate=lambda trained: _evaluation(_model_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
-        recipe=recipe.to_dict() | {"data_sha256": _data_hash(dataset)},
+        recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash()},
     )
-    untrained = _adapter_state(model)
+    untrained = _adapter_states(model)
     work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
     store_references(references, work / PRIVATE / _REFERENCES)
-    scores: dict[str, Scores] = {"model": _model_scores(model)}
-    scores |= {kind: fitted.scores for kind, fitted in references.items()}
+    scores: dict[str, UserScores] = {"model": _model_scores(model), **_of_users(references)}
     metrics = {
         "training": dataclasses.asdict(result) | {"build_seconds": build_seconds},
         "parameters": model.count_rows(),
         "texts": built.text_counts(),
+        "methods": {start: encoder.method.summary() for start, encoder in model.text_encoders().items()},
     } | _all_results(scores, recipe, dataset, work)
-    adapter = _adapter_state(model)
-    moved = any(not torch.equal(tensor, untrained[name]) for name, tensor in adapter.items())
+    trained = _adapter_states(model)
+    moved = {
+        start: any(not torch.equal(tensor, untrained[start][name]) for name, tensor in tensors.items())
+        for start, tensors in trained.items()
+    }
     save_model_run(
         work,
         recipe=recipe,
@@ -206,18 +212,9 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         train_counts=counts,
         model=model,
         metrics=metrics,
-        adapter_moved=moved,
+        adapters_moved=moved,
     )
     return metrics
-
-
-def _mean_pooled(built: Built, recipe: Recipe) -> torch.Tensor:
-    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published."""
-    text = built.model.text_encoder
-    published = text is not None and text.pooling == "mean" and text.backbone.quantization == "none"
-    if built.base_vectors_NH is not None and published:
-        return built.base_vectors_NH
-    return frozen_vectors(recipe, built.dataset.catalogue.texts)
 
 
 def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> dict[str, Any]:
@@ -230,8 +227,7 @@ def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> 
     references = fit_references(dataset, vectors)
     work.mkdir(parents=True, exist_ok=True)
     store_references(references, work / PRIVATE / _REFERENCES)
-    scores: dict[str, Scores] = {"model": fitted.scores}
-    scores |= {kind: reference.scores for kind, reference in references.items()}
+    scores = _of_users({"model": fitted, **references})
     metrics: dict[str, Any] = {
         "training": {"train_seconds": seconds, "peak_memory_mib": peak_memory_mib()},
         "parameters": [],
@@ -247,19 +243,27 @@ def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> 
     return metrics
 
 
-def _adapter_state(model: RecommenderModel) -> dict[str, torch.Tensor]:
-    if model.text_encoder is None:
-        return {}
-    return {name: tensor.detach().clone() for name, tensor in model.text_encoder.method.state_dict().items()}
+def _adapter_states(model: RecommenderModel) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        start: {name: tensor.detach().clone() for name, tensor in encoder.method.state_dict().items()}
+        for start, encoder in model.text_encoders().items()
+    }
 
 
-def _model_scores(model: RecommenderModel) -> Scores:
+def _model_scores(model: RecommenderModel) -> UserScores:
     model.eval()
     vectors_ND, bias_N = model.encode_catalogue()
-    return lambda histories: model.scores(torch.from_numpy(histories).to(model.device), vectors_ND, bias_N)
+    return lambda histories, users, events: model.scores(
+        torch.from_numpy(histories).to(model.device), vectors_ND, bias_N, users_B=users, events_BL=events
+    )
 
 
-def _evaluation(scores: Scores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
+def _of_users(baselines: Mapping[str, FittedBaseline]) -> dict[str, UserScores]:
+    """Return the scores of baselines, which look at histories alone."""
+    return {kind: lambda histories, _, __, own=own: own.scores(histories) for kind, own in baselines.items()}  # type: ignore[misc]
+
+
+def _evaluation(scores: UserScores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
     return evaluate_cases(
         scores,
         getattr(dataset.split, split),
@@ -268,11 +272,12 @@ def _evaluation(scores: Scores, recipe: Recipe, dataset: Dataset, split: str) ->
         ks=recipe.evaluation.ks,
         exclude_history=recipe.evaluation.exclude_history,
         batch_users=recipe.evaluation.batch_users,
+        of_users=True,
     )
 
 
-def _all_results(scores: Mapping[str, Scores], recipe: Recipe, dataset: Dataset, work: Path) -> dict[str, Any]:
-    results: dict[str, Any] = {"data_sha256": _data_hash(dataset), "cleaning": dataset.report.to_dict()}
+def _all_results(scores: Mapping[str, UserScores], recipe: Recipe, dataset: Dataset, work: Path) -> dict[str, Any]:
+    results: dict[str, Any] = {"data_sha256": dataset.content_hash(), "cleaning": dataset.report.to_dict()}
     for split in _SPLITS:
         found = {name: _evaluation(score, recipe, dataset, split) for name, score in scores.items()}
         _write_per_user(work, split, dataset, found)
@@ -288,7 +293,3 @@ def _results(found: Mapping[str, Evaluation], dataset: Dataset, split: str) -> d
 def _write_per_user(folder: Path, split: str, dataset: Dataset, found: Mapping[str, Evaluation]) -> None:
     for name, evaluation in found.items():
         write_per_user(folder, split, name, evaluation, dataset.sequences.user_ids, dataset.catalogue.ids)
-
-
-def _data_hash(dataset: Dataset) -> str:
-    return dataset.content_hash()

@@ -3,11 +3,13 @@
 from peftrec.encoders.backbone import Backbone, load_backbone, quiet_transformers
 from peftrec.encoders.catalogue_text import CatalogueText
 from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_encoder import ItemEncoder
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.packaged import PACKAGED_BACKBONES
 from peftrec.encoders.quantization import Quantization
-from peftrec.encoders.text_encoder import TextEncoder, TrainingVectors
+from peftrec.encoders.text_encoder import TextEncoder
+from peftrec.encoders.twin import twin_backbone
 from peftrec.encoders.whitening import Whitening
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "TextEncoder",
     "TrainingVectors",
     "Whitening",
+    "cached_vectors",
     "load_backbone",
     "quiet_transformers",
     "tokenize_texts",
+    "twin_backbone",
 ]

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
+from peftrec.encoders.gradient_cache import TrainingVectors
 from peftrec.encoders.item_text import ItemTexts
-from peftrec.encoders.text_encoder import TextEncoder, TrainingVectors
+from peftrec.encoders.text_encoder import TextEncoder
 
 
 class CatalogueText:

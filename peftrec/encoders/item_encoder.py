@@ -111,12 +111,19 @@ class ItemEncoder(nn.Module):
         known_C = (items_C >= 0) & self.has_id[items_C.clamp(min=0)]
         return self.bias[items_C.clamp(min=0)] * known_C
 
+    def unit_axes(self, text_vectors_CH: torch.Tensor) -> torch.Tensor:
+        """Return text vectors on the (whitened) axes of the items, of unit length, shape (C, H)."""
+        return F.normalize(self._axes(text_vectors_CH), dim=-1)
+
+    def _axes(self, vectors_CH: torch.Tensor) -> torch.Tensor:
+        if not self.config.whitening:
+            return vectors_CH
+        return (vectors_CH - self.whitening_mean) @ self.whitening_matrix
+
     def _text_part(self, vectors_CH: torch.Tensor) -> torch.Tensor:
-        if self.config.whitening:
-            vectors_CH = (vectors_CH - self.whitening_mean) @ self.whitening_matrix
         if self.config.head == "projection":
-            return self.projection(vectors_CH)  # type: ignore[no-any-return]
-        unit_CH = F.normalize(vectors_CH, dim=-1)
+            return self.projection(self._axes(vectors_CH))  # type: ignore[no-any-return]
+        unit_CH = self.unit_axes(vectors_CH)
         # Whitened axes stand in order of their variance: the first D carry most of the similarities.
         return unit_CH[:, : self.dim] + self.residual(unit_CH)  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ K states of one text.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -15,24 +15,12 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders.backbone import Backbone
 from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
 from peftrec.methods.count import num_weights
 from peftrec.methods.structure import position_limit
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingVectors:
-    """Vectors of texts as leaves, and the way back into the encoder.
-
-    Args:
-        vectors_NH: a leaf; losses accumulate its gradient, over one step or several.
-        backward: adds the gradients of the encoder's parameters that follow from `vectors_NH.grad`.
-    """
-
-    vectors_NH: torch.Tensor
-    backward: Callable[[], None]
 
 
 class TextEncoder(nn.Module):
@@ -130,6 +118,11 @@ class TextEncoder(nn.Module):
             stored = texts.pooled_NKH
             pooled_CKH = self._pooled_states(texts, items_C) if stored is None else stored[items_C.to(stored.device)]
             return self.method.combine(pooled_CKH.to(self.device)).float()
+        states_CPH, valid_CP = self.token_states(texts, items_C)
+        return self._pool(states_CPH, valid_CP).float()
+
+    def token_states(self, texts: ItemTexts, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the last states of all tokens of one chunk (C, P, H), and which of them are tokens (C, P)."""
         place_CP, valid_CP = texts.gather(items_C)
         inputs = self._inputs(texts, place_CP, valid_CP)
         if texts.trunk_TH is None:
@@ -139,7 +132,7 @@ class TextEncoder(nn.Module):
                 self.model, self.method.first_layer, texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device)
             ):
                 states_CPH = self.model(**inputs).last_hidden_state
-        return self._pool(states_CPH[:, self.method.num_virtual_tokens :], valid_CP.to(self.device)).float()
+        return states_CPH[:, self.method.num_virtual_tokens :], valid_CP.to(self.device)
 
     @torch.no_grad()
     def encode(self, texts: ItemTexts, items: torch.Tensor | None = None) -> torch.Tensor:
@@ -155,42 +148,15 @@ class TextEncoder(nn.Module):
         return vectors_NH
 
     def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, keep_graphs: bool) -> TrainingVectors:
-        """Encode texts as leaves whose stored gradient can be carried into the encoder afterwards.
-
-        With `keep_graphs` every chunk's graph is held until `backward`; without, chunks are encoded again there, one at
-        a time, with the random states of the first pass, so that memory stays that of one chunk. Both give the gradient
-        of one large batch.
-
-        Source:
-            Gao et al. (2021), Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
-        """
+        """Encode texts as leaves whose stored gradient can be carried into the encoder (see `cached_vectors`)."""
         chunks = texts.chunks(items, self.config.token_budget)
-        leaf_NH = torch.empty(len(items), self.dim, device=self.device)
-        graphs: list[torch.Tensor] = []
-        random_states: list[list[torch.Tensor]] = []
-        for chunk in chunks:
-            random_states.append(_random_state(self.device))
-            with torch.set_grad_enabled(keep_graphs):
-                vectors_CH = self(texts, items[chunk])
-            leaf_NH[chunk.to(self.device)] = vectors_CH.detach()
-            if keep_graphs:
-                graphs.append(vectors_CH)
-        leaf_NH.requires_grad_()
-
-        def backward() -> None:
-            assert leaf_NH.grad is not None, "the loss did not reach the text vectors"
-            gradients = [leaf_NH.grad[chunk.to(self.device)] for chunk in chunks]
-            if keep_graphs:
-                torch.autograd.backward(graphs, gradients)
-                graphs.clear()
-                return
-            now = _random_state(self.device)
-            for chunk, state, gradient_CH in zip(chunks, random_states, gradients, strict=True):
-                _set_random_state(self.device, state)
-                self(texts, items[chunk]).backward(gradient_CH)
-            _set_random_state(self.device, now)
-
-        return TrainingVectors(leaf_NH, backward)
+        return cached_vectors(
+            chunks,
+            lambda chunk: self(texts, items[chunks[chunk]]),
+            (len(items), self.dim),
+            self.device,
+            keep_graphs=keep_graphs,
+        )
 
     def graph_bytes(self, texts: ItemTexts, items: torch.Tensor) -> int:
         """Estimate the bytes that the graphs hold: some 16 states and the inner ones, per token and layer."""
@@ -224,14 +190,3 @@ class TextEncoder(nn.Module):
             return states_CPH[torch.arange(len(last_C), device=last_C.device), last_C]
         weights_CP = valid_CP.to(states_CPH.dtype)
         return torch.einsum("cph,cp->ch", states_CPH, weights_CP / weights_CP.sum(1, keepdim=True))
-
-
-def _random_state(device: torch.device) -> list[torch.Tensor]:
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
-
-
-def _set_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 Scores = Callable[[NDArray[np.int64]], torch.Tensor]
 """Histories (B, L), left padded with -1, newest last, to scores of the whole catalogue (B, N)."""
 
+UserScores = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None], torch.Tensor]
+"""Histories, indexes of their users (B,), and kinds of their events (B, L) or None, to scores (B, N)."""
+
 
 def evaluate_cases(
-    scores: Scores,
+    scores: Scores | UserScores,
     cases: Cases,
     sequences: Sequences,
     num_items: int,
@@ -32,6 +35,7 @@ def evaluate_cases(
     ks: Sequence[int] = (10,),
     exclude_history: bool = True,
     batch_users: int = 512,
+    of_users: bool = False,
 ) -> Evaluation:
     """Rank each user's target among the whole catalogue.
 
@@ -48,6 +52,7 @@ def evaluate_cases(
         ks: cutoffs of the metrics, each from 1.
         exclude_history: leave the user's full history out of the ranking.
         batch_users: users scored at once, from 1.
+        of_users: whether `scores` are `UserScores`.
     Returns:
         Ranks and metrics of every user, in the order of the cases.
     Raises:
@@ -65,7 +70,8 @@ def evaluate_cases(
         user_ids = [sequences.user_ids[user] for user in cases.users[start:stop]]
         excluded_BL = histories_BL if exclude_history else histories_BL[:, :0]
         with torch.no_grad():
-            scores_BN = scores(histories_BL)
+            more = (cases.users[start:stop], cases.event_histories(sequences, start, stop)) if of_users else ()
+            scores_BN = scores(histories_BL, *more)
             _check_scores(scores_BN, num_items, user_ids)
             ranks[start:stop] = _ranks(scores_BN, targets_B, excluded_BL)
         del scores_BN  # before the next chunk's are made

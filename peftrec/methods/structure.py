@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -88,6 +89,19 @@ def norm_names(model: nn.Module, *, first_layer: int = 0, outside: bool = False)
         for name, module in model.named_modules()
         if type(module).__name__.endswith("Norm") and any(True for _ in module.parameters(recurse=False))
         if name.startswith(inside) or (outside and not name.startswith(f"{layers.name}."))
+    ]
+
+
+def changed_modules(names: Iterable[str]) -> list[str]:
+    """Return which modules of a layer parameters belong to, each with the layers: `query (layers 4-5)`."""
+    layers: dict[str, set[int]] = {}
+    for name in names:
+        match = re.search(r"\.(\d+)\.(.*)", f".{name}")
+        ending = (match[2] if match else name).split(".lora_")[0].removesuffix(".weight").removesuffix(".bias")
+        layers.setdefault(ending, set()).update([int(match[1])] if match else [])
+    return [
+        f"{ending} (layers {min(found)}-{max(found)})" if found else ending  # of modules outside the layers
+        for ending, found in layers.items()
     ]
 
 

@@ -1,6 +1,10 @@
 """User encoders, scorers, and the recommender as one torch module."""
 
 from peftrec.config import Registry
+from peftrec.models.profile import ProfilePlan, Profiles, ProfileVectors
+from peftrec.models.profile_builder import build_profiles
+from peftrec.models.profile_config import ProfileConfig
+from peftrec.models.profile_text import ProfileTexts, ProfileTokens
 from peftrec.models.recommender_model import RecommenderModel
 from peftrec.models.scorer import ScorerConfig
 from peftrec.models.user_encoder import UserEncoderConfig
@@ -20,4 +24,17 @@ SCORERS = Registry(
     },
 )
 
-__all__ = ["SCORERS", "USER_ENCODERS", "RecommenderModel", "ScorerConfig", "UserEncoderConfig"]
+__all__ = [
+    "SCORERS",
+    "USER_ENCODERS",
+    "ProfileConfig",
+    "ProfilePlan",
+    "ProfileTexts",
+    "ProfileTokens",
+    "ProfileVectors",
+    "Profiles",
+    "RecommenderModel",
+    "ScorerConfig",
+    "UserEncoderConfig",
+    "build_profiles",
+]

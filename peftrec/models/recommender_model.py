@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from peftrec.config import InputError
 from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder
 from peftrec.methods import AppliedMethod, ParameterCount, check_tensors, count_parameters
+from peftrec.models.profile import Profiles, ProfileVectors
 from peftrec.models.scorer import LearnedScale, ScorerConfig
 from peftrec.models.user_encoder import UserEncoderConfig
 
@@ -29,6 +32,7 @@ class RecommenderModel(nn.Module):
         item_encoder: from text vectors and ids to item vectors.
         user: config of the user encoder.
         scorer: config of the scorer.
+        profiles: reads users' texts; None where users are known by their history alone.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class RecommenderModel(nn.Module):
         item_encoder: ItemEncoder,
         user: UserEncoderConfig,
         scorer: ScorerConfig,
+        profiles: Profiles | None = None,
     ) -> None:
         super().__init__()
         self.catalogue_text = catalogue_text
@@ -44,6 +49,7 @@ class RecommenderModel(nn.Module):
         self.item_encoder = item_encoder
         self.user_encoder = user.build(item_encoder.dim)
         self.max_history = user.max_history
+        self.profiles = profiles
         self.scorer = scorer
         self.scale = LearnedScale(scorer.start_scale)
 
@@ -56,16 +62,24 @@ class RecommenderModel(nn.Module):
         """Return item vectors as the scorer takes them, shape (C, D); arguments as in `ItemEncoder.forward`."""
         return self.scorer.prepare(self.item_encoder(text_vectors_CH, items_C))
 
-    def user_vectors(self, item_vectors_CD: torch.Tensor, histories_BL: torch.Tensor) -> torch.Tensor:
-        """Return user vectors at every place, shape (B, L, D); an empty history gives zeros.
+    def user_vectors(
+        self, item_vectors_CD: torch.Tensor, histories_BL: torch.Tensor, profile: ProfileVectors | None = None
+    ) -> torch.Tensor:
+        """Return user vectors at every place, shape (B, L, D); an empty history gives zeros, but for what texts say.
 
         Args:
             item_vectors_CD: from `item_vectors`.
             histories_BL: places among those C items, -1 for padding, which stands on the left.
+            profile: vectors of the users' texts.
         """
         valid_BL = histories_BL >= 0
         gathered_BLD = item_vectors_CD[histories_BL.clamp(min=0)] * valid_BL[..., None]
-        return self.scorer.prepare(self.user_encoder(gathered_BLD, valid_BL)) * valid_BL[..., None]
+        users_BLD = self.user_encoder(gathered_BLD, valid_BL) * valid_BL[..., None]
+        if profile is not None:
+            assert self.profiles is not None, "this model reads no users' texts"
+            unit_RH = self.item_encoder.unit_axes(profile.vectors_RH)
+            users_BLD = self.profiles(users_BLD, unit_RH, profile.plan)
+        return self.scorer.prepare(users_BLD)
 
     @torch.no_grad()
     def encode_catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,20 +107,47 @@ class RecommenderModel(nn.Module):
         return self.item_vectors(self.text_encoder.encode(self.text_encoder.tokenize(texts)), None)
 
     @torch.no_grad()
-    def scores(self, histories_BL: torch.Tensor, item_vectors_ND: torch.Tensor, bias_N: torch.Tensor) -> torch.Tensor:
+    def scores(
+        self,
+        histories_BL: torch.Tensor,
+        item_vectors_ND: torch.Tensor,
+        bias_N: torch.Tensor,
+        *,
+        users_B: NDArray[np.int64] | None = None,
+        events_BL: NDArray[np.int64] | None = None,
+        items_N: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the scores of all items for histories, shape (B, N).
 
         Args:
             histories_BL: indexes of items, -1 for padding, which stands on the left; only the last `max_history` places
                 are read.
             item_vectors_ND: and `bias_N`, from `encode_catalogue`.
+            users_B: indexes of the users, where texts are read and their attributes are known.
+            events_BL: kinds of the events, where texts are read and there are kinds.
+            items_N: which items of the catalogue the N vectors are of, for users' texts; None for all.
         """
-        users_BD = self.user_vectors(item_vectors_ND, histories_BL[:, -self.max_history :])[:, -1]
+        histories_BL = histories_BL[:, -self.max_history :]
+        profile = None
+        if self.profiles is not None:
+            read_BL = histories_BL.cpu()
+            if items_N is not None:
+                read_BL = torch.where(read_BL >= 0, items_N.cpu()[read_BL.clamp(min=0)], -1)
+            events_BL = None if events_BL is None else events_BL[:, -self.max_history :]
+            profile = self.profiles.vectors(self.profiles.plan(read_BL.numpy(), events_BL, users_B))
+        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile)[:, -1]
         return torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
 
     def methods(self) -> list[AppliedMethod]:
-        """Return the PEFT methods in use."""
-        return [] if self.text_encoder is None else [self.text_encoder.method]
+        """Return the PEFT methods in use: that of the items, and that of the users where they have their own."""
+        return [encoder.method for encoder in self.text_encoders().values()]
+
+    def text_encoders(self) -> dict[str, TextEncoder]:
+        """Return the text encoders by the name under which their parts are stored."""
+        encoders = {} if self.text_encoder is None else {"adapter": self.text_encoder}
+        if self.profiles is not None and self.profiles.own:
+            encoders["user_adapter"] = self.profiles.encoder
+        return encoders
 
     def method_parameters(self) -> list[nn.Parameter]:
         """Return what the PEFT methods train."""
@@ -143,8 +184,12 @@ class RecommenderModel(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """Return all other trained parameters: item head, user encoder, scale."""
         ids = {id(parameter) for parameter in self.id_parameters()}
-        modules = (self.item_encoder, self.user_encoder, self.scale)
-        return [parameter for module in modules for parameter in module.parameters() if id(parameter) not in ids]
+        item = [parameter for parameter in self.item_encoder.parameters() if id(parameter) not in ids]
+        return [*item, *self._user_parameters(), *self.scale.parameters()]
+
+    def _user_parameters(self) -> list[nn.Parameter]:
+        texts = [] if self.profiles is None else list(self.profiles.out.parameters())
+        return [*self.user_encoder.parameters(), *texts]
 
     def head_state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the head, buffers included, without ids and language model."""
@@ -167,41 +212,53 @@ class RecommenderModel(nn.Module):
             tensor.copy_(tensors[name])
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """Return copies of everything that training moves: adapter, head, ids."""
-        method = {} if self.text_encoder is None else self.text_encoder.method.state_dict()
-        state = {f"adapter.{name}": tensor for name, tensor in method.items()} | self._own_state()
+        """Return copies of everything that training moves: adapters, head, ids."""
+        state = self._own_state()
+        for start, encoder in self.text_encoders().items():
+            state |= {f"{start}.{name}": tensor for name, tensor in encoder.method.state_dict().items()}
         return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
 
     def load_trained_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Load what `trained_state` returned."""
-        adapter = {n.removeprefix("adapter."): t for n, t in tensors.items() if n.startswith("adapter.")}
-        self.load_own_state({name: tensor for name, tensor in tensors.items() if not name.startswith("adapter.")})
-        if self.text_encoder is not None:
-            self.text_encoder.method.load_state_dict(adapter)
+        starts = tuple(f"{start}." for start in ("adapter", "user_adapter"))
+        self.load_own_state({name: tensor for name, tensor in tensors.items() if not name.startswith(starts)})
+        for start, encoder in self.text_encoders().items():
+            own = {n.removeprefix(f"{start}."): t for n, t in tensors.items() if n.startswith(f"{start}.")}
+            encoder.method.load_state_dict(own)
         self.weights_changed()
 
     def weights_changed(self) -> None:
         """Forget text vectors that were computed with other weights."""
         if self.catalogue_text is not None:
             self.catalogue_text.weights_changed()
+        if self.profiles is not None:
+            self.profiles.forget()
 
     def parameter_counts(self) -> dict[str, ParameterCount]:
-        """Count parameters and bytes by part: `lm`, `head`, `ids`."""
-        counts = {}
-        if self.text_encoder is not None:
-            counts["lm"] = count_parameters(
-                trainable=self.method_parameters(),
-                stored=self.text_encoder.method.state_dict().values(),
-                total=self.text_encoder.model.parameters(),
+        """Count parameters and bytes by part, of `lm`, `user_lm`, `head`, `user`, `ids` those that are there.
+
+        Where items and users have adapters on the same frozen weights, those are counted in both totals.
+        """
+        counts = {
+            "user_lm" if start == "user_adapter" else "lm": count_parameters(
+                trainable=encoder.method.named_parameters().values(),
+                stored=encoder.method.published_tensors().values(),
+                total=encoder.model.parameters(),
             )
-        head, ids = self.head_state(), self.id_state()
-        counts["head"] = count_parameters(
-            trainable=self.head_parameters(), stored=head.values(), total=self.head_parameters()
-        )
-        if ids:
-            counts["ids"] = count_parameters(
-                trainable=self.id_parameters(), stored=ids.values(), total=self.id_parameters()
-            )
+            for start, encoder in self.text_encoders().items()
+        }
+        user = self._user_parameters()
+        users = {id(parameter) for parameter in user}
+        head = [parameter for parameter in self.head_parameters() if id(parameter) not in users]
+        stored = self.head_state()
+        of_user = {name: t for name, t in stored.items() if name.startswith(("user_encoder.", "profiles."))}
+        of_head = [tensor for name, tensor in stored.items() if name not in of_user]
+        counts["head"] = count_parameters(trainable=head, stored=of_head, total=head)
+        if of_user:
+            counts["user"] = count_parameters(trainable=user, stored=of_user.values(), total=user)
+        if ids := self.id_state():
+            own = self.id_parameters()
+            counts["ids"] = count_parameters(trainable=own, stored=ids.values(), total=own)
         return counts
 
     def count_rows(self) -> list[dict[str, object]]:
@@ -209,4 +266,5 @@ class RecommenderModel(nn.Module):
         return [{"part": part, **dataclasses.asdict(count)} for part, count in self.parameter_counts().items()]
 
     def _own_state(self) -> dict[str, torch.Tensor]:
-        return {name: t.detach() for name, t in self.state_dict().items() if not name.startswith("text_encoder.")}
+        backbones = ("text_encoder.", "profiles.text_encoder.")
+        return {name: t.detach() for name, t in self.state_dict().items() if not name.startswith(backbones)}

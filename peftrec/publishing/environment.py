@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -11,7 +12,8 @@ from typing import Any
 
 import peftrec
 
-_PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "polars")
+# Those of extras are left out where they are not installed.
+_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "safetensors", "numpy", "polars")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -22,7 +24,7 @@ def describe_environment() -> dict[str, Any]:
         "peftrec": peftrec.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": _versions(),
         "machine": {
             "system": platform.system(),
             "processor": _processor(),
@@ -31,6 +33,14 @@ def describe_environment() -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
     }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _commit() -> str | None:

@@ -40,7 +40,7 @@ def take_probes(model: RecommenderModel, num_items: int) -> dict[str, torch.Tens
     bias_Q = model.item_encoder.candidate_bias(items_Q)
     history_1L = torch.arange(min(len(items_Q), model.max_history), device=model.device)[None]
     probes["scores"] = model.scores(
-        history_1L, vectors_QD, vectors_QD.new_zeros(len(items_Q)) if bias_Q is None else bias_Q
+        history_1L, vectors_QD, vectors_QD.new_zeros(len(items_Q)) if bias_Q is None else bias_Q, items_N=items_Q
     )
     return {name: tensor.cpu().contiguous() for name, tensor in probes.items()}
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import peftrec
 from peftrec.baselines import FittedBaseline
+from peftrec.build import build_model
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Catalogue
 from peftrec.methods import read_adapter_tensors
@@ -27,11 +28,13 @@ from peftrec.publishing.environment import describe_environment
 from peftrec.publishing.item_table import ITEMS, read_items, write_items
 from peftrec.publishing.manifest import Manifest, file_table, read_manifest, require_listed
 from peftrec.publishing.probe import PROBES, check_probes, take_probes, write_probes
-from peftrec.recipe import Recipe, build_model, load_recipe
+from peftrec.recipe import Recipe, load_recipe
 
 RECIPE, HEAD, IDS, VECTORS = "recipe.yaml", "head.safetensors", "ids.safetensors", "item_vectors.safetensors"
 BASELINE, METRICS, ENVIRONMENT = "baseline.safetensors", "metrics.json", "environment.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+# Where each adapter lies in the folder.
+_PLACES = {"adapter": "", "user_adapter": "user_adapter/"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +61,26 @@ class Run:
     vectors_ND: torch.Tensor | None
     bias_N: torch.Tensor | None
 
-    def scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
-        """Return the scores of the whole catalogue, shape (B, N), for histories left-padded with -1."""
+    def scores(
+        self,
+        histories_BL: NDArray[np.int64],
+        users_B: NDArray[np.int64] | None = None,
+        events_BL: NDArray[np.int64] | None = None,
+    ) -> torch.Tensor:
+        """Return the scores of the whole catalogue, shape (B, N), for histories left-padded with -1.
+
+        Args:
+            histories_BL: indexes of items.
+            users_B: indexes of users whose attributes the model has been told of, or None.
+            events_BL: kinds of the histories' events, or None.
+        """
         if self.baseline is not None:
             return self.baseline.scores(histories_BL)
         assert self.model is not None
         assert self.vectors_ND is not None
         assert self.bias_N is not None
-        return self.model.scores(
-            torch.from_numpy(histories_BL).to(self.vectors_ND.device), self.vectors_ND, self.bias_N
-        )
+        histories = torch.from_numpy(histories_BL).to(self.vectors_ND.device)
+        return self.model.scores(histories, self.vectors_ND, self.bias_N, users_B=users_B, events_BL=events_BL)
 
 
 def save_model_run(
@@ -78,7 +91,7 @@ def save_model_run(
     train_counts: NDArray[np.int64],
     model: RecommenderModel,
     metrics: Mapping[str, Any],
-    adapter_moved: bool,
+    adapters_moved: Mapping[str, bool],
 ) -> None:
     """Write a trained model and prove it: a fresh object loaded from the folder must give the same vectors.
 
@@ -89,7 +102,8 @@ def save_model_run(
         train_counts: training events of each item, shape (N,).
         model: trained.
         metrics: becomes `metrics.json`.
-        adapter_moved: whether training changed the adapter's weights; then its vectors must differ from the backbone's.
+        adapters_moved: whether training changed the weights of each adapter; then its vectors must differ from the
+            untrained ones.
     Raises:
         InputError: if what was written does not give back what was trained.
     """
@@ -99,15 +113,16 @@ def save_model_run(
         save_file(_ready(ids), folder / IDS)
     counts = torch.from_numpy(train_counts)
     save_file(_ready({"vectors": vectors_ND, "bias": bias_N, "train_counts": counts}), folder / VECTORS)
-    if model.text_encoder is not None:
-        base = model.text_encoder.backbone.base
-        config = model.text_encoder.method.adapter_config(base)
+    for start, encoder in model.text_encoders().items():
+        config = encoder.method.adapter_config(encoder.backbone.base)
         if config is not None:
-            (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            save_file(_ready(model.text_encoder.method.published_tensors()), folder / ADAPTER)
+            place = folder / _PLACES[start]
+            place.mkdir(exist_ok=True)
+            (place / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            save_file(_ready(encoder.method.published_tensors()), place / ADAPTER)
     write_probes(folder, take_probes(model, len(catalogue)))
     _finish(folder, recipe, catalogue, metrics, model)
-    _prove(folder, adapter_moved=adapter_moved)
+    _prove(folder, adapters_moved)
 
 
 def save_baseline_run(
@@ -170,28 +185,45 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
             raise InputError(
                 f"{folder}: was trained on {recipe.encoder.backbone} (fingerprint {str(expected)[:12]}), but the "
                 f"backbone found here has {found[:12]}; use the same weights (encoder.revision pins them)"
-                + " on the same kind of device" * (recipe.encoder.quantization != "none")
+                + " on the same kind of device"
+                * (recipe.encoder.quantization != "none")
             )
-        if model.text_encoder.method.state_dict():
-            require_listed(folder, manifest, (ADAPTER, ADAPTER_CONFIG))
-            model.text_encoder.method.load_state_dict(read_adapter_tensors(folder))
+    for start, encoder in model.text_encoders().items():
+        if encoder.method.state_dict():
+            place = _PLACES[start]
+            require_listed(folder, manifest, (f"{place}{ADAPTER}", f"{place}{ADAPTER_CONFIG}"))
+            encoder.method.load_state_dict(read_adapter_tensors(folder / place))
     model.load_own_state(own)
     return model.eval()
 
 
-def _prove(folder: Path, *, adapter_moved: bool) -> None:
-    """Load the folder into a fresh object, compare the probes, and see that a moved adapter changes vectors."""
+def _prove(folder: Path, adapters_moved: Mapping[str, bool]) -> None:
+    """Load the folder into a fresh object, compare the probes, and see that moved adapters change vectors."""
     model = load_run(folder).model
     assert model is not None
-    if not adapter_moved or model.catalogue_text is None:
+    if not any(adapters_moved.values()):
         return
     items = _read(folder / PROBES)["items"]
-    tuned = model.catalogue_text.encoder.encode(model.catalogue_text.tokenized, items)
     fresh = build_model(load_recipe(folder / RECIPE), read_items(folder).texts, torch.zeros(0))
-    assert fresh.catalogue_text is not None
-    untrained = fresh.catalogue_text.encoder.encode(fresh.catalogue_text.tokenized, items)
-    if torch.equal(tuned, untrained):
-        raise InputError(f"{folder}: training moved the adapter, yet its vectors equal the untrained ones; not saved")
+    for start in model.text_encoders():
+        if not adapters_moved[start]:
+            continue
+        found = [_probe_texts(one, start, items) for one in (model, fresh)]
+        if torch.equal(*found):
+            raise InputError(
+                f"{folder}: training moved the {start.replace('_', ' ')}, yet its vectors equal the untrained ones; "
+                f"not saved"
+            )
+
+
+@torch.no_grad()
+def _probe_texts(model: RecommenderModel, start: str, items: torch.Tensor) -> torch.Tensor:
+    """Return vectors of the probe items' texts, or of the text of a user who has had them."""
+    assert model.catalogue_text is not None
+    if start == "adapter":
+        return model.catalogue_text.encoder.encode(model.catalogue_text.tokenized, items)
+    assert model.profiles is not None
+    return model.profiles.vectors(model.profiles.plan(items[None].numpy(), None, None)).vectors_RH
 
 
 def _finish(

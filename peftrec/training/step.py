@@ -7,6 +7,7 @@ user.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from peftrec.data import UserBatch
 from peftrec.losses import LossConfig, LossInputs, log_inclusion_probability
-from peftrec.models import RecommenderModel
+from peftrec.models import ProfilePlan, Profiles, ProfileVectors, RecommenderModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class StepPlan:
         seen_BS: places among them of all training items of each user in order of time, -1 otherwise.
         past_BL: how many of those lie before each target.
         log_q_C: log-probability that an item is among a batch's items; None where the items are not a batch's.
+        profiles: users' texts, where the model reads them.
     """
 
     items_C: torch.Tensor
@@ -36,6 +38,7 @@ class StepPlan:
     seen_BS: torch.Tensor
     past_BL: torch.Tensor
     log_q_C: torch.Tensor | None
+    profiles: ProfilePlan | None = None
 
     @property
     def num_positions(self) -> int:
@@ -43,13 +46,16 @@ class StepPlan:
         return int((self.targets_BL >= 0).sum())
 
 
-def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int64]) -> StepPlan:
+def plan_step(
+    batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int64], profiles: Profiles | None = None
+) -> StepPlan:
     """Find the items that a step encodes: all that have training events, or the distinct ones of the batch.
 
     Args:
         batch: users of the step.
         loss: says which candidates it needs.
         item_counts_N: training events of every item.
+        profiles: reads users' texts; None where the model reads none.
     """
     seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
     # The newest input stands last; the one before it has one event fewer behind it.
@@ -65,11 +71,16 @@ def plan_step(batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int6
     # One more place than items, so that -1 maps to -1.
     place = np.full(len(item_counts_N) + 1, -1)
     place[items] = np.arange(len(items))
-    return _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL, log_q)
+    plan = _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL, log_q)
+    return plan if profiles is None else _with_profiles(plan, batch, profiles)
 
 
 def step_loss(
-    model: RecommenderModel, plan: StepPlan, loss: LossConfig, text_vectors_CH: torch.Tensor | None
+    model: RecommenderModel,
+    plan: StepPlan,
+    loss: LossConfig,
+    text_vectors_CH: torch.Tensor | None,
+    profile: ProfileVectors | None = None,
 ) -> torch.Tensor:
     """Return the mean loss over the positions of a step.
 
@@ -78,12 +89,13 @@ def step_loss(
         plan: from `plan_step`.
         loss: config of the loss.
         text_vectors_CH: text vectors of `plan.items_C`, all from one state of the encoder; None for ids alone.
+        profile: vectors of the users' texts, where the model reads them.
     """
     device = model.device
     items_C = plan.items_C.to(device)
     vectors_CD = model.item_vectors(text_vectors_CH, items_C)
     targets_BL = plan.targets_BL.to(device)
-    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device))
+    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile)
     counted_BL = targets_BL >= 0
     return loss.compute(
         LossInputs(
@@ -97,6 +109,16 @@ def step_loss(
             log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
         )
     )
+
+
+def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> StepPlan:
+    """Return the plan with the texts of its users; places of which nothing else tells lose their targets."""
+    texts = profiles.plan(batch.inputs, batch.events, batch.users, batch.targets >= 0)
+    if profiles.config.fusion == "add":
+        return dataclasses.replace(plan, profiles=texts)
+    told_BL = torch.zeros(plan.targets_BL.shape, dtype=torch.bool)
+    told_BL[texts.row_R, texts.place_R] = True
+    return dataclasses.replace(plan, profiles=texts, targets_BL=torch.where(told_BL, plan.targets_BL, -1))
 
 
 def _num_events(batch: UserBatch) -> int:
@@ -132,3 +154,15 @@ def _pad_rows(values: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[
     place = np.arange(int(lengths.max(initial=0)))
     valid = place < lengths[:, None]
     return np.where(valid, values[np.where(valid, offsets[:-1, None] + place, 0)], -1)
+
+
+def grouped(batches: Iterable[UserBatch], size: int) -> Iterator[list[UserBatch]]:
+    """Yield lists of `size` batches; the last may be shorter."""
+    group: list[UserBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -6,10 +6,11 @@ Shapes: C items of a step, H width of text vectors.
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from peftrec.encoders import TrainingVectors
 from peftrec.losses import LossConfig
-from peftrec.models import RecommenderModel
+from peftrec.models import ProfileVectors, RecommenderModel
 from peftrec.training.config import TrainingConfig
 from peftrec.training.step import StepPlan
 
@@ -20,6 +21,8 @@ class TextTable:
     Where the loss is over the catalogue, one table of all items serves about `encoder_interval` steps, so that all
     candidates of a loss come from one state of the encoder: an epoch of S steps has round(S / encoder_interval) tables,
     at least one, that serve equally many steps. Where the loss is over the batch, every batch is encoded for itself.
+    Users' texts are encoded for every batch; the gradients that they leave on the language model are held back until
+    its step.
 
     Args:
         model: the recommender.
@@ -37,6 +40,8 @@ class TextTable:
         self.tables_per_epoch = max(1, round(steps_per_epoch / config.encoder_interval))
         self.graph_bytes = config.graph_memory_mib * 2**20
         self._table: TrainingVectors | None = None
+        self._users: TrainingVectors | None = None
+        self._held: dict[nn.Parameter, torch.Tensor] = {}
         self._steps = 0
 
     def num_encoder_steps(self, first: int, num_steps: int) -> int:
@@ -56,14 +61,28 @@ class TextTable:
         catalogue = self.model.catalogue_text
         if catalogue is None:
             return None
-        if not tuned:
+        if not (tuned and catalogue.encoder.method.named_parameters()):
             return catalogue.vectors()[plan.items_C.to(self.model.device)]
         if self._table is None:
             self._table = catalogue.training_vectors(plan.items_C, graph_bytes=self.graph_bytes)
         return self._table.vectors_NH
 
+    def profile(self, plan: StepPlan, *, tuned: bool) -> ProfileVectors | None:
+        """Return the vectors of the batch's users' texts: leaves if the language model is tuned."""
+        if plan.profiles is None:
+            return None
+        profiles = self.model.profiles
+        assert profiles is not None
+        if not (tuned and profiles.encoder.method.named_parameters()):
+            return profiles.vectors(plan.profiles)
+        self._users = profiles.training_vectors(plan.profiles, graph_bytes=self.graph_bytes)
+        return ProfileVectors(plan.profiles, self._users.vectors_NH)
+
     def batch_done(self) -> None:
-        """After the backward pass of one batch: a table of that batch alone is used up."""
+        """After the backward pass of one batch: its users' texts, and a table of that batch alone, are used up."""
+        if self._users is not None:
+            self._users.backward()
+            self._users = None
         if self._table is not None and not self.whole_catalogue:
             self._table.backward()
             self._table = None
@@ -78,14 +97,27 @@ class TextTable:
         if not self.whole_catalogue:
             return True
         self._steps += 1
+        self._hold_back()
         if not self._due(number) and not last:
             return False
-        assert self._table is not None, "no batch has used the table"
-        assert self._table.vectors_NH.grad is not None, "the loss did not reach the text vectors"
-        self._table.vectors_NH.grad /= self._steps
-        self._table.backward()
-        self._table, self._steps = None, 0
+        for parameter, gradient in self._held.items():
+            parameter.grad = gradient / self._steps
+        if self._table is not None:
+            assert self._table.vectors_NH.grad is not None, "the loss did not reach the text vectors"
+            self._table.vectors_NH.grad /= self._steps
+            self._table.backward()
+        self._table, self._steps, self._held = None, 0, {}
         return True
+
+    def _hold_back(self) -> None:
+        """Take the gradients that users' texts have left on the language model, lest the head's step use them."""
+        if self.model.profiles is None:
+            return
+        for parameter in self.model.profiles.encoder.method.named_parameters().values():
+            if parameter.grad is not None:
+                held = self._held.get(parameter)
+                self._held[parameter] = parameter.grad if held is None else held + parameter.grad
+                parameter.grad = None
 
     def _due(self, number: int) -> bool:
         """Whether a table ends with the given step of an epoch, counted from 1."""

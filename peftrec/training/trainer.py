@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
-from peftrec.data import TrainingWindows, UserBatch
+from peftrec.data import TrainingWindows
 from peftrec.losses import LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
@@ -24,7 +24,7 @@ from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
 from peftrec.training.progress import TrainingProgress
 from peftrec.training.same_recipe import flatten
-from peftrec.training.step import StepPlan, plan_step, step_loss
+from peftrec.training.step import StepPlan, grouped, plan_step, step_loss
 from peftrec.training.text_table import TextTable
 
 Evaluate = Callable[[RecommenderModel], dict[str, float]]
@@ -200,8 +200,8 @@ class Trainer:
         tuned = bool(self.model.method_parameters()) and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
         total, positions = 0.0, 0
-        for number, group in enumerate(_groups(batches, self.config.accumulation_steps), start=1):
-            plans = [plan_step(batch, self.loss, self.item_counts) for batch in group]
+        for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):
+            plans = [plan_step(batch, self.loss, self.item_counts, self.model.profiles) for batch in group]
             count = sum(plan.num_positions for plan in plans)
             loss = self._accumulate(plans, count, tuned)
             if not math.isfinite(loss):
@@ -225,8 +225,9 @@ class Trainer:
         for plan in plans:
             with self.accelerator.autocast():
                 text_CH = self.text_table.vectors(plan, tuned=tuned)
+                profile = self.text_table.profile(plan, tuned=tuned)
             # Head and loss are small beside the language model and stay in full precision.
-            loss = step_loss(self.model, plan, self.loss, text_CH) * (plan.num_positions / count)
+            loss = step_loss(self.model, plan, self.loss, text_CH, profile) * (plan.num_positions / count)
             self.accelerator.backward(loss)
             total += float(loss.detach())
             if tuned:
@@ -284,15 +285,3 @@ class Trainer:
         aside = self.folder / "metrics.jsonl.partial"
         aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in state["epochs"]), encoding="utf-8")
         aside.rename(self.folder / "metrics.jsonl")
-
-
-def _groups(batches: Iterable[UserBatch], size: int) -> Iterator[list[UserBatch]]:
-    """Yield lists of `size` batches; the last may be shorter."""
-    group: list[UserBatch] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from peftrec.baselines import BASELINES
+from peftrec.build import build
 from peftrec.config import InputError, RecipeError
 from peftrec.models.mean import MeanUserEncoder
 from peftrec.models.scorer import CosineScorer, DotScorer, LearnedScale
 from peftrec.models.transformer import TransformerUserEncoder
 from peftrec.models.user_encoder import RecencyMean
-from peftrec.recipe import build
 
 
 def test_mean_by_hand() -> None:
@@ -108,16 +108,14 @@ def test_parameter_groups_hold_every_parameter_once(make_recipe: Callable[..., A
     assert len(set(map(id, grouped))) == len(grouped)
     assert set(map(id, grouped)) == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     counts = model.parameter_counts()
-    assert list(counts) == ["lm", "head", "ids"]
+    assert list(counts) == ["lm", "head", "user", "ids"]
     num_items = len(toy_dataset.catalogue)
     assert counts["ids"].trainable == num_items * 33
     assert counts["lm"].trainable == counts["lm"].stored == sum(p.numel() for p in model.method_parameters())
     assert counts["lm"].total == sum(p.numel() for p in model.text_encoder.model.parameters())
     assert counts["lm"].stored_bytes == 4 * counts["lm"].stored
-    assert (counts["lm"].dtype, counts["head"].trainable) == (
-        "float32",
-        sum(p.numel() for p in model.head_parameters()),
-    )
+    both = counts["head"].trainable + counts["user"].trainable
+    assert (counts["lm"].dtype, both) == ("float32", sum(p.numel() for p in model.head_parameters()))
 
 
 def test_trained_state_round_trip_and_what_does_not_fit(make_recipe: Callable[..., Any], toy_dataset: Any) -> None:

@@ -44,12 +44,12 @@ def test_it_learns(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
         assert set(metrics[split]["model"]["metrics"]) == {"hr@10", "ndcg@10", "mrr@10"}
     assert metrics["valid"]["leaks"]
     assert any("texts: 40 items" in line for line in lines)
-    assert any("lora moves" in line for line in lines)
+    assert any("lora for items changes attention.self.query (layers 0-2), attention.self.key" in line for line in lines)
     assert metrics["texts"]["num_texts"] == 40
     assert 40 < metrics["texts"]["num_tokens"] < 40 * 16
     assert metrics["texts"]["num_cut"] == 0
     assert lines[-1].startswith("saved to ")
-    assert [row["part"] for row in metrics["parameters"]] == ["lm", "head"]
+    assert [row["part"] for row in metrics["parameters"]] == ["lm", "head", "user"]
 
 
 def test_what_is_returned_is_what_is_stored_and_evaluation_gives_it_again(

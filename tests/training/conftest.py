@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from peftrec.build import build
 from peftrec.data import TrainingWindows
 from peftrec.models import RecommenderModel
-from peftrec.recipe import build
 from peftrec.training import Trainer
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from peftrec.build import build
 from peftrec.data import TrainingWindows
 from peftrec.losses import LOSSES, log_inclusion_probability
-from peftrec.recipe import build
 from peftrec.training.step import plan_step
 
 ONE_STEP = ("training.num_epochs=1", "training.max_steps=1", "training.batch_users=60")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from peftrec.build import build
 from peftrec.config import InputError
-from peftrec.recipe import build
 from peftrec.training import OptimizerConfig
 from peftrec.training.optimizer import build_optimizer, rate_factor
 

@@ -1,0 +1,175 @@
+"""What a recipe builds: data set and untrained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from peftrec.config import InputError, RecipeError
+from peftrec.data import Dataset, load_dataset
+from peftrec.data.source import distinct_words
+from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder, load_backbone, twin_backbone
+from peftrec.methods import METHODS
+from peftrec.methods.structure import changed_modules
+from peftrec.models import ProfileTexts, RecommenderModel, build_profiles
+from peftrec.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What a recipe makes.
+
+    Args:
+        dataset: cleaned and split.
+        model: the recommender, untrained.
+        base_vectors_NH: vectors of the catalogue from the backbone without its method; None where texts are not used.
+    """
+
+    dataset: Dataset
+    model: RecommenderModel
+    base_vectors_NH: torch.Tensor | None
+
+    def text_counts(self) -> dict[str, int]:
+        """Count texts, tokens, and the texts that were cut at `max_tokens`; empty where texts are not used."""
+        if self.model.catalogue_text is None:
+            return {}
+        tokens = self.model.catalogue_text.tokenized
+        counts = {"num_texts": len(tokens), "num_tokens": len(tokens.tokens_T), "num_cut": tokens.num_cut}
+        if self.model.profiles is None:
+            return counts
+        users = training_profiles(self.model, self.dataset)
+        return counts | {
+            "num_profiles": len(users.texts),
+            "num_profile_tokens": len(users.texts.tokens_T),
+            "num_profiles_cut": users.texts.num_cut,
+            "num_events_left_out": users.num_left_out,
+        }
+
+    def describe(self, recipe: Recipe) -> list[str]:
+        """Return lines for people: texts, what the method moves, parameters by part."""
+        lines = []
+        if self.model.catalogue_text is not None:
+            counts = self.text_counts()
+            cut = f"{counts['num_cut']:,} texts ({counts['num_cut'] / counts['num_texts']:.1%}) cut"
+            limit = f"encoder.max_tokens={recipe.encoder.max_tokens}"
+            lines.append(f"texts: {counts['num_texts']:,} items, {counts['num_tokens']:,} tokens; {cut} at {limit}")
+            stored_bytes = self.model.catalogue_text.tokenized.stored_bytes
+            if stored_bytes:
+                lines.append(f"states of the frozen layers: {stored_bytes / 2**20:,.0f} MiB in memory")
+            if self.model.profiles is not None:
+                lines.append(
+                    f"profiles: {counts['num_profiles']:,} users, {counts['num_profile_tokens']:,} tokens; "
+                    f"{counts['num_profiles_cut']:,} cut, {counts['num_events_left_out']:,} events not told whole"
+                )
+        for start, encoder in self.model.text_encoders().items():
+            method, who = encoder.method, "users" if start == "user_adapter" else "items"
+            if method.named_parameters():
+                modules = ", ".join(changed_modules(method.named_parameters()))
+                lines.append(f"{encoder.method_config.kind} for {who} changes {_shortened(modules)}")
+        lines += [
+            f"{part}: {count.trainable:,} of {count.total:,} parameters train; {count.stored_bytes:,} bytes stored"
+            for part, count in self.model.parameter_counts().items()
+        ]
+        return lines
+
+
+def _shortened(text: str, width: int = 160) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
+    """Load the data and make the untrained model; deterministic for `training.seed`.
+
+    Args:
+        recipe: resolved.
+        dataset: use this instead of loading what `recipe.data` names.
+    """
+    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    has_id = torch.from_numpy(dataset.item_counts() > 0)
+    seed_all(recipe.training.seed)
+    model = build_model(recipe, dataset.catalogue.texts, has_id)
+    if model.catalogue_text is None:
+        return Built(dataset, model, None)
+    model.catalogue_text.store_trunk()  # first, so that the vectors too are computed from it
+    base_vectors_NH = model.catalogue_text.base_vectors()
+    model.item_encoder.fit_whitening(base_vectors_NH)
+    encoder = model.catalogue_text.encoder
+    encoder.method.initialize(encoder.batches(model.catalogue_text.tokenized))
+    if model.profiles is not None:
+        model.profiles.tokens.set_users(dataset.user_texts)
+        if model.profiles.own:
+            users = model.profiles.encoder
+            users.method.initialize(users.batches(training_profiles(model, dataset).texts))
+    return Built(dataset, model, base_vectors_NH)
+
+
+def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> RecommenderModel:
+    """Make the untrained model for a catalogue; its whitening is not fitted yet.
+
+    Args:
+        recipe: resolved.
+        texts: one an item.
+        has_id: which items have an id vector, shape (N,); read only where ids are used.
+    Raises:
+        InputError: if the backbone cannot be loaded or the method cannot act on it.
+    """
+    catalogue_text = spare = profiles = None
+    if recipe.encoder.uses_text:
+        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision, recipe.encoder.quantization)
+        if recipe.profile is not None and recipe.profile.method is not None:
+            spare = twin_backbone(backbone, (recipe.method, recipe.profile.method))
+        catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts)
+    text_dim = 0 if catalogue_text is None else catalogue_text.encoder.dim
+    item_encoder = ItemEncoder(recipe.encoder, text_dim, has_id if recipe.encoder.uses_ids else None)
+    if recipe.profile is not None and catalogue_text is not None:
+        words = None if recipe.data.event_words is None else distinct_words(recipe.data.event_words)
+        profiles = build_profiles(recipe.profile, catalogue_text.encoder, spare, texts, words, item_encoder.dim)
+    try:
+        model = RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer, profiles)
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
+    # A quantised backbone lies on the GPU where there is one; the rest follows it there.
+    return model if catalogue_text is None else model.to(catalogue_text.encoder.device)
+
+
+def training_profiles(model: RecommenderModel, dataset: Dataset) -> ProfileTexts:
+    """Return the text of every user at the end of training, and what was left out of it."""
+    assert model.profiles is not None
+    sequences, lengths = dataset.sequences, np.minimum(dataset.split.train_lengths, model.max_history)
+    starts = sequences.offsets[:-1] + dataset.split.train_lengths - lengths
+    width = max(1, int(lengths.max(initial=0)))
+    return model.profiles.tokens.assemble(
+        sequences.gather(starts, lengths, width),
+        sequences.gather_events(starts, lengths, width),
+        None if dataset.user_texts is None else np.arange(len(sequences)),
+    )
+
+
+def published_vectors(built: Built, recipe: Recipe) -> torch.Tensor:
+    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published."""
+    text = built.model.text_encoder
+    published = text is not None and text.pooling == "mean" and text.backbone.quantization == "none"
+    if built.base_vectors_NH is not None and published:
+        return built.base_vectors_NH
+    return frozen_vectors(recipe, built.dataset.catalogue.texts)
+
+
+def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
+    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H).
+
+    A quantised backbone is loaded in full precision for them: references are the same beside all runs.
+    """
+    frozen = METHODS.load("frozen")()
+    encoder = dataclasses.replace(recipe.encoder, pooling="mean")
+    backbone = load_backbone(encoder.backbone, encoder.revision)
+    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts).vectors()
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python's and torch's generators; NumPy's are made from the seed where they are used."""
+    random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,25 @@
+"""A second model on the same weights, for a second method."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterable
+
+from peftrec.encoders.backbone import Backbone
+from peftrec.methods import MethodConfig
+
+
+def twin_backbone(backbone: Backbone, methods: Iterable[MethodConfig]) -> Backbone:
+    """Return a backbone with modules of its own, into which another method can be put.
+
+    Its weights are the same tensors, so that they are held once, unless one of the methods changes weights in place.
+
+    Args:
+        backbone: without a method in it.
+        methods: that will be applied to the one and to the other.
+    """
+    memo = {}
+    if all(method.declared().base_frozen for method in methods):
+        memo = {id(parameter): parameter for parameter in backbone.model.parameters()}
+    return dataclasses.replace(backbone, model=copy.deepcopy(backbone.model, memo))

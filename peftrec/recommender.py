@@ -77,30 +77,44 @@ class Recommender:
         return self._catalogue
 
     def recommend(
-        self, history: Sequence[str | int], k: int = 10, *, exclude_history: bool = True
+        self,
+        history: Sequence[str | int],
+        k: int = 10,
+        *,
+        exclude_history: bool = True,
+        attributes: str | None = None,
     ) -> list[Recommendation]:
         """Return the k best items for one history.
 
         Args:
-            history: item ids, oldest first; repeats are allowed. An empty one gets the most popular training items.
+            history: item ids, oldest first; repeats are allowed. An empty one gets the most popular training items,
+                unless attributes are given.
             k: length of the list; shorter where the catalogue is.
             exclude_history: leave items of the history out.
+            attributes: what is known of the user, as `data.user_template` writes it; for runs that read users' texts.
         Raises:
-            InputError: if an id is unknown or k is below 1.
+            InputError: if an id is unknown, k is below 1, or the run reads no users' texts.
         """
-        return self.recommend_batch([history], k, exclude_history=exclude_history)[0]
+        known = None if attributes is None else [attributes]
+        return self.recommend_batch([history], k, exclude_history=exclude_history, attributes=known)[0]
 
     def recommend_batch(
-        self, histories: Sequence[Sequence[str | int]], k: int = 10, *, exclude_history: bool = True
+        self,
+        histories: Sequence[Sequence[str | int]],
+        k: int = 10,
+        *,
+        exclude_history: bool = True,
+        attributes: Sequence[str] | None = None,
     ) -> list[list[Recommendation]]:
-        """Return the k best items for each of several histories; arguments as in `recommend`."""
+        """Return the k best items for each of several histories; arguments as in `recommend`, one of each a user."""
         if k < 1:
             raise InputError(f"k is {k}; a list has at least 1 item")
         if not len(histories):
             return []
         histories_BL = self._indexes(histories)
         excluded = torch.from_numpy(histories_BL) if exclude_history else None
-        items_BK, scores_BK = top_items(self._scores(histories_BL).cpu(), k, exclude_BL=excluded)
+        scores_BN = self._scores(histories_BL, attributes)
+        items_BK, scores_BK = top_items(scores_BN.cpu(), k, exclude_BL=excluded)
         return [
             [
                 Recommendation(
@@ -174,6 +188,8 @@ class Recommender:
         vectors = self._run.model.encode_new_items(list(texts))
         self._vectors_ND = torch.cat([self._vectors_ND, vectors])
         self._bias_N = torch.cat([self._bias_N, self._bias_N.new_zeros(len(names))])
+        if self._run.model.profiles is not None:
+            self._run.model.profiles.tokens.add_items(texts)
         self._catalogue = Catalogue(
             ids=(*self._catalogue.ids, *names),
             texts=(*self._catalogue.texts, *texts),
@@ -192,21 +208,37 @@ class Recommender:
                 padded[row, width - len(history) :] = self._catalogue.index([str(item) for item in history])
         return padded
 
-    def _scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
-        """Score all items; users without history get the training counts."""
+    def _scores(self, histories_BL: NDArray[np.int64], attributes: Sequence[str] | None = None) -> torch.Tensor:
+        """Score all items; users of whom nothing is known get the training counts."""
+        users_B = self._users(histories_BL, attributes)
         if self._run.model is None:
             scores_BN = self._run.scores(histories_BL)
         else:
             assert self._vectors_ND is not None
             assert self._bias_N is not None
             histories = torch.from_numpy(histories_BL).to(self._vectors_ND.device)
-            scores_BN = self._run.model.scores(histories, self._vectors_ND, self._bias_N)
-        empty_B = torch.from_numpy((histories_BL < 0).all(1)).to(scores_BN.device)
+            scores_BN = self._run.model.scores(histories, self._vectors_ND, self._bias_N, users_B=users_B)
+        told = [bool(text.strip()) for text in attributes or [""] * len(histories_BL)]
+        empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~np.array(told)).to(scores_BN.device)
         if not bool(empty_B.any()):
             return scores_BN
         popularity_N = scores_BN.new_zeros(len(self._catalogue))
         popularity_N[: self._num_trained] = self._run.train_counts_N.to(scores_BN)
         return torch.where(empty_B[:, None], popularity_N, scores_BN)
+
+    def _users(self, histories_BL: NDArray[np.int64], attributes: Sequence[str] | None) -> NDArray[np.int64] | None:
+        """Tell the model of users' attributes and return their indexes there."""
+        profiles = None if self._run.model is None else self._run.model.profiles
+        if attributes is None:
+            return None
+        if profiles is None:
+            raise InputError("attributes were given, but this run reads no users' texts (its recipe has no profile)")
+        if len(attributes) != len(histories_BL):
+            raise InputError(
+                f"{len(attributes)} attributes for {len(histories_BL)} histories; there must be one of each"
+            )
+        profiles.tokens.set_users(attributes)
+        return np.arange(len(attributes))
 
 
 def describe(recommendations: Sequence[Recommendation]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_encoder import ItemEncoder
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
+from peftrec.encoders.method_table import MethodRow, method_table
 from peftrec.encoders.packaged import PACKAGED_BACKBONES
 from peftrec.encoders.quantization import Quantization
 from peftrec.encoders.text_encoder import TextEncoder
@@ -19,12 +20,14 @@ __all__ = [
     "EncoderConfig",
     "ItemEncoder",
     "ItemTexts",
+    "MethodRow",
     "Quantization",
     "TextEncoder",
     "TrainingVectors",
     "Whitening",
     "cached_vectors",
     "load_backbone",
+    "method_table",
     "quiet_transformers",
     "tokenize_texts",
     "twin_backbone",

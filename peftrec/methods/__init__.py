@@ -17,9 +17,12 @@ METHODS = Registry(
     {
         "lora": "peftrec.methods.lora:LoraConfig",
         "adalora": "peftrec.methods.adalora:AdaLoraConfig",
+        "adapter": "peftrec.methods.adapter:AdapterConfig",
+        "prefix": "peftrec.methods.prefix:PrefixConfig",
+        "side": "peftrec.methods.side:SideConfig",
         "bitfit": "peftrec.methods.bitfit:BitFitConfig",
-        "ia3": "peftrec.methods.ia3:IA3Config",
         "layernorm": "peftrec.methods.layernorm:LayerNormConfig",
+        "ia3": "peftrec.methods.ia3:IA3Config",
         "full": "peftrec.methods.full:FullConfig",
         "frozen": "peftrec.methods.frozen:FrozenConfig",
         "prompt": "peftrec.methods.prompt:PromptConfig",
@@ -27,9 +30,6 @@ METHODS = Registry(
         "vera": "peftrec.methods.vera:VeraConfig",
         "oft": "peftrec.methods.oft:OftConfig",
         "peft": "peftrec.methods.any_peft:PeftConfig",
-        "adapter": "peftrec.methods.adapter:AdapterConfig",
-        "prefix": "peftrec.methods.prefix:PrefixConfig",
-        "side": "peftrec.methods.side:SideConfig",
     },
 )
 

@@ -17,6 +17,9 @@ from peftrec.encoders import ItemTexts, TextEncoder, TrainingVectors, cached_vec
 from peftrec.models.profile_config import ProfileConfig
 from peftrec.models.profile_text import Ints, ProfileTokens
 
+# Vectors of texts that are kept: enough for an evaluation, and an end to it in a service.
+_MOST_REMEMBERED = 2**17
+
 
 @dataclasses.dataclass(frozen=True)
 class ProfilePlan:
@@ -143,6 +146,8 @@ class Profiles(nn.Module):
         """Encode without gradients or dropout; vectors of the same text under the same weights are computed once."""
         was_training = self.encoder.training
         self.encoder.eval()
+        if len(self._remembered) > _MOST_REMEMBERED:
+            self._remembered.clear()
         keys = _keys(plan)
         # In training texts end elsewhere each time: they are not worth keeping.
         known = {} if self.training else self._remembered

@@ -428,15 +428,68 @@ def test_switched_off_is_the_base(kind: str, family: str, make: Callable[..., Te
     assert torch.equal(encode(encoder), tuned)
 
 
+def sizes(model: nn.Module, first: int) -> list[tuple[int, int]]:
+    """(in, out) of every linear module of the layers from `first` upwards."""
+    linears = [model.get_submodule(name) for name in linear_names(model, first_layer=first)]
+    return [(linear.in_features, linear.out_features) for linear in linears]
+
+
+def norm_sizes(model: nn.Module, first: int) -> int:
+    """Parameters of norms in the layers from `first` upwards, and outside the layers where that is all of them."""
+    layers = find_layers(model).layers
+    of_layers = {id(parameter) for parameter in layers.parameters()}
+    norms = [module for module in model.modules() if "Norm" in type(module).__name__]
+    admitted = {id(parameter) for parameter in layers[first:].parameters()}
+    parameters = [parameter for norm in norms for parameter in norm.parameters()]
+    return sum(p.numel() for p in parameters if id(p) in admitted or (first == 0 and id(p) not in of_layers))
+
+
+WIDTH, INNER, KEYS, STATES = 32, 48, {"bert": 32, "llama": 16}, 3
+BOTTLENECK = 2 * WIDTH * 8 + 8 + WIDTH
+# What the documentation of each method says of its parameters, written again: (model, layers, first layer, family).
+FORMULAS: dict[str, Callable[[nn.Module, int, int, str], int]] = {
+    "lora": lambda m, n, f, family: sum(4 * (i + o) for i, o in sizes(m, f)),
+    "lora+dora": lambda m, n, f, family: sum(4 * (i + o) + o for i, o in sizes(m, f)),
+    "lora+pattern": lambda m, n, f, family: (
+        sum(4 * (i + o) for i, o in sizes(m, f)) - n * (2 if family == "bert" else 1) * 2 * WIDTH
+    ),
+    "adalora": lambda m, n, f, family: sum(4 * (i + o + 1) for i, o in sizes(m, f)),
+    "adapter": lambda m, n, f, family: n * BOTTLENECK,
+    "adapter+houlsby": lambda m, n, f, family: 2 * n * BOTTLENECK,
+    "adapter+parallel": lambda m, n, f, family: n * BOTTLENECK,
+    "prefix": lambda m, n, f, family: n * 3 * 2 * KEYS[family],
+    "side": lambda m, n, f, family: STATES * BOTTLENECK + STATES - 1 + WIDTH,
+    "bitfit": lambda m, n, f, family: sum(
+        p.numel() for name, p in m.named_parameters() if name.endswith("bias") and (f == 0 or f".{f}." in name)
+    ),
+    "layernorm": lambda m, n, f, family: norm_sizes(m, f),
+    "ia3": lambda m, n, f, family: n * (2 * KEYS[family] + INNER),
+    "full": lambda m, n, f, family: sum(p.numel() for p in (find_layers(m).layers[f:] if f else m).parameters()),
+    "frozen": lambda m, n, f, family: 0,
+    "prompt": lambda m, n, f, family: 3 * WIDTH,
+    "p_tuning": lambda m, n, f, family: 3 * WIDTH + (WIDTH + 1) * 8 + (8 + 1) * (8 + WIDTH),
+    "vera": lambda m, n, f, family: sum(8 + o for _, o in sizes(m, f)),
+    "oft": lambda m, n, f, family: sum(i // 8 * 8 * 7 // 2 for i, _ in sizes(m, f)),
+}
+
+
+def test_every_method_has_a_formula() -> None:
+    assert set(FORMULAS) >= set(METHODS.kinds()) - {"peft"}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lora_has_as_many_parameters_as_its_formula_says(family: str, make: Callable[..., TextEncoder]) -> None:
-    for layers, rank in (("all", 4), (1, 3)):
-        base = make("frozen", family).model
-        first = 0 if layers == "all" else len(find_layers(base).layers) - 1
-        linears = [base.get_submodule(name) for name in linear_names(base, first_layer=first)]
-        expected = sum(rank * (linear.in_features + linear.out_features) for linear in linears)
-        found = make("lora", family, layers=layers, rank=rank).method.named_parameters().values()
-        assert sum(parameter.numel() for parameter in found) == expected > 0
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_there_are_as_many_parameters_as_the_formula_says(
+    kind: str, family: str, make: Callable[..., TextEncoder]
+) -> None:
+    base = make("frozen", family).model
+    num_layers = len(find_layers(base).layers)
+    for layers in ("all", 1) if declared(kind).can_limit_layers else ("all",):
+        used = num_layers if layers == "all" else 1
+        expected = FORMULAS[kind](base, used, num_layers - used, family)
+        found = make(kind, family, layers=layers).method.named_parameters().values()
+        assert sum(parameter.numel() for parameter in found) == expected
+        assert expected > 0 or kind == "frozen"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -558,7 +611,10 @@ def test_more_layers_than_there_are_is_refused(kind: str, make: Callable[..., Te
         make(kind, "bert", layers=4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+REAL = [pytest.param(kind, marks=pytest.mark.slow if "+" in kind else ()) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", REAL)
 def test_the_real_minilm(kind: str, minilm: str) -> None:
     torch.manual_seed(0)
     settings = {"layers": 2} if declared(kind).can_limit_layers else {}

@@ -12,7 +12,7 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.own_method import AppliedOwn
-from peftrec.methods.structure import find_layers, layer_modules
+from peftrec.methods.structure import find_layers, layer_modules, named_weights
 
 
 class AppliedBitFit(AppliedOwn):
@@ -57,7 +57,7 @@ class BitFitConfig(MethodConfig):
         admitted = tuple(f"{layers.name}.{index}." for index in range(first_layer, len(layers.layers)))
         biases = {
             name: parameter
-            for name, parameter in model.named_parameters()
+            for name, parameter in named_weights(model).items()
             if name.endswith("bias") and (self.layers == "all" or name.startswith(admitted))
         }
         if not biases:

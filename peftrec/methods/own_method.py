@@ -11,6 +11,7 @@ from torch import nn
 
 from peftrec.config import InputError, section_to_dict
 from peftrec.methods.method import AppliedMethod, BaseModel, MethodConfig, check_tensors
+from peftrec.methods.plain_peft import peft_type
 
 
 class Part(nn.Module):
@@ -72,10 +73,12 @@ class AppliedOwn(AppliedMethod):
 
     def adapter_config(self, base: BaseModel) -> dict[str, Any]:
         return {
-            "peft_type": f"PEFTREC_{self.settings.kind.upper()}",
+            "peft_type": peft_type(self.settings.kind),
+            "task_type": "FEATURE_EXTRACTION",
             "base_model_name_or_path": base.name,
             "revision": base.revision,
-            "note": "Written by peftrec, not by peft; load the folder with peftrec.Recommender.",
+            "inference_mode": True,
+            "note": "Written by peftrec: for peftrec.Recommender, or peft after peftrec.register_with_peft().",
             **section_to_dict(self.settings),
         }
 

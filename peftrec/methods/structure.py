@@ -40,6 +40,11 @@ def position_limit(model: nn.Module) -> int | None:
     return limit
 
 
+def named_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters by name, without those of a pooler, which nothing here runs."""
+    return {name: weight for name, weight in model.named_parameters() if "pooler" not in name.split(".")}
+
+
 def find_layers(model: nn.Module) -> Layers:
     """Return the module list that has as many entries as the configuration has hidden layers.
 

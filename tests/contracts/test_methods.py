@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
 from peftrec.methods import METHODS, find_layers, linear_names, read_adapter_tensors
+from peftrec.methods.plain_peft import register_with_peft
 
 FAMILIES = ("bert", "llama")
 
@@ -87,7 +89,8 @@ OF_FAMILY: dict[tuple[str, str], dict[str, Any]] = {
     ("lora+pattern", "llama"): {"rank": 4, "rank_pattern": {"o_proj": 3}, "alpha_pattern": {"down_proj": 4.0}},
 }
 KINDS = (*METHODS.kinds(), *(case for case in SETTINGS if "+" in case))
-# Folders that plain `peft` reads.
+# Folders that plain `peft` reads, at once or when peftrec has told it how.
+OURS = {"adapter", "prefix", "bitfit", "full"}
 PLAIN_PEFT = {"lora", "adalora", "layernorm", "prompt", "p_tuning", "vera", "oft", "peft", "ia3"}
 # What cannot act on a backbone, and what the refusal says.
 REFUSED = {("bitfit", "llama"): "bitfit cannot act on LlamaModel, which has no biases"}
@@ -370,10 +373,12 @@ def test_plain_peft_reads_the_folders(saved_folders: dict[str, Path], backbones:
     from safetensors.torch import load_file
     from transformers import AutoModel
 
+    register_with_peft()
+    register_with_peft()
     checked = set()
     for name, folder in saved_folders.items():
         kind, family = name.split()
-        if kind.partition("+")[0] not in PLAIN_PEFT:
+        if kind.partition("+")[0] not in PLAIN_PEFT | OURS:
             continue
         path = str(backbones[family])
         assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == path
@@ -390,7 +395,39 @@ def test_plain_peft_reads_the_folders(saved_folders: dict[str, Path], backbones:
         expected = load_file(folder / "expected.safetensors")["vectors"]
         torch.testing.assert_close(torch.stack(found), expected, rtol=0, atol=1e-5)
         checked.add(kind.partition("+")[0])
-    assert checked == PLAIN_PEFT
+    assert checked == PLAIN_PEFT | OURS
+
+
+def test_plain_peft_refuses_tensors_of_another_backbone(
+    saved_folders: dict[str, Path], backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    register_with_peft()
+    folder, other = saved_folders["adapter bert"], saved_folders["adapter llama"]
+    for name, source in (("adapter_config.json", folder), ("adapter_model.safetensors", other)):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    with pytest.raises(InputError, match="missing, such as"):
+        PeftModel.from_pretrained(AutoModel.from_pretrained(str(backbones["bert"])), str(tmp_path))
+
+
+def test_what_plain_peft_is_extended_by_is_still_there() -> None:
+    """If this fails, peft has changed: mend `methods/plain_peft.py`, and then the upper bound in `pyproject.toml`."""
+    import enum
+
+    from peft import PeftConfig, mapping
+    from peft.tuners.tuners_utils import BaseTuner
+    from peft.utils import PeftType
+
+    assert issubclass(PeftType, str)
+    assert issubclass(PeftType, enum.Enum)
+    assert all(hasattr(PeftType, name) for name in ("_member_map_", "_value2member_map_", "_member_names_"))
+    for name in ("CONFIG", "TUNER", "PREFIX"):
+        assert isinstance(getattr(mapping, f"PEFT_TYPE_TO_{name}_MAPPING"), dict)
+    assert dataclasses.is_dataclass(PeftConfig)
+    parameters = list(inspect.signature(BaseTuner._remap_adapter_state_dict_for_load).parameters)
+    assert parameters == ["model", "config", "adapter_name", "state_dict"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -99,6 +99,19 @@ def settle_quantized(name: str, model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def quantized_states(model: nn.Module, quantization: Quantization) -> list[object]:
+    """Return what 8-bit layers keep beside their parameters, which who shares those must share as well.
+
+    At the first forward pass weights and scales move there from the parameter. A module that has the parameter alone
+    would then take its bytes for weights, and round them once more.
+    """
+    if quantization != "int8":
+        return []
+    from bitsandbytes.nn import Linear8bitLt
+
+    return [module.state for module in model.modules() if isinstance(module, Linear8bitLt)]
+
+
 def _round_weights_only(module: nn.Module, _: Any) -> None:
     """Choose the product of an 8-bit layer in which inputs are not rounded.
 

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from peftrec.encoders.backbone import Backbone
+from peftrec.encoders.quantization import quantized_states
 from peftrec.methods import MethodConfig
 
 
@@ -19,7 +20,8 @@ def twin_backbone(backbone: Backbone, methods: Iterable[MethodConfig]) -> Backbo
         backbone: without a method in it.
         methods: that will be applied to the one and to the other.
     """
-    memo = {}
+    memo: dict[int, object] = {}
     if all(method.declared().base_frozen for method in methods):
-        memo = {id(parameter): parameter for parameter in backbone.model.parameters()}
+        shared = (*backbone.model.parameters(), *quantized_states(backbone.model, backbone.quantization))
+        memo = {id(entry): entry for entry in shared}
     return dataclasses.replace(backbone, model=copy.deepcopy(backbone.model, memo))

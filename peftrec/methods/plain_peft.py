@@ -2,7 +2,7 @@
 
 After `register_with_peft()`, `peft.PeftModel.from_pretrained(backbone, folder)` reads adapters, prefixes, biases and
 whole weights that peftrec has written. It rests on: `PeftType` being an enumeration of texts that can be extended
-through its private maps; `PEFT_TYPE_TO_CONFIG_MAPPING`, `_TUNER_MAPPING` and `_PREFIX_MAPPING` being dictionaries by its
+through its private maps; `PEFT_TYPE_TO_CONFIG_MAPPING`, `_TUNER_MAPPING`, `_PREFIX_MAPPING` being dictionaries by its
 members; a tuner being made as `cls(model, {name: config}, name)`; and `_remap_adapter_state_dict_for_load` being asked
 for the names of tensors in the model.
 """

@@ -13,6 +13,7 @@ from torch import nn
 from peftrec.config import Range
 from peftrec.methods.method import Capabilities, MethodConfig, check_tensors
 from peftrec.methods.peft_method import AppliedPeft
+from peftrec.methods.structure import text_config
 
 _CAPABILITIES = Capabilities(
     identity_at_start=False,
@@ -71,6 +72,16 @@ class AppliedPrompt(AppliedPeft):
         return {name: parameter for name, parameter in self.peft_model.named_parameters() if parameter.requires_grad}
 
 
+def _shape(model: nn.Module) -> dict[str, int]:
+    """Return the sizes that peft would look for under the names of some architectures only."""
+    config = text_config(model)
+    return {
+        "token_dim": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptConfig(MethodConfig):
     """`num_tokens` learned states stand before the embeddings of every text; they take positions, but are not pooled.
@@ -93,7 +104,9 @@ class PromptConfig(MethodConfig):
         """Put the prompt before the embeddings; see `MethodConfig.apply`."""
         from peft import PromptTuningConfig, TaskType
 
-        config = PromptTuningConfig(task_type=TaskType.FEATURE_EXTRACTION, num_virtual_tokens=self.num_tokens)
+        config = PromptTuningConfig(
+            task_type=TaskType.FEATURE_EXTRACTION, num_virtual_tokens=self.num_tokens, **_shape(model)
+        )
         return AppliedPrompt(model, config)
 
 
@@ -127,5 +140,6 @@ class PTuningConfig(MethodConfig):
             task_type=TaskType.FEATURE_EXTRACTION,
             num_virtual_tokens=self.num_tokens,
             encoder_hidden_size=self.hidden_dim,
+            **_shape(model),
         )
         return AppliedPrompt(model, config)

@@ -137,7 +137,7 @@ def _mergeable(run: Run) -> tuple[TextEncoder, list[int]]:
     if run.recipe.baseline is not None:
         raise InputError(f"{run.folder}: is a run of {run.recipe.baseline.kind}, which has no language model to merge")
     if run.model is None or run.model.text_encoder is None:
-        raise InputError(f"{run.folder}: reads ids only, so there is no language model to merge")
+        raise InputError(f"{run.folder}: knows items by their ids only, so there is no adapter of theirs to merge")
     kind = run.recipe.method.kind
     if not run.model.text_encoder.method.state_dict():
         raise InputError(f"{run.folder}: was trained with '{kind}', which leaves nothing to merge into the backbone")

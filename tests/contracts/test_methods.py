@@ -131,12 +131,20 @@ def that(**wanted: bool) -> list[str]:
 
 
 def text_encoder(
-    path: Path | str, case: str, *, family: str = "bert", budget: int = 64, start: bool = True, **settings: Any
+    path: Path | str,
+    case: str,
+    *,
+    family: str = "bert",
+    budget: int = 64,
+    start: bool = True,
+    quantization: Any = "none",
+    **settings: Any,
 ) -> TextEncoder:
     """A fresh text encoder with a method in it, fitted to the texts where the method starts from data."""
     torch.manual_seed(0)
     config = EncoderConfig(max_tokens=16, token_budget=budget)
-    encoder = TextEncoder(load_backbone(str(path)), config, method_of(case, family, **settings))
+    backbone = load_backbone(str(path), None, quantization)
+    encoder = TextEncoder(backbone, config, method_of(case, family, **settings))
     if start:
         encoder.method.initialize(encoder.batches(encoder.tokenize(TEXTS)))
     return encoder
@@ -646,6 +654,39 @@ def test_lora_dropout_acts_in_training_only(make: Callable[..., TextEncoder]) ->
 def test_more_layers_than_there_are_is_refused(kind: str, make: Callable[..., TextEncoder]) -> None:
     with pytest.raises(InputError, match=r"method\.layers is 4; the backbone has 3 layers"):
         make(kind, "bert", layers=4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+@pytest.mark.parametrize("kind", [kind for kind in that(quantized_base=True) if "+" not in kind and kind != "frozen"])
+def test_on_quantised_backbones(kind: str, quantization: str, family: str, make: Callable[..., TextEncoder]) -> None:
+    pytest.importorskip("bitsandbytes")
+    encoder, base = (make(name, family, quantization=quantization) for name in (kind, "frozen"))
+    untouched = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    start = encode(base)
+    own = {id(parameter) for parameter in encoder.method.named_parameters().values()}
+    names = {name for name, parameter in encoder.model.named_parameters() if id(parameter) in own}
+    seen = take_steps(encoder)
+    assert set(seen) == names
+    assert not {name for name, value in seen.items() if value == 0.0}
+    tuned = encode(encoder)
+    assert float((tuned - start).abs().max()) > 1e-3
+    with encoder.method.disabled():
+        torch.testing.assert_close(encode(encoder), start, rtol=0, atol=1e-6)
+    fresh = make(kind, family, quantization=quantization, start=False)
+    fresh.method.load_state_dict(encoder.method.published_tensors())
+    torch.testing.assert_close(encode(fresh), tuned, rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match="merge"):
+        encoder.method.merge()
+    again = make("frozen", family, quantization=quantization).model.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in untouched.items())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in that(quantized_base=False) if kind != "peft"])
+def test_what_needs_full_precision_is_refused_on_less(kind: str, make: Callable[..., TextEncoder]) -> None:
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(InputError, match=r"method\.kind: '.*' with these settings does not work on quantised weights"):
+        make(kind, "bert", quantization="nf4")
 
 
 REAL = [pytest.param(kind, marks=pytest.mark.slow if "+" in kind else ()) for kind in KINDS]

@@ -15,6 +15,7 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
 from peftrec.encoders.quantization import check_quantization
+from peftrec.encoders.twin import twin_backbone
 from peftrec.methods import METHODS, count_parameters, linear_names
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -182,3 +183,17 @@ def test_a_recipe_takes_the_kind(make_recipe: Callable[..., object]) -> None:
     assert make_recipe("encoder.quantization=nf4").encoder.quantization == "nf4"  # type: ignore[attr-defined]
     with pytest.raises(RecipeError, match=r"encoder\.quantization"):
         make_recipe("encoder.quantization=int4")
+
+
+@pytest.mark.parametrize("kind", QUANTIZED)
+def test_twins_share_rounded_weights_and_give_the_same(kind: str, tiny_bert: Path) -> None:
+    loaded, method, texts = load_backbone(str(tiny_bert), None, kind), METHODS.load("lora")(rank=4), ["red wine", "a"]
+    pair = [loaded, twin_backbone(loaded, [method, method])]
+    encoders = [TextEncoder(each, EncoderConfig(max_tokens=16), method).eval() for each in pair]
+    first, second, again = (encoder.encode(encoder.tokenize(texts)) for encoder in (*encoders, encoders[0]))
+    assert torch.equal(first, second)
+    assert torch.equal(first, again)
+    weights = [each.model.get_parameter("encoder.layer.0.output.dense.base_layer.weight") for each in pair]
+    assert weights[0] is weights[1]
+    expected = TextEncoder(load_backbone(str(tiny_bert), None, kind), EncoderConfig(max_tokens=16), method).eval()
+    torch.testing.assert_close(first, expected.encode(expected.tokenize(texts)), rtol=0, atol=1e-6)

@@ -12,11 +12,6 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders import load_backbone
 from peftrec.methods import METHODS, count_parameters, find_layers, linear_names
-from peftrec.methods.adapter import AdapterConfig
-from peftrec.methods.block import find_blocks
-from peftrec.methods.method import MethodConfig
-from peftrec.methods.prefix import PrefixConfig
-from peftrec.methods.side import SideConfig
 from peftrec.methods.structure import name_pattern, select_targets
 
 
@@ -67,130 +62,107 @@ def test_layers_and_targets_of_known_architectures(name: str) -> None:
     assert matched == top
 
 
-@pytest.mark.parametrize("name", sorted(backbone_models()))
-def test_lora_trains_on_known_architectures(name: str) -> None:
-    torch.manual_seed(0)
-    model = backbone_models()[name]()  # type: ignore[operator]
-    model.requires_grad_(False)
-    applied = METHODS.load("lora")(rank=2, layers=1).apply(model.eval())
-    model(
-        input_ids=torch.randint(5, 40, (2, 6)), attention_mask=torch.ones(2, 6, dtype=torch.int64)
-    ).last_hidden_state.square().sum().backward()
-    gradients = [parameter.grad for key, parameter in applied.named_parameters().items() if "lora_B" in key]
-    assert gradients
-    # Where only the last norm's output is read, a squared sum is constant up to its weights: none may be None.
-    assert all(gradient is not None for gradient in gradients)
-
-
-OWN_METHODS = {
-    "houlsby": lambda **layers: AdapterConfig(reduction_factor=2.0, placement="houlsby", activation="gelu", **layers),
-    "pfeiffer": lambda **layers: AdapterConfig(reduction_factor=2.0, activation="gelu", **layers),
-    "parallel": lambda **layers: AdapterConfig(reduction_factor=2.0, placement="parallel", activation="gelu", **layers),
-    "prefix": lambda **layers: PrefixConfig(num_tokens=3, **layers),
-    "side": lambda **layers: SideConfig(width=4),
+# Own adapters, prefixes and side networks have tests of their own on these.
+KINDS = ("lora", "adalora", "bitfit", "layernorm", "ia3", "full", "prompt", "p_tuning", "vera", "oft")
+SETTINGS: dict[str, dict[str, object]] = {
+    "lora": {"rank": 2},
+    "adalora": {"initial_rank": 3, "target_rank": 2},
+    "vera": {"rank": 4},
+    "oft": {"block_size": 4},
 }
 
 
-@pytest.mark.parametrize("layers", ["all", 1])
-@pytest.mark.parametrize("method", sorted(OWN_METHODS))
 @pytest.mark.parametrize("name", sorted(backbone_models()))
-def test_own_methods_train_on_known_architectures(name: str, method: str, layers: object) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_methods_train_on_known_architectures(kind: str, name: str) -> None:
     torch.manual_seed(0)
     model = backbone_models()[name]()  # type: ignore[operator]
-    model.eval().requires_grad_(False)
-    ids = torch.randint(5, 40, (2, 6))
-    inputs = {"input_ids": ids, "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2])}
-    config: MethodConfig = OWN_METHODS[method](layers=layers)
-    before = model(**inputs, output_hidden_states=True).hidden_states
-    applied = config.apply(model)
-
-    def vectors() -> tuple[torch.Tensor, ...]:
-        states = model(**inputs, output_hidden_states=True).hidden_states
-        if not applied.pooled_states:
-            return tuple(state[:, :4] for state in states)
-        return (applied.combine(torch.stack([states[k].mean(1) for k in applied.pooled_states], dim=1)),)
-
-    start = vectors()[-1].detach()
-    reference = before[-1].mean(1) if applied.pooled_states else before[-1][:, :4]
-    assert torch.equal(start, reference) == config.declared().identity_at_start
-    parameters = applied.named_parameters()
-    optimizer = torch.optim.SGD(parameters.values(), lr=0.5)
-    target = torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
-    reached: set[str] = set()
+    model.requires_grad_(False)
+    if kind == "bitfit" and name in ("Llama", "Qwen3", "Gemma3", "ModernBERT"):
+        with pytest.raises(InputError, match=f"bitfit cannot act on {type(model).__name__}, which has no biases"):
+            METHODS.load(kind)().apply(model)
+        return
+    method = METHODS.load(kind)
+    layers = {"layers": 1} if method.capabilities.can_limit_layers else {}
+    applied = method(**SETTINGS.get(kind, {}), **layers).apply(model.eval())
+    optimizer = torch.optim.SGD(applied.named_parameters().values(), lr=0.1)
+    inputs = {"input_ids": torch.randint(5, 40, (2, 6)), "attention_mask": torch.ones(2, 6, dtype=torch.int64)}
+    seen: dict[str, float] = {}
     for _ in range(2):
-        (vectors()[-1] - target).square().sum().backward()
-        reached |= {key for key, p in parameters.items() if p.grad is not None and bool(p.grad.any())}
+        states = applied.model(**inputs).last_hidden_state
+        (states * torch.randn(states.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        for key, parameter in applied.named_parameters().items():
+            assert parameter.grad is not None, key
+            seen[key] = max(seen.get(key, 0.0), float(parameter.grad.abs().max()))
         optimizer.step()
-        optimizer.zero_grad()
-    assert reached == set(parameters)
-    assert not [key for key, p in model.named_parameters() if p.requires_grad and key not in parameters]
-    after = vectors()
-    assert float((after[-1] - start).detach().abs().max()) > 1e-4
-    for state in range(applied.first_layer + 1 if not applied.pooled_states else 0):
-        assert torch.equal(after[state], before[state][:, :4]), state
-    with applied.disabled():
-        assert torch.equal(vectors()[-1], reference)
-    assert torch.equal(vectors()[-1], after[-1])
+        optimizer.zero_grad(set_to_none=True)
+    # Adding the same number to all keys changes no softmax.
+    assert not [
+        key for key, value in seen.items() if value == 0 and not re.search(r"\b(key|k|k_lin|k_proj)\.bias$", key)
+    ]
 
 
-@pytest.mark.parametrize("name", sorted(backbone_models()))
-def test_blocks_of_known_architectures(name: str) -> None:
-    model = backbone_models()[name]()  # type: ignore[operator]
-    ends = {
-        "BERT": ("attention.output.dense", "intermediate.dense", "output.dense"),
-        "RoBERTa": ("attention.output.dense", "intermediate.dense", "output.dense"),
-        "DistilBERT": ("attention.out_lin", "ffn.lin1", "ffn.lin2"),
-        "MPNet": ("attention.attn.o", "intermediate.dense", "output.dense"),
-        "ModernBERT": ("attn.Wo", "mlp.Wi", "mlp.Wo"),
-    }.get(name, ("self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"))
-    prefix = find_layers(model).name
-    found = find_blocks(model)
-    assert len(found) == 2
-    for layer, blocks in enumerate(found):
-        names = (blocks.attention_output, blocks.feed_forward_input, blocks.feed_forward_output)
-        assert names == tuple(f"{prefix}.{layer}.{end}" for end in ends)
-    assert find_blocks(model, first_layer=1) == found[1:]
-
-
-def test_an_output_that_is_defined_first_is_found() -> None:
+def test_bitfit_trains_the_biases_that_a_decoder_has() -> None:
     import transformers as t
 
-    small = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0}
-    (blocks,) = find_blocks(t.Phi3Model(t.Phi3Config(**small, intermediate_size=24)))
-    assert blocks.attention_inputs == ("layers.0.self_attn.qkv_proj",)
-    assert blocks.attention_output == "layers.0.self_attn.o_proj"
+    torch.manual_seed(0)
+    config = t.Qwen2Config(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    applied = METHODS.load("bitfit")(layers=1).apply(t.Qwen2Model(config))
+    assert [name.split(".", 2)[2] for name in applied.named_parameters()] == [
+        "self_attn.q_proj.bias",
+        "self_attn.k_proj.bias",
+        "self_attn.v_proj.bias",
+    ]
 
 
-def test_blocks_that_are_not_clear_are_refused_with_what_there_is() -> None:
-    import transformers as t
+def test_a_pooler_is_left_alone() -> None:
+    model = backbone_models()["BERT"]()  # type: ignore[operator]
+    for kind in ("full", "bitfit"):
+        assert not [name for name in METHODS.load(kind)().apply(model).named_parameters() if "pooler" in name]
 
-    small = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    experts = t.MixtralModel(t.MixtralConfig(**small, num_key_value_heads=2, intermediate_size=24, num_local_experts=2))
-    with pytest.raises(
-        InputError, match=r"MixtralModel are not clear: .*several experts; name the .*method\.targets.*o_proj"
-    ):
-        AdapterConfig().apply(experts)
-    numbered = t.BertModel(t.BertConfig(**small, intermediate_size=24))
-    for layer in find_layers(numbered).layers:
-        layer.add_module("experts", nn.ModuleList([nn.Linear(24, 16), nn.Linear(24, 16)]))
-    with pytest.raises(InputError, match=r"the feed-forward block of 'encoder\.layer\.0' has several experts"):
-        find_blocks(numbered)
-    # Its linear modules are of another class.
-    gpt = t.GPT2Model(t.GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2))
-    with pytest.raises(
-        InputError, match=r"GPT2Model are not clear: 'h\.0\.attn' does not end with .*c_attn \(Conv1D\)"
-    ):
-        AdapterConfig().apply(gpt)
-    crossed = t.BertModel(t.BertConfig(**small, intermediate_size=24, is_decoder=True, add_cross_attention=True))
-    with pytest.raises(InputError, match=r"2 of the children of layer 'encoder\.layer\.0' hold attention"):
-        AdapterConfig().apply(crossed)
-    bare = t.BertModel(t.BertConfig(**small, intermediate_size=24))
-    for layer in find_layers(bare).layers:
-        layer.intermediate.dense = layer.output.dense = nn.Identity()
-    with pytest.raises(
-        InputError, match=r"no feed-forward block of width 16 lies beside 'encoder\.layer\.0\.attention'"
-    ):
-        find_blocks(bare)
+
+def test_keys_and_values_of_ia3_can_be_named(tiny_bert: Path) -> None:
+    ia3 = METHODS.load("ia3")
+    found = ia3(targets=("query",), feed_forward_targets=("intermediate.dense",)).apply(
+        load_backbone(str(tiny_bert)).model
+    )
+    assert {name.split(".ia3_l")[0].split(".", 3)[3] for name in found.named_parameters()} == {
+        "attention.self.query",
+        "intermediate.dense",
+    }
+    with pytest.raises(InputError, match=r"method\.targets: '.*query' is also in feed_forward_targets"):
+        ia3(targets=("query",), feed_forward_targets=("query",)).apply(load_backbone(str(tiny_bert)).model)
+
+
+def test_other_methods_of_peft() -> None:
+    peft = METHODS.load("peft")
+    with pytest.raises(ValueError, match=r"peft_type: 'LOAH' is not one that is known .* Did you mean 'LOHA'\?"):
+        peft(peft_type="LOAH")
+    with pytest.raises(ValueError, match="settings: 'task_type' is set by peftrec"):
+        peft(peft_type="LOHA", settings={"task_type": "SEQ_CLS"})
+    with pytest.raises(ValueError, match="target_modules and layers exclude each other"):
+        peft(peft_type="LOHA", layers=1, settings={"target_modules": ["query"]})
+    with pytest.raises(InputError, match=r"method\.settings: LOHA refuses them: .*rang"):
+        peft(peft_type="LOHA", settings={"rang": 3}).apply(backbone_models()["BERT"]())  # type: ignore[operator]
+
+
+def test_blocks_of_oft_must_divide_the_width(tiny_bert: Path) -> None:
+    with pytest.raises(InputError, match=r"method\.block_size is 5, which does not divide the 32 inputs of '.*'"):
+        METHODS.load("oft")(block_size=5).apply(load_backbone(str(tiny_bert)).model)
+
+
+def test_ranks_of_single_modules(tiny_bert: Path) -> None:
+    lora = METHODS.load("lora")
+    found = lora(rank=4, rank_pattern={"query": 2}).apply(load_backbone(str(tiny_bert)).model).named_parameters()
+    ranks = {name.split(".lora_A")[0].rpartition(".")[2]: p.shape[0] for name, p in found.items() if "lora_A" in name}
+    assert ranks == {"query": 2, "key": 4, "value": 4, "dense": 4}
+    with pytest.raises(InputError, match=r"method\.rank_pattern: 'qery' matches no linear module; there are:"):
+        lora(rank_pattern={"qery": 2}).apply(load_backbone(str(tiny_bert)).model)
+    with pytest.raises(InputError, match=r"method\.rank is 40, larger than '.*query'"):
+        lora(rank_pattern={"query": 40}).apply(load_backbone(str(tiny_bert)).model)
 
 
 def test_a_model_without_layers_lists_what_there_is() -> None:

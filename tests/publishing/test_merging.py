@@ -117,7 +117,7 @@ def test_drift_from_quantised_weights_is_measured(kind: str, runs: Callable[...,
     [
         (("method.kind=frozen",), "'frozen', which leaves nothing to merge"),
         (("method.kind=full",), "'full', which cannot be merged"),
-        (("encoder.inputs=ids", "encoder.embedding_dim=16"), "reads ids only"),
+        (("encoder.inputs=ids", "encoder.embedding_dim=16"), "knows items by their ids only"),
         (("baseline={kind: popularity}",), "is a run of popularity, which has no language model"),
     ],
 )

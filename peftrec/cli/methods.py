@@ -33,6 +33,7 @@ _COLUMNS = (
     "quantised",
     "source",
 )
+_LONG = ("what it changes", "source")
 
 
 def add_parser(verbs: Any) -> None:
@@ -64,29 +65,37 @@ def markdown(rows: list[MethodRow]) -> str:
 
 
 def _print(rows: list[MethodRow]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    # The source is for documents; on a terminal it would leave no room for the rest.
-    table = Table(*_COLUMNS[:-1])
+    # Long cells would leave no room for the others on a terminal: what each changes stands below.
+    counted = any(row.parameters is not None for row in rows)
+    left_out = _LONG if counted else (*_LONG, "parameters")
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in _COLUMNS:
+        if name not in left_out:
+            table.add_column(name, no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row)[:-1])
+        cells = zip(_COLUMNS, _cells(row), strict=True)
+        table.add_row(*(cell for name, cell in cells if name not in left_out))
     console = Console()
     console.print(table)
     for row in rows:
-        if row.refusal:
-            console.print(f"{row.kind}: {row.refusal}", markup=False, highlight=False)
+        line = f"refused: {row.refusal}" if row.refusal else row.changes
+        formula = "" if counted else f" Parameters: {row.formula}."
+        console.print(f"{row.kind}: {line}.{formula}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(row: MethodRow) -> tuple[str, ...]:
-    parameters = row.formula if row.parameters is None else f"{row.parameters:,}"
+    parameters = "-" if row.parameters is None else f"{row.parameters:,}"
     return (
         row.kind,
         row.changes,
         "refused" if row.refusal else parameters,
         _yes(row.merge),
         _yes(row.checkpointing),
-        ", ".join(row.works_on),
+        "both" if len(row.works_on) == 2 else row.works_on[0],
         "top k" if row.layers else "all",
         _yes(row.quantized),
         row.source,

@@ -46,7 +46,8 @@ class BaseModel:
 
     Args:
         name: Hub id, never a folder of this machine.
-        revision: commit or tag on the Hub, or None where it is not known.
+        revision: commit or tag on the Hub, or None where it is not known; the package and its version where one that
+            carries other weights stands in for the Hub.
     """
 
     name: str

@@ -13,7 +13,10 @@ from peftrec.methods.structure import find_layers
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FrozenConfig(MethodConfig):
-    """Nothing of the backbone moves; texts are encoded once. Parameters: none."""
+    """Nothing of the backbone moves; texts are encoded once.
+
+    Parameters: none.
+    """
 
     kind: ClassVar[str] = "frozen"
     # Never used: there is nothing to train, but every method states one.

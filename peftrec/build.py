@@ -71,7 +71,12 @@ class Built:
                 modules = ", ".join(changed_modules(method.named_parameters()))
                 lines.append(f"{encoder.method_config.kind} for {who} changes {_shortened(modules)}")
         lines += [
-            f"{part}: {count.trainable:,} of {count.total:,} parameters train; {count.stored_bytes:,} bytes stored"
+            f"{part}: {count.trainable:,} of {count.total:,} parameters train; "
+            + (
+                f"{count.stored:,} stored as {count.dtype} in {count.stored_bytes:,} bytes"
+                if count.stored
+                else "none stored"
+            )
             for part, count in self.model.parameter_counts().items()
         ]
         return lines

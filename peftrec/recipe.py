@@ -99,11 +99,12 @@ class Recipe:
         return self.baseline is None and self.encoder.uses_text and tunes
 
     def resolved(self) -> Recipe:
-        """Return the recipe with the method's own learning rate where none is given."""
-        if self.optimizer.learning_rate is not None:
-            return self
-        rate = self.method.default_learning_rate
-        return dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, learning_rate=rate))
+        """Return the recipe with each method's own learning rate where none is given."""
+        rates = {"learning_rate": self.method.default_learning_rate}
+        if self.profile is not None and self.profile.method is not None:
+            rates["user_learning_rate"] = self.profile.method.default_learning_rate
+        missing: dict[str, Any] = {name: rate for name, rate in rates.items() if getattr(self.optimizer, name) is None}
+        return dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, **missing))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, every default written out."""
@@ -159,10 +160,17 @@ def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply overrides; another method drops the file's learning rate, which was chosen for the file's method."""
     result = apply_overrides(Recipe, values, overrides)
-    before, after = ((source.get("method") or {}) for source in (values, result))
-    mappings = isinstance(before, dict) and isinstance(after, dict)
-    changed = mappings and before.get("kind", LoraConfig.kind) != after.get("kind", LoraConfig.kind)
-    given = any(override.partition("=")[0].strip() == "optimizer.learning_rate" for override in overrides)
-    if changed and not given and isinstance(result.get("optimizer"), dict):
-        result["optimizer"].pop("learning_rate", None)
+    given = {override.partition("=")[0].strip() for override in overrides}
+    for keys, rate in ((("method",), "learning_rate"), (("profile", "method"), "user_learning_rate")):
+        changed = _kind_at(values, keys) != _kind_at(result, keys)
+        if changed and f"optimizer.{rate}" not in given and isinstance(result.get("optimizer"), dict):
+            result["optimizer"].pop(rate, None)
     return result
+
+
+def _kind_at(values: dict[str, Any], keys: Sequence[str]) -> Any:
+    """Return the kind of a method in a recipe's plain values, that of the default where none is named."""
+    section: Any = values
+    for key in keys:
+        section = section.get(key) if isinstance(section, dict) else None
+    return section.get("kind", LoraConfig.kind) if isinstance(section, dict) else LoraConfig.kind

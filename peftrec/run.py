@@ -192,6 +192,9 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     untrained = _adapter_states(model)
     work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
+    for start, encoder in model.text_encoders().items():
+        for name, value in encoder.method.summary().items():
+            say(f"{start.replace('_', ' ')}, {name}: {json.dumps(value)}")
     store_references(references, work / PRIVATE / _REFERENCES)
     scores: dict[str, UserScores] = {"model": _model_scores(model), **_of_users(references)}
     metrics = {

@@ -21,6 +21,8 @@ from peftrec.models.profile import Profiles, ProfileVectors
 from peftrec.models.scorer import LearnedScale, ScorerConfig
 from peftrec.models.user_encoder import UserEncoderConfig
 
+# What the parts of the language model are called in counts and optimiser groups, by where they are stored.
+_PARTS = {"adapter": "lm", "user_adapter": "user_lm"}
 _IDS = ("item_encoder.id_vectors", "item_encoder.bias", "item_encoder.has_id")
 
 
@@ -151,15 +153,15 @@ class RecommenderModel(nn.Module):
 
     def method_parameters(self) -> list[nn.Parameter]:
         """Return what the PEFT methods train."""
-        return [parameter for parameter, _ in self.method_rates()]
+        return [parameter for _, parameter, _ in self.method_rates()]
 
-    def method_rates(self) -> list[tuple[nn.Parameter, float]]:
-        """Return what the PEFT methods train, each with its factor on the learning rate."""
+    def method_rates(self) -> list[tuple[str, nn.Parameter, float]]:
+        """Return what the PEFT methods train: the part (`lm` or `user_lm`), and the factor on its learning rate."""
         return [
-            (parameter, factors.get(name, 1.0))
-            for method in self.methods()
-            for factors in [method.rate_factors()]
-            for name, parameter in method.named_parameters().items()
+            (_PARTS[start], parameter, factors.get(name, 1.0))
+            for start, encoder in self.text_encoders().items()
+            for factors in [encoder.method.rate_factors()]
+            for name, parameter in encoder.method.named_parameters().items()
         ]
 
     def method_state(self) -> dict[str, torch.Tensor]:
@@ -240,7 +242,7 @@ class RecommenderModel(nn.Module):
         Where items and users have adapters on the same frozen weights, those are counted in both totals.
         """
         counts = {
-            "user_lm" if start == "user_adapter" else "lm": count_parameters(
+            _PARTS[start]: count_parameters(
                 trainable=encoder.method.named_parameters().values(),
                 stored=encoder.method.published_tensors().values(),
                 total=encoder.model.parameters(),

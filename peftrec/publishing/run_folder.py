@@ -24,6 +24,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import Catalogue
 from peftrec.methods import read_adapter_tensors
 from peftrec.models import RecommenderModel
+from peftrec.publishing.card import write_card
 from peftrec.publishing.environment import describe_environment
 from peftrec.publishing.item_table import ITEMS, read_items, write_items
 from peftrec.publishing.manifest import Manifest, file_table, read_manifest, require_listed
@@ -231,6 +232,7 @@ def _finish(
 ) -> None:
     write_items(folder, catalogue)
     (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    write_card(folder, recipe, metrics, len(catalogue))
     for name, content in ((METRICS, metrics), (ENVIRONMENT, describe_environment())):
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / name).write_text(text + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ class OptimizerConfig:
             `paged_adamw` and `paged_adamw_8bit` let moments leave the GPU when it is full, and are on a CPU the same as
             without paging. These three need bitsandbytes.
         learning_rate: of what the PEFT method trains; None takes the method's own default.
+        user_learning_rate: of what the users' own method trains (`profile.method`); None takes that method's default.
         head_learning_rate: of item head, user encoder and scale.
         id_learning_rate: of id vectors and item biases; None takes the head's.
         weight_decay: of all groups but the ids.
@@ -33,6 +34,7 @@ class OptimizerConfig:
 
     kind: OptimizerKind = "adamw"
     learning_rate: Rate | None = None
+    user_learning_rate: Rate | None = None
     head_learning_rate: Rate = 1e-3
     id_learning_rate: Rate | None = None
     weight_decay: Annotated[float, Range(ge=0)] = 0.01

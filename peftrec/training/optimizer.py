@@ -14,24 +14,24 @@ from peftrec.training.optimizer_kind import optimizer_class
 
 
 def parameter_groups(model: RecommenderModel) -> dict[str, list[nn.Parameter]]:
-    """Return the trained parameters by group: `lm`, `head`, `ids`; empty groups are left out.
+    """Return the trained parameters by group: `lm`, `user_lm`, `head`, `ids`; empty groups are left out.
 
     What a method trains at another rate stands in groups of its own, named `lm x <factor>`.
     """
     groups: dict[str, list[nn.Parameter]] = {"lm": []}
-    for parameter, factor in model.method_rates():
-        groups.setdefault(_lm_group(factor), []).append(parameter)
+    for part, parameter, factor in model.method_rates():
+        groups.setdefault(_lm_group(part, factor), []).append(parameter)
     groups |= {"head": model.head_parameters(), "ids": model.id_parameters()}
     return {name: parameters for name, parameters in groups.items() if parameters}
 
 
 def is_lm_group(name: str) -> bool:
     """Whether a group holds parameters of the language model."""
-    return name == "lm" or name.startswith("lm x ")
+    return name.split(" x ")[0] in ("lm", "user_lm")
 
 
-def _lm_group(factor: float) -> str:
-    return "lm" if factor == 1.0 else f"lm x {factor:g}"
+def _lm_group(part: str, factor: float) -> str:
+    return part if factor == 1.0 else f"{part} x {factor:g}"
 
 
 def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -42,13 +42,14 @@ def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.o
         InputError: if bitsandbytes is needed, and missing or unable to act on the model's device.
     """
     groups = parameter_groups(model)
-    if any(map(is_lm_group, groups)) and config.learning_rate is None:
+    rates = {"lm": config.learning_rate, "user_lm": config.user_learning_rate}
+    if any(rates[part] is None for part, _, _ in model.method_rates()):
         raise ValueError("optimizer.learning_rate is not resolved; load the recipe with peftrec.load_recipe")
     id_decay = config.weight_decay if config.id_weight_decay is None else config.id_weight_decay
     settings = {
         **{
-            _lm_group(factor): (factor * (config.learning_rate or 0.0), config.weight_decay)
-            for _, factor in model.method_rates()
+            _lm_group(part, factor): (factor * (rates[part] or 0.0), config.weight_decay)
+            for part, _, factor in model.method_rates()
         },
         "head": (config.head_learning_rate, config.weight_decay),
         "ids": (config.id_learning_rate or config.head_learning_rate, id_decay),

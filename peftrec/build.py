@@ -68,8 +68,8 @@ class Built:
         for start, encoder in self.model.text_encoders().items():
             method, who = encoder.method, "users" if start == "user_adapter" else "items"
             if method.named_parameters():
-                modules = ", ".join(changed_modules(method.named_parameters()))
-                lines.append(f"{encoder.method_config.kind} for {who} changes {_shortened(modules)}")
+                modules = ", ".join(changed_modules(encoder.model, method.named_parameters()))
+                lines.append(f"{encoder.method_config.kind} for {who} changes {modules}")
         lines += [
             f"{part}: {count.trainable:,} of {count.total:,} parameters train; "
             + (
@@ -80,10 +80,6 @@ class Built:
             for part, count in self.model.parameter_counts().items()
         ]
         return lines
-
-
-def _shortened(text: str, width: int = 160) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:

@@ -77,6 +77,7 @@ class Recipe:
         known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in RANK_METRICS]
         if self.training.metric not in known:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
+        self._check_methods()
         self._check_profile()
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
@@ -84,9 +85,31 @@ class Recipe:
                 f"epochs leaves none in which the language model trains; lower it, or use method.kind=frozen"
             )
 
+    def _check_methods(self) -> None:
+        """Refuse what a method declares that it cannot do; whether it can act on the backbone only that tells."""
+        if self.baseline is not None or not self.encoder.uses_text:
+            return
+        methods = {"method": self.method}
+        if self.profile is not None and self.profile.method is not None:
+            methods["profile.method"] = self.profile.method
+        for path, method in methods.items():
+            able = method.declared()
+            if method.layers != "all" and not able.can_limit_layers:
+                raise ValueError(f"{path}.layers: '{method.kind}' acts on all layers or none; use all")
+            if self.encoder.quantization != "none" and not able.quantized_base:
+                raise ValueError(
+                    f"{path}.kind: '{method.kind}' with these settings needs full precision; encoder.quantization is "
+                    f"{self.encoder.quantization}; use none, or another method"
+                )
+
     def _check_profile(self) -> None:
         if self.profile is not None and not self.encoder.uses_text:
             raise ValueError("profile: is read by the language model of the items, but encoder.inputs is ids")
+        own_users = self.profile is not None and self.profile.method is not None
+        if self.optimizer.user_learning_rate is not None and not own_users:
+            raise ValueError("optimizer.user_learning_rate: is of profile.method, of which there is none; leave it out")
+        if self.profile is not None and self.profile.fusion == "alone" and self.encoder.head == "projection":
+            raise ValueError("profile.fusion: alone compares texts on the items' axes; use encoder.head: residual")
         given = {"user_template": self.data.user_template, "event_words": self.data.event_words}
         unread = next((name for name, value in given.items() if value is not None), None)
         if unread and self.profile is None and self.baseline is None:
@@ -145,7 +168,7 @@ def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     for override in overrides:
         if not override.startswith(("data.", "evaluation.")):
             raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
-        if override.startswith(("data.split", "data.cleaning", "data.timestamps", "data.sample")):
+        if override.startswith(("data.split", "data.cleaning", "data.timestamps", "data.sample", "data.event_words")):
             section = override.partition("=")[0]
             raise RecipeError(
                 f"override {override!r}: with another {section} targets would be events that the run was trained on"

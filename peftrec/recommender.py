@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data import Catalogue
+from peftrec.data.source import distinct_words
 from peftrec.publishing import Run, load_run
 from peftrec.recipe import Recipe
 from peftrec.retrieval import top_items
@@ -83,6 +84,7 @@ class Recommender:
         *,
         exclude_history: bool = True,
         attributes: str | None = None,
+        events: Sequence[str] | None = None,
     ) -> list[Recommendation]:
         """Return the k best items for one history.
 
@@ -92,11 +94,13 @@ class Recommender:
             k: length of the list; shorter where the catalogue is.
             exclude_history: leave items of the history out.
             attributes: what is known of the user, as `data.user_template` writes it; for runs that read users' texts.
+            events: kind of each event of the history, as in the data; None takes the first of `data.event_words`.
         Raises:
-            InputError: if an id is unknown, k is below 1, or the run reads no users' texts.
+            InputError: if an id or a kind is unknown, k is below 1, or the run reads no users' texts.
         """
         known = None if attributes is None else [attributes]
-        return self.recommend_batch([history], k, exclude_history=exclude_history, attributes=known)[0]
+        kinds = None if events is None else [events]
+        return self.recommend_batch([history], k, exclude_history=exclude_history, attributes=known, events=kinds)[0]
 
     def recommend_batch(
         self,
@@ -105,6 +109,7 @@ class Recommender:
         *,
         exclude_history: bool = True,
         attributes: Sequence[str] | None = None,
+        events: Sequence[Sequence[str]] | None = None,
     ) -> list[list[Recommendation]]:
         """Return the k best items for each of several histories; arguments as in `recommend`, one of each a user."""
         if k < 1:
@@ -113,7 +118,7 @@ class Recommender:
             return []
         histories_BL = self._indexes(histories)
         excluded = torch.from_numpy(histories_BL) if exclude_history else None
-        scores_BN = self._scores(histories_BL, attributes)
+        scores_BN = self._scores(histories_BL, attributes, self._kinds(histories, histories_BL, events))
         items_BK, scores_BK = top_items(scores_BN.cpu(), k, exclude_BL=excluded)
         return [
             [
@@ -208,7 +213,36 @@ class Recommender:
                 padded[row, width - len(history) :] = self._catalogue.index([str(item) for item in history])
         return padded
 
-    def _scores(self, histories_BL: NDArray[np.int64], attributes: Sequence[str] | None = None) -> torch.Tensor:
+    def _kinds(
+        self,
+        histories: Sequence[Sequence[str | int]],
+        histories_BL: NDArray[np.int64],
+        events: Sequence[Sequence[str]] | None,
+    ) -> NDArray[np.int64] | None:
+        """Return the codes of the kinds of events, laid out as the histories are."""
+        if events is None:
+            return None
+        words = self.recipe.data.event_words
+        if words is None or self._run.model is None or self._run.model.profiles is None:
+            raise InputError("kinds of events were given, but this run reads none (its recipe has no data.event_words)")
+        if [len(row) for row in events] != [len(history) for history in histories]:
+            raise InputError("events: there must be one kind for each item of each history")
+        unknown = next((kind for row in events for kind in row if kind not in words), None)
+        if unknown is not None:
+            raise InputError(f"events: '{unknown}' is not a kind of event of this run; there are {', '.join(words)}")
+        codes = {word: code for code, word in enumerate(distinct_words(words))}
+        kinds_BL = np.full_like(histories_BL, -1)
+        for row, kinds in enumerate(events):
+            if kinds:
+                kinds_BL[row, -len(kinds) :] = [codes[words[kind]] for kind in kinds]
+        return kinds_BL
+
+    def _scores(
+        self,
+        histories_BL: NDArray[np.int64],
+        attributes: Sequence[str] | None = None,
+        events_BL: NDArray[np.int64] | None = None,
+    ) -> torch.Tensor:
         """Score all items; users of whom nothing is known get the training counts."""
         users_B = self._users(histories_BL, attributes)
         if self._run.model is None:
@@ -217,7 +251,9 @@ class Recommender:
             assert self._vectors_ND is not None
             assert self._bias_N is not None
             histories = torch.from_numpy(histories_BL).to(self._vectors_ND.device)
-            scores_BN = self._run.model.scores(histories, self._vectors_ND, self._bias_N, users_B=users_B)
+            scores_BN = self._run.model.scores(
+                histories, self._vectors_ND, self._bias_N, users_B=users_B, events_BL=events_BL
+            )
         told = [bool(text.strip()) for text in attributes or [""] * len(histories_BL)]
         empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~np.array(told)).to(scores_BN.device)
         if not bool(empty_B.any()):

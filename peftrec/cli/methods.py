@@ -84,7 +84,8 @@ def _print(rows: list[MethodRow]) -> None:
     for row in rows:
         line = f"refused: {row.refusal}" if row.refusal else row.changes
         formula = "" if counted else f" Parameters: {row.formula}."
-        console.print(f"{row.kind}: {line}.{formula}", markup=False, highlight=False, soft_wrap=True)
+        source = f" Source: {row.source}." if row.source else ""
+        console.print(f"{row.kind}: {line}.{formula}{source}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(row: MethodRow) -> tuple[str, ...]:

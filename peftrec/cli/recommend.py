@@ -16,6 +16,7 @@ examples:
   peftrec recommend runs/first --history 50,181,172
   peftrec recommend runs/first --history 50,181,172 --k 3 --json
   peftrec recommend runs/first --history ""           # a new user: the most popular items
+  peftrec recommend runs/shop --history 50,181 --events view,purchase --attributes "31 years, teacher"
 """
 
 
@@ -30,6 +31,10 @@ def add_parser(verbs: Any) -> None:
         metavar="ID,ID,...",
         help="item ids as in the item table, oldest first; '--history=-5,3' where the first begins with a dash",
     )
+    parser.add_argument(
+        "--events", type=_ids, metavar="KIND,KIND,...", help="kind of each event, where the run reads them"
+    )
+    parser.add_argument("--attributes", metavar="TEXT", help="what is known of the user, where the run reads it")
     parser.add_argument("--k", type=_positive, default=10, help="length of the list (default: 10)")
     parser.add_argument("--keep-history", action="store_true", help="items of the history may come back in the list")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -40,9 +45,15 @@ def _run(arguments: argparse.Namespace) -> None:
     from peftrec.recommender import Recommender, describe
 
     recommender = Recommender.from_pretrained(arguments.folder)
-    if not arguments.history:
+    if not arguments.history and not arguments.attributes:
         print("no history: these are the items with the most training events", file=sys.stderr)
-    found = recommender.recommend(arguments.history, arguments.k, exclude_history=not arguments.keep_history)
+    found = recommender.recommend(
+        arguments.history,
+        arguments.k,
+        exclude_history=not arguments.keep_history,
+        attributes=arguments.attributes,
+        events=arguments.events,
+    )
     if arguments.json:
         print(json.dumps(describe(found), indent=2, ensure_ascii=False, allow_nan=False))
     else:

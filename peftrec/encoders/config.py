@@ -38,6 +38,8 @@ class EncoderConfig:
         id_std: standard deviation of id vectors at the start.
         item_bias: add a learned logit per item, zero at the start; it belongs to the ids.
         token_budget: padded tokens in one chunk through the backbone.
+        gradient_checkpointing: compute the states inside a layer again in the backward pass instead of holding them;
+            for backbones of which one chunk does not fit.
     """
 
     backbone: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -58,6 +60,7 @@ class EncoderConfig:
     id_std: Annotated[float, Range(gt=0)] = 1e-3
     item_bias: bool = False
     token_budget: Annotated[int, Range(ge=16)] = 1024
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         if not self.backbone.strip():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,6 @@ from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
-from peftrec.methods.count import num_weights
 from peftrec.methods.structure import position_limit
 
 
@@ -52,11 +52,12 @@ class TextEncoder(nn.Module):
             )
         self.backbone = backbone
         self.config = config
-        self.num_base_parameters = sum(num_weights(parameter) for parameter in backbone.model.parameters())
         self.num_layers = len(find_layers(backbone.model).layers)
         self.method_config = method
         self.method = method.apply(backbone.model)
         self.model = self.method.model
+        if config.gradient_checkpointing:
+            self._enable_checkpointing(able.supports_checkpointing)
         extra = self.method.num_virtual_tokens
         if limit is not None and extra + config.max_tokens > limit:
             raise InputError(
@@ -82,6 +83,10 @@ class TextEncoder(nn.Module):
         super().train(False)
         self.training = mode
         self.method.set_training(mode)
+        if self.config.gradient_checkpointing:
+            # A layer asks its own mode whether to checkpoint; dropout asks that of the modules inside, which stays.
+            for layer in find_layers(self.model).layers:
+                layer.training = mode
         return self
 
     def tokenize(self, texts: Sequence[str]) -> ItemTexts:
@@ -163,6 +168,20 @@ class TextEncoder(nn.Module):
         tokens = int(texts.lengths[items].sum())
         inner = getattr(self.model.config, "intermediate_size", None) or 4 * self.dim
         return tokens * (self.num_layers - self.method.first_layer) * 4 * (16 * self.dim + 3 * inner)
+
+    def _enable_checkpointing(self, supported: bool) -> None:
+        name = self.backbone.base.name
+        if not supported:
+            raise InputError(
+                f"encoder.gradient_checkpointing: '{self.method_config.kind}' does not work with it; leave it off"
+            )
+        # transformers is renaming it.
+        model: Any = self.model
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        try:
+            enable({"use_reentrant": False})
+        except ValueError as error:
+            raise InputError(f"encoder.gradient_checkpointing: {name} does not support it ({error})") from None
 
     def batches(self, texts: ItemTexts) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the model's inputs for all texts, chunk by chunk."""

@@ -15,25 +15,33 @@ from torch import nn
 
 from peftrec.methods import find_layers
 
+# Kinds of layers whose forward returns a tuple (MPNet): found when one runs, which happens before any is replaced.
+_RETURN_TUPLES: dict[type[nn.Module], bool] = {}
+
 
 class _PassThrough(nn.Module):
-    """Stands in for a layer and returns the states that it is given, or stored ones."""
+    """Stands in for a layer and returns the states that it is given, or stored ones, as that layer would."""
 
     def __init__(self, layer: nn.Module, states: torch.Tensor | None = None) -> None:
         super().__init__()
         self.states = states
+        self.kind = type(layer)
         for attribute in ("attention_type", "layer_type"):
             if hasattr(layer, attribute):
                 setattr(self, attribute, getattr(layer, attribute))
 
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        return hidden_states if self.states is None else self.states
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor | tuple[torch.Tensor]:
+        return self.returned(hidden_states if self.states is None else self.states)
+
+    def returned(self, states: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor]:
+        """Return states in the form that the layer in question does."""
+        return (states,) if _RETURN_TUPLES[self.kind] else states
 
 
 class _Recorder(_PassThrough):
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor | tuple[torch.Tensor]:
         self.states = hidden_states
-        return hidden_states
+        return self.returned(hidden_states)
 
 
 @contextlib.contextmanager
@@ -71,7 +79,15 @@ def entering_states(model: nn.Module, first_layer: int, **inputs: torch.Tensor) 
     }
     recorder = _Recorder(layers[first_layer])
     replacements[first_layer] = recorder
-    with _swapped(model, replacements), torch.no_grad():
-        model(**inputs)
+    handle = layers[0].register_forward_hook(_note_form)
+    try:
+        with _swapped(model, replacements), torch.no_grad():
+            model(**inputs)
+    finally:
+        handle.remove()
     assert recorder.states is not None, "the backbone's forward passed its layer list by"
     return recorder.states
+
+
+def _note_form(layer: nn.Module, _: Any, output: Any) -> None:
+    _RETURN_TUPLES[type(layer)] = isinstance(output, tuple)

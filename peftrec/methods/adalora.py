@@ -118,6 +118,8 @@ class AppliedAdaLora(AppliedPeft):
 
     def published_tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors without the rows that were taken away; plain `peft` reads them with the saved pattern."""
+        if not any(self._ranks().values()):  # before training every singular value is zero
+            return self.state_dict()
         result = {}
         for key, tensor in self.state_dict().items():
             kept = self._kept(key)
@@ -133,6 +135,8 @@ class AppliedAdaLora(AppliedPeft):
 
     def adapter_config(self, base: Any) -> dict[str, Any]:
         config = super().adapter_config(base)
+        if not any(self._ranks().values()):
+            return config
         keys = (key for key in self.state_dict() if ".lora_E" in key)
         config["rank_pattern"] = {key.removeprefix("base_model.model."): self._kept(key).tolist() for key in keys}
         return config

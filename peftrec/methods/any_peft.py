@@ -11,13 +11,16 @@ from peftrec.config import InputError, nearest
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.peft_method import AppliedPeft
 from peftrec.methods.structure import name_pattern
-from peftrec.methods.target import find_targets
+from peftrec.methods.target import check_ranks, find_targets
 
 # Those that keep every promise below; the contract tests run over this list.
 # RandLoRA repeats its random matrices for every module in the file, FourierFT drifts when merged.
 KNOWN = ("LOHA", "LOKR", "BOFT", "HRA", "C3A", "MISS")
 # What the recipe says elsewhere, or what is decided when the method is applied.
-_OURS = ("task_type", "inference_mode", "base_model_name_or_path", "revision", "modules_to_save", "peft_type")
+_OURS = (
+    "task_type", "inference_mode", "base_model_name_or_path", "revision", "modules_to_save", "peft_type",
+    "layers_to_transform", "layers_pattern",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ class PeftConfig(MethodConfig):
             )
         ours = next((key for key in self.settings if key in _OURS), None)
         if ours is not None:
-            raise ValueError(f"settings: '{ours}' is set by peftrec; leave it out")
+            raise ValueError(f"settings: '{ours}' is set by peftrec (layers: k limits it to the top k); leave it out")
         if "target_modules" in self.settings and self.layers != "all":
             raise ValueError("settings: target_modules and layers exclude each other; use one of them")
 
@@ -74,7 +77,11 @@ class PeftConfig(MethodConfig):
 
         first_layer = self.first_layer(model)
         settings = dict(self.settings)
-        settings.setdefault("target_modules", name_pattern(find_targets(model, "all_linear", first_layer)))
+        if "target_modules" not in settings:
+            names = find_targets(model, "all_linear", first_layer)
+            settings["target_modules"] = name_pattern(names)
+            if isinstance(rank := settings.get("r"), int):
+                check_ranks(model, dict.fromkeys(names, rank), key="method.settings.r")
         try:
             config = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[self.peft_type]](
                 task_type=TaskType.FEATURE_EXTRACTION, **settings

@@ -13,7 +13,7 @@ from peftrec.config import InputError, Range
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.peft_method import AppliedPeft
 from peftrec.methods.structure import name_pattern
-from peftrec.methods.target import Targets, check_ranks, find_targets, ranks_of
+from peftrec.methods.target import Targets, check_ranks, find_targets, matches
 
 
 class AppliedLora(AppliedPeft):
@@ -112,6 +112,10 @@ class LoraConfig(MethodConfig):
     alpha_pattern: dict[str, Annotated[float, Range(gt=0)]] = dataclasses.field(default_factory=dict)
     b_rate_factor: Annotated[float, Range(gt=0)] = 1.0
 
+    def __post_init__(self) -> None:
+        if self.init == "eva" and self.rank_pattern:
+            raise ValueError("rank_pattern: with init eva peft moves ranks between modules; use one of them")
+
     def declared(self) -> Capabilities:
         if self.init != "pissa":
             return self.capabilities
@@ -125,9 +129,12 @@ class LoraConfig(MethodConfig):
 
         first_layer = self.first_layer(model)
         names = find_targets(model, self.targets, first_layer)
-        ranks = ranks_of(names, self.rank, self.rank_pattern)
-        ranks_of(names, 0, dict.fromkeys(self.alpha_pattern, 0))
-        check_ranks(model, ranks)
+        own = matches(names, self.rank_pattern, key="method.rank_pattern")
+        matches(names, self.alpha_pattern, key="method.alpha_pattern")
+        check_ranks(model, {name: self.rank for name in names if name not in own})
+        check_ranks(model, own, key="method.rank_pattern")
+        if self.dora and getattr(model, "is_loaded_in_8bit", False):
+            raise InputError("method.dora: bitsandbytes does not give DoRA the weights of int8; use nf4, or no dora")
         config = PeftLoraConfig(
             task_type=TaskType.FEATURE_EXTRACTION,
             r=self.rank,

@@ -25,6 +25,8 @@ class AppliedPeft(AppliedMethod):
     """
 
     def __init__(self, model: nn.Module, config: Any, first_layer: int, *, can_merge: bool) -> None:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         super().__init__(model, first_layer)
         self.can_merge = can_merge
         self.merged = False
@@ -33,6 +35,7 @@ class AppliedPeft(AppliedMethod):
         self._before = before
         self._parameters = self._own_parameters()
         self._dropouts = [module for name, module in model.named_modules() if name.endswith("dropout.default")]
+        self._tuner_layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
         if not self._parameters:
             raise InputError(f"{config.peft_type} added no trainable parameter to {type(model).__name__}")
 
@@ -47,6 +50,9 @@ class AppliedPeft(AppliedMethod):
     def set_training(self, mode: bool) -> None:
         for module in self._dropouts:
             module.train(mode)
+        # DoRA, LoHa and LoKr ask the layer itself; what it wraps stays in eval mode.
+        for module in self._tuner_layers:
+            module.training = mode
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         from peft import get_peft_model_state_dict
@@ -72,7 +78,7 @@ class AppliedPeft(AppliedMethod):
                 "a quantised backbone rounds what is merged into it; merge into the full-precision backbone instead"
             )
         self.model = self.peft_model.merge_and_unload()
-        self._parameters, self._dropouts, self.merged = {}, [], True
+        self._parameters, self._dropouts, self._tuner_layers, self.merged = {}, [], [], True
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:

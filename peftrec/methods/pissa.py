@@ -58,11 +58,12 @@ class AppliedPissa(AppliedLora):
 
     def _move_start(self, prefix: str, b_start: torch.Tensor, a_start: torch.Tensor) -> None:
         """Let the rest that stands in W be that of another decomposition."""
-        b_own, a_own = (self._start[f"{prefix}lora_{side}.weight"] for side in "BA")
+        module = self.peft_model.get_submodule(prefix.rstrip("."))
+        device = module.get_base_layer().weight.device
+        b_own, a_own = (self._start[f"{prefix}lora_{side}.weight"].to(device) for side in "BA")
+        b_start, a_start = b_start.to(device), a_start.to(device)
         if torch.equal(b_own, b_start) and torch.equal(a_own, a_start):
             return
-        module = self.peft_model.get_submodule(prefix.rstrip("."))
-        b_start, a_start = b_start.to(b_own), a_start.to(a_own)
         module.get_base_layer().weight += module.scaling["default"] * (b_own @ a_own - b_start @ a_start)
 
 

@@ -50,10 +50,11 @@ def register_with_peft() -> None:
 
 
 class Tuner(nn.Module):
-    """What `peft` wraps around a backbone with a method of ours in it."""
+    """What `peft` wraps around a backbone with a method of ours in it, to run it; training is peftrec's."""
 
     def __init__(self, model: nn.Module, peft_config: Mapping[str, Any], adapter_name: str, **_: Any) -> None:
         super().__init__()
+        model.requires_grad_(False)
         self.peft_config = dict(peft_config)
         self.active_adapters = [adapter_name]
         self.applied = peft_config[adapter_name].method().apply(model)

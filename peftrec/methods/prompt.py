@@ -54,6 +54,7 @@ class AppliedPrompt(AppliedPeft):
             self.config.inference_mode = True
             return
         check_tensors(self.state_dict(), tensors, what="adapter")
+        self.config.inference_mode = False
         for name, parameter in self._parameters.items():
             parameter.copy_(tensors[name])
 

@@ -97,17 +97,24 @@ def norm_names(model: nn.Module, *, first_layer: int = 0, outside: bool = False)
     ]
 
 
-def changed_modules(names: Iterable[str]) -> list[str]:
-    """Return which modules of a layer parameters belong to, each with the layers: `query (layers 4-5)`."""
-    layers: dict[str, set[int]] = {}
+# What methods call the modules and tensors that they add inside those that they change.
+_ADDED = re.compile(r"\.(lora_|vera_|oft_|ia3_|hada_|lokr_|boft_|hra_|c3a_|miss_|ln_tuning_|adapter|weight$|bias$).*")
+
+
+def changed_modules(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Return the modules that parameters belong to, by their name in a layer, each with the layers.
+
+    Args:
+        model: the backbone with a method in it.
+        names: of the parameters.
+    """
+    inside = re.compile(rf"{re.escape(find_layers(model).name)}\.(\d+)\.(.*)")
+    layers: dict[str, list[int]] = {}
     for name in names:
-        match = re.search(r"\.(\d+)\.(.*)", f".{name}")
-        ending = (match[2] if match else name).split(".lora_")[0].removesuffix(".weight").removesuffix(".bias")
-        layers.setdefault(ending, set()).update([int(match[1])] if match else [])
-    return [
-        f"{ending} (layers {min(found)}-{max(found)})" if found else ending  # of modules outside the layers
-        for ending, found in layers.items()
-    ]
+        match = inside.search(name)
+        module = _ADDED.sub("", match[2] if match else name)
+        layers.setdefault(module, []).extend([int(match[1])] if match else [])
+    return [f"{module} (layers {min(of)}-{max(of)})" if of else module for module, of in layers.items()]
 
 
 def layer_modules(model: nn.Module) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import nn
 
 from peftrec.config import InputError
 from peftrec.methods.structure import layer_modules, linear_names, select_targets
 
+T = TypeVar("T")
 Targets = Literal["all_linear"] | tuple[str, ...]
 
 
@@ -59,14 +60,16 @@ def check_ranks(model: nn.Module, ranks: Mapping[str, int], key: str = "method.r
             )
 
 
-def ranks_of(names: list[str], rank: int, pattern: Mapping[str, int]) -> dict[str, int]:
-    """Return the rank of every target: that of the entry of `pattern` whose name it ends with, else `rank`.
+def matches(names: list[str], pattern: Mapping[str, T], *, key: str) -> dict[str, T]:
+    """Return the values of those names that end with an entry of `pattern`.
 
     Raises:
-        InputError: for an entry that no target ends with.
+        InputError: for an entry that no name ends with, and for two that the same name ends with.
     """
-    ranks = dict.fromkeys(names, rank)
+    found: dict[str, tuple[str, T]] = {}
     for ending, value in pattern.items():
-        for name in select_targets(names, (ending,), key="method.rank_pattern"):
-            ranks[name] = value
-    return ranks
+        for name in select_targets(names, (ending,), key=key):
+            if name in found:
+                raise InputError(f"{key}: '{ending}' and '{found[name][0]}' both match '{name}'; let one of them do so")
+            found[name] = (ending, value)
+    return {name: value for name, (_, value) in found.items()}

@@ -183,13 +183,12 @@ class Profiles(nn.Module):
         """Add what texts say to user vectors.
 
         Args:
-            users_BLD: from the history; with `fusion: alone` only the shape is read.
+            users_BLD: from the history; zeros with `fusion: alone`.
             unit_RH: text vectors on the items' axes.
             plan: where they belong.
         """
         update_RD = self.out(unit_RH)
         if self.config.fusion == "alone":
-            users_BLD = torch.zeros_like(users_BLD)
             update_RD = update_RD + unit_RH[:, : self.dim]
         places = (plan.row_R.to(users_BLD.device), plan.place_R.to(users_BLD.device))
         return users_BLD.index_put(places, update_RD.to(users_BLD.dtype), accumulate=True)

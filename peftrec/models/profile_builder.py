@@ -39,7 +39,11 @@ def build_profiles(
         settings = dataclasses.replace(
             items.config, max_tokens=config.max_tokens, token_budget=max(items.config.token_budget, config.max_tokens)
         )
-        encoder = TextEncoder(spare, settings, config.method)
+        try:
+            encoder = TextEncoder(spare, settings, config.method)
+        except InputError as error:
+            message = str(error).replace("method.", "profile.method.").replace("encoder.max", "profile.max")
+            raise InputError(message) from error
     limit = position_limit(items.backbone.model)
     room = None if limit is None else limit - encoder.method.num_virtual_tokens
     if room is not None and config.max_tokens > room:

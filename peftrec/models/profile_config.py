@@ -18,6 +18,8 @@ class ProfileConfig:
     Decoders read attributes, then events from the oldest to the newest, and the oldest that do not fit are left out;
     one pass gives a vector after every event. Attributes are those of `data.user_template`.
 
+    With `fusion: alone` the history encoder is not built; of the section `user` only `max_history` is read.
+
     Args:
         method: what of the language model is trained for users; null shares the adapter of the items.
         fusion: `add` adds a linear map of the text vector to what the user encoder makes of the history, zero at the

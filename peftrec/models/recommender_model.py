@@ -49,7 +49,8 @@ class RecommenderModel(nn.Module):
         self.catalogue_text = catalogue_text
         self.text_encoder: TextEncoder | None = None if catalogue_text is None else catalogue_text.encoder
         self.item_encoder = item_encoder
-        self.user_encoder = user.build(item_encoder.dim)
+        reads_history = profiles is None or profiles.config.fusion == "add"
+        self.user_encoder = user.build(item_encoder.dim) if reads_history else None
         self.max_history = user.max_history
         self.profiles = profiles
         self.scorer = scorer
@@ -76,7 +77,9 @@ class RecommenderModel(nn.Module):
         """
         valid_BL = histories_BL >= 0
         gathered_BLD = item_vectors_CD[histories_BL.clamp(min=0)] * valid_BL[..., None]
-        users_BLD = self.user_encoder(gathered_BLD, valid_BL) * valid_BL[..., None]
+        users_BLD = torch.zeros_like(gathered_BLD)
+        if self.user_encoder is not None:
+            users_BLD = self.user_encoder(gathered_BLD, valid_BL) * valid_BL[..., None]
         if profile is not None:
             assert self.profiles is not None, "this model reads no users' texts"
             unit_RH = self.item_encoder.unit_axes(profile.vectors_RH)
@@ -191,7 +194,8 @@ class RecommenderModel(nn.Module):
 
     def _user_parameters(self) -> list[nn.Parameter]:
         texts = [] if self.profiles is None else list(self.profiles.out.parameters())
-        return [*self.user_encoder.parameters(), *texts]
+        history = [] if self.user_encoder is None else list(self.user_encoder.parameters())
+        return [*history, *texts]
 
     def head_state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the head, buffers included, without ids and language model."""

@@ -78,8 +78,8 @@ def _results(test: Mapping[str, Any]) -> str:
     keys = list(found["model"]["metrics"])
     protocol = found["model"]["protocol"]
     lines = [
-        f"Test split, whole catalogue of {protocol['num_items']:,} items, history {protocol['history']}, a target in it "
-        f"is {protocol['target_in_history']}, ties count against the model; 95 % intervals over users.",
+        f"Test split, whole catalogue of {protocol['num_items']:,} items, history {protocol['history']}, a target in "
+        f"it is {protocol['target_in_history']}, ties count against the model; 95 % intervals over users.",
         "",
         "| | " + " | ".join(keys) + " |",
         "|---|" + "---|" * len(keys),

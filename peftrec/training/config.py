@@ -26,8 +26,8 @@ class OptimizerConfig:
         id_learning_rate: of id vectors and item biases; None takes the head's.
         weight_decay: of all groups but the ids.
         id_weight_decay: of the ids; None takes `weight_decay`.
-        warmup_steps: steps over which rates rise linearly from near zero.
-        schedule: how rates fall after that.
+        warmup_steps: steps over which rates rise linearly from near zero; steps of the language model for its rates.
+        schedule: how rates fall after that, over the steps that a group makes.
         final_rate: share of the rate that the cosine schedule ends with.
         clip_norm: gradients of each group are cut to this norm; None cuts nothing.
     """

@@ -44,7 +44,7 @@ def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.o
     groups = parameter_groups(model)
     rates = {"lm": config.learning_rate, "user_lm": config.user_learning_rate}
     if any(rates[part] is None for part, _, _ in model.method_rates()):
-        raise ValueError("optimizer.learning_rate is not resolved; load the recipe with peftrec.load_recipe")
+        raise ValueError("learning rates of the methods are not resolved; load the recipe with peftrec.load_recipe")
     id_decay = config.weight_decay if config.id_weight_decay is None else config.id_weight_decay
     settings = {
         **{
@@ -62,25 +62,22 @@ def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.o
     )
 
 
-def rate_factor(config: OptimizerConfig, first_step: int, last_step: int) -> Callable[[int], float]:
+def rate_factor(config: OptimizerConfig, num_steps: int) -> Callable[[int], float]:
     """Return the factor on the learning rate at a step: linear warm-up, then constant or a cosine fall.
 
-    factor(s) = min(1, (s + 1) / (warmup + 1)) * (f + (1 - f) (1 + cos(pi s / n)) / 2), s counted from `first_step`, n
-    steps in all, f the final rate.
+    factor(s) = min(1, (s + 1) / (warmup + 1)) * (f + (1 - f) (1 + cos(pi s / n)) / 2), n steps in all, f the final
+    rate.
 
     Args:
         config: the `optimizer` section.
-        first_step: the step at which the group starts to move.
-        last_step: where the schedule ends.
+        num_steps: steps that the group makes.
     """
-    length = max(1, last_step - first_step)
 
     def factor(step: int) -> float:
-        done = max(0, step - first_step)
-        warm = min(1.0, (done + 1) / (config.warmup_steps + 1))
+        warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
         if config.schedule == "constant":
             return warm
-        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done / length)))
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, num_steps))))
         return warm * (config.final_rate + (1 - config.final_rate) * fall)
 
     return factor

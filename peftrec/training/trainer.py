@@ -102,11 +102,11 @@ class Trainer:
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
         self.text_table = TextTable(model, loss, training, steps_per_epoch=self.steps_per_epoch)
         first_tuned = min(training.warmup_frozen_epochs * self.steps_per_epoch, self.num_steps)
+        self.num_encoder_steps = self.text_table.num_encoder_steps(first_tuned, self.num_steps)
+        # The language model makes fewer steps than the head; its schedule counts its own.
+        steps = {True: self.num_encoder_steps, False: self.num_steps}
         self._rates = {
-            group["name"]: (
-                group["lr"],
-                rate_factor(optimizer, first_tuned if is_lm_group(group["name"]) else 0, self.num_steps),
-            )
+            group["name"]: (group["lr"], rate_factor(optimizer, steps[is_lm_group(group["name"])]))
             for group in self.optimizer.param_groups
         }
         if model.method_parameters() and first_tuned >= self.num_steps:
@@ -115,7 +115,7 @@ class Trainer:
                 f"language model would never train; raise it, or lower training.warmup_frozen_epochs"
             )
         for method in model.methods():
-            method.begin_training(self.text_table.num_encoder_steps(first_tuned, self.num_steps))
+            method.begin_training(self.num_encoder_steps)
         if training.trackers:
             self.accelerator.init_trackers("peftrec", config=self.recipe)
 
@@ -243,7 +243,7 @@ class Trainer:
                     penalty.backward()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
             rate, factor = self._rates[group["name"]]
-            group["lr"] = rate * factor(state["step"])
+            group["lr"] = rate * factor(state["encoder_steps" if is_lm_group(group["name"]) else "step"])
             if self.clip_norm is not None:
                 self.accelerator.clip_grad_norm_(group["params"], self.clip_norm)
         self.optimizer.step()

@@ -138,11 +138,12 @@ def text_encoder(
     budget: int = 64,
     start: bool = True,
     quantization: Any = "none",
+    gradient_checkpointing: bool = False,
     **settings: Any,
 ) -> TextEncoder:
     """A fresh text encoder with a method in it, fitted to the texts where the method starts from data."""
     torch.manual_seed(0)
-    config = EncoderConfig(max_tokens=16, token_budget=budget)
+    config = EncoderConfig(max_tokens=16, token_budget=budget, gradient_checkpointing=gradient_checkpointing)
     backbone = load_backbone(str(path), None, quantization)
     encoder = TextEncoder(backbone, config, method_of(case, family, **settings))
     if start:
@@ -614,20 +615,37 @@ def test_no_trunk_is_stored_where_the_method_reaches_the_embeddings(make: Callab
 def test_gradient_checkpointing_gives_the_same_gradients(
     kind: str, family: str, make: Callable[..., TextEncoder]
 ) -> None:
+    calls: list[int] = []
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **named: (calls.append(1), original(*arguments, **named))[1]
+
     found = []
     for checkpointing in (False, True):
-        encoder = make(kind, family)
-        for module in encoder.model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        if checkpointing:
-            encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
-        encoder.model.train()
+        encoder = make(kind, family, gradient_checkpointing=checkpointing)
+        for layer in find_layers(encoder.model).layers if checkpointing else ():
+            layer._gradient_checkpointing_func = counted(layer._gradient_checkpointing_func)
         tokens = encoder.tokenize(TEXTS)
+        encoder.train()
         encoder(tokens, torch.arange(len(TEXTS))).square().sum().backward()
         found.append({name: p.grad for name, p in encoder.method.named_parameters().items()})
+        with torch.no_grad():
+            assert torch.equal(encoder(tokens, torch.arange(3)), encoder(tokens, torch.arange(3)))
+        if not checkpointing:
+            assert not calls
+    # A side network's gradients never enter the layers.
+    assert bool(calls) or kind.startswith("side")
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_checkpointing_is_refused_where_it_does_not_work(
+    make: Callable[..., TextEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = METHODS.load("lora")
+    monkeypatch.setattr(lora, "capabilities", dataclasses.replace(lora.capabilities, supports_checkpointing=False))
+    with pytest.raises(InputError, match=r"encoder\.gradient_checkpointing: 'lora' does not work with it"):
+        make("lora", "bert", gradient_checkpointing=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -639,13 +657,21 @@ def test_frozen_layers_run_without_dropout_in_training(kind: str, make: Callable
         torch.testing.assert_close(encoder(tokens, torch.arange(3)), encoder(tokens, torch.arange(3)), rtol=0, atol=0)
 
 
-def test_lora_dropout_acts_in_training_only(make: Callable[..., TextEncoder]) -> None:
-    encoder = make("lora", "bert", dropout=0.5)
+DROPS = [
+    *((kind, {"dropout": 0.5}) for kind in KINDS if "dropout" in {f.name for f in dataclasses.fields(method_of(kind))}),
+    ("peft", {"settings": {"r": 2, "rank_dropout": 0.5}}),
+    ("peft+lokr", {"peft_type": "LOKR", "settings": {"r": 2, "module_dropout": 0.5}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), DROPS)
+def test_dropout_acts_in_training_only(kind: str, settings: Any, make: Callable[..., TextEncoder]) -> None:
+    encoder = make(kind, "bert", **settings)
     take_steps(encoder)
     tokens, items = encoder.tokenize(TEXTS), torch.arange(3)
     with torch.no_grad():
         encoder.train()
-        assert not torch.equal(encoder(tokens, items), encoder(tokens, items))
+        assert len({encoder(tokens, items).sum().item() for _ in range(8)}) > 1
         encoder.eval()
         assert torch.equal(encoder(tokens, items), encoder(tokens, items))
 
@@ -656,9 +682,16 @@ def test_more_layers_than_there_are_is_refused(kind: str, make: Callable[..., Te
         make(kind, "bert", layers=4)
 
 
+QUANTIZED = [
+    (kind, quantization)
+    for kind in that(quantized_base=True)
+    for quantization in (("int8", "nf4", "fp4") if kind in ("lora", "adalora") else ("int8", "nf4"))
+    if kind != "frozen" and (kind, quantization) != ("lora+dora", "int8")
+]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("quantization", ["int8", "nf4"])
-@pytest.mark.parametrize("kind", [kind for kind in that(quantized_base=True) if "+" not in kind and kind != "frozen"])
+@pytest.mark.parametrize(("kind", "quantization"), QUANTIZED)
 def test_on_quantised_backbones(kind: str, quantization: str, family: str, make: Callable[..., TextEncoder]) -> None:
     pytest.importorskip("bitsandbytes")
     encoder, base = (make(name, family, quantization=quantization) for name in (kind, "frozen"))
@@ -682,7 +715,13 @@ def test_on_quantised_backbones(kind: str, quantization: str, family: str, make:
     assert all(torch.equal(again[name], tensor) for name, tensor in untouched.items())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in that(quantized_base=False) if kind != "peft"])
+def test_dora_is_refused_on_weights_that_it_cannot_read(make: Callable[..., TextEncoder]) -> None:
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(InputError, match=r"method\.dora: bitsandbytes does not give DoRA the weights of int8; use nf4"):
+        make("lora+dora", "bert", quantization="int8")
+
+
+@pytest.mark.parametrize("kind", that(quantized_base=False))
 def test_what_needs_full_precision_is_refused_on_less(kind: str, make: Callable[..., TextEncoder]) -> None:
     pytest.importorskip("bitsandbytes")
     with pytest.raises(InputError, match=r"method\.kind: '.*' with these settings does not work on quantised weights"):
@@ -706,11 +745,22 @@ def test_the_real_minilm(kind: str, minilm: str) -> None:
         return
     own = set(map(id, encoder.method.named_parameters().values()))
     names = {name for name, parameter in encoder.model.named_parameters() if id(parameter) in own}
+    before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items() if name not in names}
     seen = take_steps(encoder, texts=texts)
+    if declared(kind).base_frozen:
+        after = encoder.model.state_dict()
+        assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert set(seen) == names
     assert not {name for name, value in seen.items() if value == 0.0 and not name.endswith("key.bias")}
     tuned = encode(encoder, texts)
     assert float((tuned - encode(base, texts)).abs().max()) > 1e-3
+    tokens = encoder.tokenize(texts)
+    with torch.no_grad():
+        alone = torch.cat([encoder(tokens, torch.tensor([text])) for text in range(len(texts))])
+    torch.testing.assert_close(alone, tuned, rtol=1e-5, atol=1e-5)
+    if declared(kind).base_frozen:
+        with encoder.method.disabled():
+            torch.testing.assert_close(encode(encoder, texts), encode(base, texts), rtol=0, atol=1e-6)
     fresh = text_encoder(minilm, kind, start=False, **settings)
     fresh.method.load_state_dict(encoder.method.state_dict())
     torch.testing.assert_close(encode(fresh, texts), tuned, rtol=0, atol=1e-6)

@@ -11,6 +11,7 @@ from torch import nn
 
 from peftrec.config import InputError
 from peftrec.encoders import load_backbone
+from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import METHODS, count_parameters, find_layers, linear_names
 from peftrec.methods.structure import name_pattern, select_targets
 
@@ -102,6 +103,23 @@ def test_methods_train_on_known_architectures(kind: str, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", sorted(backbone_models()))
+def test_the_trunk_is_exact_on_known_architectures(name: str) -> None:
+    torch.manual_seed(0)
+    model = backbone_models()[name]().eval()  # type: ignore[operator]
+    tokens = torch.randint(5, 40, (3, 6))
+    mask = torch.ones(3, 6, dtype=torch.int64)
+    mask[1, 4:] = mask[2, 2:] = 0
+    inputs = {"input_ids": tokens, "attention_mask": mask}
+    model.config.use_cache = False
+    with torch.no_grad():
+        expected = model(**inputs).last_hidden_state
+        states = entering_states(model, 1, **inputs)
+        with stored_states(model, 1, states):
+            found = model(**inputs).last_hidden_state
+    assert torch.equal(found[mask == 1], expected[mask == 1])
+
+
 def test_bitfit_trains_the_biases_that_a_decoder_has() -> None:
     import transformers as t
 
@@ -145,6 +163,8 @@ def test_other_methods_of_peft() -> None:
         peft(peft_type="LOHA", settings={"task_type": "SEQ_CLS"})
     with pytest.raises(ValueError, match="target_modules and layers exclude each other"):
         peft(peft_type="LOHA", layers=1, settings={"target_modules": ["query"]})
+    with pytest.raises(InputError, match=r"method\.settings\.r is 99, larger than '.*' \(16 x 16\) allows"):
+        peft(peft_type="LOHA", settings={"r": 99}).apply(backbone_models()["BERT"]())  # type: ignore[operator]
     with pytest.raises(InputError, match=r"method\.settings: LOHA refuses them: .*rang"):
         peft(peft_type="LOHA", settings={"rang": 3}).apply(backbone_models()["BERT"]())  # type: ignore[operator]
 
@@ -159,9 +179,15 @@ def test_ranks_of_single_modules(tiny_bert: Path) -> None:
     found = lora(rank=4, rank_pattern={"query": 2}).apply(load_backbone(str(tiny_bert)).model).named_parameters()
     ranks = {name.split(".lora_A")[0].rpartition(".")[2]: p.shape[0] for name, p in found.items() if "lora_A" in name}
     assert ranks == {"query": 2, "key": 4, "value": 4, "dense": 4}
+    with pytest.raises(ValueError, match="rank_pattern: with init eva peft moves ranks between modules"):
+        lora(init="eva", rank_pattern={"query": 2})
+    with pytest.raises(InputError, match=r"method\.alpha_pattern: 'qery' matches no linear module"):
+        lora(alpha_pattern={"qery": 2.0}).apply(load_backbone(str(tiny_bert)).model)
+    with pytest.raises(InputError, match=r"rank_pattern: 'self.query' and 'query' both match '.*query'"):
+        lora(rank_pattern={"query": 2, "self.query": 3}).apply(load_backbone(str(tiny_bert)).model)
     with pytest.raises(InputError, match=r"method\.rank_pattern: 'qery' matches no linear module; there are:"):
         lora(rank_pattern={"qery": 2}).apply(load_backbone(str(tiny_bert)).model)
-    with pytest.raises(InputError, match=r"method\.rank is 40, larger than '.*query'"):
+    with pytest.raises(InputError, match=r"method\.rank_pattern is 40, larger than '.*query'"):
         lora(rank_pattern={"query": 40}).apply(load_backbone(str(tiny_bert)).model)
 
 

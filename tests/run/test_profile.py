@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from peftrec.cli import main
 from peftrec.config import InputError, RecipeError
 from peftrec.publishing import load_run
 from peftrec.recommender import Recommender
@@ -96,6 +97,21 @@ def test_a_user_without_history_is_known_by_attributes(told: Path) -> None:
     assert [len(entries) for entries in lists] == [2, 2]
     with pytest.raises(InputError, match="1 attributes for 2 histories"):
         recommender.recommend_batch([[], []], attributes=["goat"])
+
+
+def test_kinds_of_events_reach_the_list(told: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recommender = Recommender.from_pretrained(told)
+    history = ["wine0", "tea1"]
+    saw, got = (recommender.recommend(history, k=3, events=[kind, kind]) for kind in ("view", "buy"))
+    assert saw == recommender.recommend(history, k=3)
+    assert [entry.score for entry in saw] != [entry.score for entry in got]
+    with pytest.raises(InputError, match="'bye' is not a kind of event of this run; there are view, buy"):
+        recommender.recommend(history, events=["view", "bye"])
+    with pytest.raises(InputError, match="one kind for each item"):
+        recommender.recommend(history, events=["view"])
+    words = ["recommend", str(told), "--history", "wine0,tea1", "--events", "buy,buy", "--k", "3", "--json"]
+    assert main([*words, "--attributes", ""]) == 0
+    assert [row["score"] for row in json.loads(capsys.readouterr().out)] == pytest.approx([e.score for e in got])
 
 
 def test_a_new_item_may_stand_in_a_history(told: Path) -> None:

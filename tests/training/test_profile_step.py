@@ -23,7 +23,12 @@ def test_every_parameter_of_both_adapters_learns(make_recipe: Callable[..., Any]
 def test_gradients_of_users_texts_wait_for_the_step_of_the_language_model(
     make_recipe: Callable[..., Any], prepare: Callable[..., Any]
 ) -> None:
-    still = ("optimizer.learning_rate=1e-12", "optimizer.head_learning_rate=1e-12", "training.num_epochs=1")
+    still = (
+        "optimizer.learning_rate=1e-12",
+        "optimizer.user_learning_rate=1e-12",
+        "optimizer.head_learning_rate=1e-12",
+        "training.num_epochs=1",
+    )
     often = prepare(make_recipe(PROFILE, *still, "training.batch_users=30", "profile.method.layers=1"))
     seldom = prepare(
         make_recipe(

@@ -18,12 +18,12 @@ from peftrec.training.optimizer import build_optimizer, rate_factor
 
 
 def test_schedule_by_hand() -> None:
-    cosine = rate_factor(OptimizerConfig(warmup_steps=0, final_rate=0.1), 0, 10)
+    cosine = rate_factor(OptimizerConfig(warmup_steps=0, final_rate=0.1), 10)
     assert [cosine(0), cosine(5), cosine(10), cosine(20)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
-    constant = rate_factor(OptimizerConfig(warmup_steps=4, schedule="constant"), 0, 10)
+    constant = rate_factor(OptimizerConfig(warmup_steps=4, schedule="constant"), 10)
     assert [constant(step) for step in (0, 1, 3, 4, 9)] == pytest.approx([0.2, 0.4, 0.8, 1.0, 1.0])
-    late = rate_factor(OptimizerConfig(warmup_steps=1, final_rate=0.0), 6, 10)
-    assert [late(6), late(7), late(8), late(10)] == pytest.approx([0.5, (1 + math.cos(math.pi / 4)) / 2, 0.5, 0.0])
+    warm = rate_factor(OptimizerConfig(warmup_steps=1, final_rate=0.0), 4)
+    assert [warm(0), warm(1), warm(2), warm(4)] == pytest.approx([0.5, (1 + math.cos(math.pi / 4)) / 2, 0.5, 0.0])
 
 
 def test_rates_reach_the_groups(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
@@ -43,6 +43,19 @@ def test_rates_reach_the_groups(make_recipe: Callable[..., Any], prepare: Callab
     # The language model's schedule begins when it begins to move.
     late = [0.5, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 + math.cos(math.pi * 3 / 4)) / 2]
     assert [row["lm"] for row in rates[2:]] == pytest.approx([1e-3 * factor for factor in late])
+
+
+def test_few_steps_of_the_language_model_have_its_whole_schedule(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    overrides = ("training.num_epochs=4", "training.batch_users=10", "training.encoder_interval=6")
+    prepared = prepare(make_recipe(*overrides, "optimizer.learning_rate=1e-3", "optimizer.final_rate=0.0"))
+    assert (prepared.trainer.num_steps, prepared.trainer.num_encoder_steps) == (24, 4)
+    prepared.trainer.train()
+    record = prepared.record
+    moved = [row["lm"] for row, step in zip(record.rates, record.gradients, strict=True)
+             if any(gradient is not None for name, gradient in step.items() if "lora" in name)]  # fmt: skip
+    assert moved == pytest.approx([1e-3 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])
 
 
 def test_groups_and_their_weight_decay(make_recipe: Callable[..., Any], toy_dataset: Any) -> None:

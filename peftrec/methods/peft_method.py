@@ -107,6 +107,10 @@ def inject(model: nn.Module, config: Any) -> Any:
     with warnings.catch_warnings():
         # peft asks transformers for an attribute that transformers has renamed; nothing for users to act on.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        # The start of EVA comes later, when there is data.
+        warnings.filterwarnings(
+            "ignore", message=".*eva initialization used with low_cpu_mem_usage", category=UserWarning
+        )
         # Its tuning of norms is not on its own list of layers that it supports.
         warnings.filterwarnings("ignore", message="Unsupported layer type.*Norm.*", category=UserWarning)
         return get_peft_model(model, config)

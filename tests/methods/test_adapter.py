@@ -230,6 +230,8 @@ def test_the_stored_config_holds_every_setting(tiny_bert: Path) -> None:
     assert config.pop("note").startswith("Written by peftrec")
     assert config == {
         "peft_type": "PEFTREC_ADAPTER",
+        "task_type": "FEATURE_EXTRACTION",
+        "inference_mode": True,
         "base_model_name_or_path": str(tiny_bert),
         "revision": None,
         "kind": "adapter",

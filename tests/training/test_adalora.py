@@ -83,7 +83,7 @@ def test_penalty_by_hand(make_recipe: Callable[..., Any], prepare: Callable[...,
             )
     penalty = method.penalty()
     assert penalty is not None
-    assert float(penalty) == pytest.approx(0.3 * sum(gaps) / len(gaps), rel=1e-5)
+    assert penalty.item() == pytest.approx(0.3 * sum(gaps) / len(gaps), rel=1e-5)
     assert method_of(prepare(make_recipe(*ADALORA, "method.orthogonal_weight=0"))).penalty() is None
 
 

@@ -63,7 +63,7 @@ def test_groups_and_their_weight_decay(make_recipe: Callable[..., Any], toy_data
     groups = build_optimizer(build(recipe, toy_dataset).model, recipe.optimizer).param_groups
     assert {group["name"]: group["weight_decay"] for group in groups} == {"lm": 0.1, "head": 0.1, "ids": 0.5}
     assert {group["name"]: group["lr"] for group in groups} == {"lm": 0.002, "head": 0.01, "ids": 0.01}
-    with pytest.raises(ValueError, match="is not resolved"):
+    with pytest.raises(ValueError, match="are not resolved"):
         build_optimizer(build(recipe, toy_dataset).model, OptimizerConfig())
 
 

@@ -20,8 +20,9 @@ from peftrec.publishing.manifest import file_table, read_manifest
 from peftrec.recipe import load_recipe
 
 FILES = {
-    "README.md", "adapter_config.json", "adapter_model.safetensors", "environment.json", "head.safetensors", "ids.safetensors",
-    "item_vectors.safetensors", "items.jsonl", "metrics.json", "metrics.jsonl", "probes.safetensors", "recipe.yaml",
+    "README.md", "adapter_config.json", "adapter_model.safetensors", "environment.json", "head.safetensors",
+    "ids.safetensors", "item_vectors.safetensors", "items.jsonl", "metrics.json", "metrics.jsonl",
+    "probes.safetensors", "recipe.yaml",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.own_method import AppliedOwn
-from peftrec.methods.structure import find_layers, layer_modules, named_weights
+from peftrec.methods.structure import layer_modules, named_weights
 
 
 class AppliedBitFit(AppliedOwn):
@@ -53,13 +53,8 @@ class BitFitConfig(MethodConfig):
     def apply(self, model: nn.Module) -> AppliedBitFit:
         """Let the biases train; see `MethodConfig.apply`."""
         first_layer = self.first_layer(model)
-        layers = find_layers(model)
-        admitted = tuple(f"{layers.name}.{index}." for index in range(first_layer, len(layers.layers)))
-        biases = {
-            name: parameter
-            for name, parameter in named_weights(model).items()
-            if name.endswith("bias") and (self.layers == "all" or name.startswith(admitted))
-        }
+        weights = named_weights(model, first_layer=first_layer, outside=self.layers == "all")
+        biases = {name: weight for name, weight in weights.items() if name.endswith("bias")}
         if not biases:
             raise InputError(
                 f"method.kind: bitfit cannot act on {type(model).__name__}, which has no biases; its layers hold "

@@ -12,7 +12,7 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.own_method import AppliedOwn
-from peftrec.methods.structure import find_layers, named_weights
+from peftrec.methods.structure import named_weights
 
 
 class AppliedFull(AppliedOwn):
@@ -47,13 +47,7 @@ class FullConfig(MethodConfig):
     def apply(self, model: nn.Module) -> AppliedFull:
         """Let the admitted layers train; see `MethodConfig.apply`."""
         first_layer = self.first_layer(model)
-        layers = find_layers(model)
-        admitted = tuple(f"{layers.name}.{index}." for index in range(first_layer, len(layers.layers)))
-        weights = {
-            name: parameter
-            for name, parameter in named_weights(model).items()
-            if self.layers == "all" or name.startswith(admitted)
-        }
+        weights = named_weights(model, first_layer=first_layer, outside=self.layers == "all")
         model.requires_grad_(False)
         return AppliedFull(
             model, first_layer, weights, settings=self, no_merge="the backbone's own weights are the tuned ones"

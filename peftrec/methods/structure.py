@@ -40,9 +40,22 @@ def position_limit(model: nn.Module) -> int | None:
     return limit
 
 
-def named_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters by name, without those of a pooler, which nothing here runs."""
-    return {name: weight for name, weight in model.named_parameters() if "pooler" not in name.split(".")}
+def named_weights(model: nn.Module, *, first_layer: int, outside: bool) -> dict[str, nn.Parameter]:
+    """Return the parameters of the layers from `first_layer` upwards, by name; never those of a pooler.
+
+    Args:
+        model: the backbone.
+        first_layer: the lowest layer.
+        outside: also those outside the layers, such as embeddings.
+    """
+    layers = find_layers(model)
+    inside = tuple(f"{layers.name}.{index}." for index in range(first_layer, len(layers.layers)))
+    return {
+        name: weight
+        for name, weight in model.named_parameters()
+        if name.startswith(inside)
+        or (outside and not name.startswith(f"{layers.name}.") and "pooler" not in name.split("."))
+    }
 
 
 def find_layers(model: nn.Module) -> Layers:

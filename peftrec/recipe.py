@@ -77,6 +77,11 @@ class Recipe:
         known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in RANK_METRICS]
         if self.training.metric not in known:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
+        if self.reads_times and self.data.timestamps == "order":
+            raise ValueError(
+                "user.time_intervals: true needs times, but data.timestamps is 'order' (positions do not tell how much "
+                "time lies between events); use false, or data.timestamps: time"
+            )
         self._check_methods()
         self._check_profile()
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
@@ -114,6 +119,11 @@ class Recipe:
         unread = next((name for name, value in given.items() if value is not None), None)
         if unread and self.profile is None and self.baseline is None:
             raise ValueError(f"data.{unread}: is read by nothing; add a section profile, or leave it out")
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether the model learns from when events happened, and not only from their order."""
+        return self.baseline is None and self.user.needs_times
 
     @property
     def _tunes_backbone(self) -> bool:

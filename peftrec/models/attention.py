@@ -30,9 +30,10 @@ class AttentionUserEncoder(ResidualEncoderConfig):
         pooling: see above.
         num_heads: A, for `multi_head`; divides the width; None takes 4.
     Source:
-        additive: Wu et al. (2019), Neural News Recommendation with Attentive Multi-View Learning, eq. 1 to 3, also the
-        last step of NRMS (Wu et al., 2019); W is square. multi_head: Lee et al. (2019), Set Transformer, sec. 3.2,
-        with one seed and without its feed-forward parts. `out`, norm and the residual start differ.
+        additive: Wu et al. (2019), Neural News Recommendation with Attentive Multi-View Learning, and the last step of
+        Wu et al. (2019), Neural News Recommendation with Multi-Head Self-Attention; W is square here. multi_head: Lee
+        et al. (2019), Set Transformer, sec. 3.2, with one seed and without its feed-forward parts. `out`, norm and the
+        residual start differ.
     """
 
     kind: ClassVar[str] = "attention"

@@ -40,8 +40,8 @@ class HstuUserEncoder(ResidualEncoderConfig):
     Source:
         Zhai et al. (2024), Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for Generative
         Recommendations, eq. 1 to 3. The sum over j is not divided by a length, which the norm behind it would undo;
-        biases are one for each head, where the published code shares them; its time runs to the event that is to be
-        predicted, ours to the newest known one.
+        biases are one for each head and buckets double, where the published code shares biases and has buckets of a
+        factor 1.35; its time runs to the event that is to be predicted, ours to the newest known one.
     """
 
     kind: ClassVar[str] = "hstu"

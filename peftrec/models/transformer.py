@@ -45,7 +45,7 @@ class TransformerUserEncoder(ResidualEncoderConfig):
         Kang and McAuley (2018), Self-Attentive Sequential Recommendation; pre-norm, biases by distance (as in Raffel
         et al., 2020) and the residual start differ. Time: Li, Wang and McAuley (2020), Time Interval Aware
         Self-Attention for Sequential Recommendation, whose intervals are clipped multiples of each user's shortest one
-        and enter keys and values; doubling buckets and a bias as in Zhai et al. (2024), eq. 2.
+        and enter keys and values; here they are a bias by logarithmic buckets, as in Zhai et al. (2024), eq. 2.
     """
 
     kind: ClassVar[str] = "transformer"

@@ -187,7 +187,7 @@ def test_it_learns_from_so_many_positions() -> None:
     torch.nn.init.normal_(stage.out.weight)
     inputs, scale = loss_inputs(True), torch.tensor(15.0)
     torch.manual_seed(0)
-    few = {round(float(stage.loss(inputs, scale)), 4) for _ in range(40)}
+    few = {round(stage.loss(inputs, scale).item(), 4) for _ in range(40)}
     stage.num_positions = 100
     # The same as in the mean of all four, one at a time.
     assert len(few) == 4

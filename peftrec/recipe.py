@@ -115,6 +115,10 @@ class Recipe:
             raise ValueError("optimizer.user_learning_rate: is of profile.method, of which there is none; leave it out")
         if self.profile is not None and self.profile.fusion == "alone" and self.encoder.head == "projection":
             raise ValueError("profile.fusion: alone compares texts on the items' axes; use encoder.head: residual")
+        if self.profile is not None and self.profile.fusion == "alone" and self.reads_times:
+            raise ValueError(
+                "user.time_intervals: true is read by nothing with profile.fusion: alone; use false, or add"
+            )
         given = {"user_template": self.data.user_template, "event_words": self.data.event_words}
         unread = next((name for name, value in given.items() if value is not None), None)
         if unread and self.profile is None and self.baseline is None:

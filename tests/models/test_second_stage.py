@@ -191,7 +191,7 @@ def test_it_learns_from_so_many_positions() -> None:
     stage.num_positions = 100
     # The same as in the mean of all four, one at a time.
     assert len(few) == 4
-    assert float(stage.loss(inputs, scale)) == pytest.approx(sum(few) / 4, abs=1e-3)
+    assert stage.loss(inputs, scale).item() == pytest.approx(sum(few) / 4, abs=1e-3)
 
 
 def test_it_belongs_to_the_head_and_is_saved_with_it() -> None:

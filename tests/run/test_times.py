@@ -131,6 +131,12 @@ def test_an_order_is_refused_when_the_recipe_is_read(user: str, make_recipe: Cal
     assert not make_recipe("data.timestamps=order").reads_times
 
 
+def test_times_that_nothing_would_read_are_refused(make_recipe: Callable[..., Any]) -> None:
+    with pytest.raises(RecipeError, match=r"user\.time_intervals: true is read by nothing with profile\.fusion: alone"):
+        make_recipe("user.time_intervals=true", "profile={method: null, fusion: alone}")
+    assert make_recipe("user.time_intervals=true", "profile={method: null, fusion: add}").reads_times
+
+
 def test_data_without_times_are_refused(
     make_recipe: Callable[..., Any], toy_dataset: Any, timed: Path, tmp_path: Path
 ) -> None:

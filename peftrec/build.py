@@ -88,8 +88,15 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
     Args:
         recipe: resolved.
         dataset: use this instead of loading what `recipe.data` names.
+    Raises:
+        InputError: if the model reads times and the data have none.
     """
     dataset = load_dataset(recipe.data) if dataset is None else dataset
+    if recipe.reads_times and dataset.sequences.times is None:
+        raise InputError(
+            "user.time_intervals: true needs times, but this data set has only an order (data.timestamps: order); use "
+            "false"
+        )
     has_id = torch.from_numpy(dataset.item_counts() > 0)
     seed_all(recipe.training.seed)
     model = build_model(recipe, dataset.catalogue.texts, has_id)

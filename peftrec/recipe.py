@@ -77,6 +77,11 @@ class Recipe:
         known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in RANK_METRICS]
         if self.training.metric not in known:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
+        if self.reads_times and self.data.timestamps == "order":
+            raise ValueError(
+                "user.time_intervals: true needs times, but data.timestamps is 'order' (positions do not tell how much "
+                "time lies between events); use false, or data.timestamps: time"
+            )
         self._check_methods()
         self._check_profile()
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
@@ -110,10 +115,19 @@ class Recipe:
             raise ValueError("optimizer.user_learning_rate: is of profile.method, of which there is none; leave it out")
         if self.profile is not None and self.profile.fusion == "alone" and self.encoder.head == "projection":
             raise ValueError("profile.fusion: alone compares texts on the items' axes; use encoder.head: residual")
+        if self.profile is not None and self.profile.fusion == "alone" and self.reads_times:
+            raise ValueError(
+                "user.time_intervals: true is read by nothing with profile.fusion: alone; use false, or add"
+            )
         given = {"user_template": self.data.user_template, "event_words": self.data.event_words}
         unread = next((name for name, value in given.items() if value is not None), None)
         if unread and self.profile is None and self.baseline is None:
             raise ValueError(f"data.{unread}: is read by nothing; add a section profile, or leave it out")
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether the model learns from when events happened, and not only from their order."""
+        return self.baseline is None and self.user.needs_times
 
     @property
     def _tunes_backbone(self) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data import Catalogue
-from peftrec.data.source import distinct_words
+from peftrec.data.given_history import Moment, event_kinds, event_times, history_indexes
 from peftrec.publishing import Run, load_run
 from peftrec.recipe import Recipe
 from peftrec.retrieval import top_items
@@ -85,6 +85,7 @@ class Recommender:
         exclude_history: bool = True,
         attributes: str | None = None,
         events: Sequence[str] | None = None,
+        times: Sequence[Moment] | None = None,
     ) -> list[Recommendation]:
         """Return the k best items for one history.
 
@@ -95,12 +96,18 @@ class Recommender:
             exclude_history: leave items of the history out.
             attributes: what is known of the user, as `data.user_template` writes it; for runs that read users' texts.
             events: kind of each event of the history, as in the data; None takes the first of `data.event_words`.
+            times: when each event of the history happened, in a form that a time column may have (all in one unit), or
+                `datetime`; for runs with `user.time_intervals`, which need them for two events or more.
         Raises:
-            InputError: if an id or a kind is unknown, k is below 1, or the run reads no users' texts.
+            InputError: if an id or a kind is unknown, times are missing or fall, k is below 1, or the run does not read
+                what it is told.
         """
         known = None if attributes is None else [attributes]
         kinds = None if events is None else [events]
-        return self.recommend_batch([history], k, exclude_history=exclude_history, attributes=known, events=kinds)[0]
+        moments = None if times is None else [times]
+        return self.recommend_batch(
+            [history], k, exclude_history=exclude_history, attributes=known, events=kinds, times=moments
+        )[0]
 
     def recommend_batch(
         self,
@@ -110,15 +117,18 @@ class Recommender:
         exclude_history: bool = True,
         attributes: Sequence[str] | None = None,
         events: Sequence[Sequence[str]] | None = None,
+        times: Sequence[Sequence[Moment]] | None = None,
     ) -> list[list[Recommendation]]:
         """Return the k best items for each of several histories; arguments as in `recommend`, one of each a user."""
         if k < 1:
             raise InputError(f"k is {k}; a list has at least 1 item")
         if not len(histories):
             return []
-        histories_BL = self._indexes(histories)
+        histories_BL = history_indexes(self._catalogue, histories)
         excluded = torch.from_numpy(histories_BL) if exclude_history else None
-        scores_BN = self._scores(histories_BL, attributes, self._kinds(histories, histories_BL, events))
+        scores_BN = self._scores(
+            histories_BL, self._times(histories, times), attributes, self._kinds(histories, events)
+        )
         items_BK, scores_BK = top_items(scores_BN.cpu(), k, exclude_BL=excluded)
         return [
             [
@@ -132,7 +142,12 @@ class Recommender:
         ]
 
     def audience(
-        self, item_id: str | int, histories: Mapping[str, Sequence[str | int]], k: int = 10
+        self,
+        item_id: str | int,
+        histories: Mapping[str, Sequence[str | int]],
+        k: int = 10,
+        *,
+        times: Mapping[str, Sequence[Moment]] | None = None,
     ) -> list[tuple[str, int]]:
         """Return the users for whom an item ranks highest among all items outside their history.
 
@@ -140,10 +155,11 @@ class Recommender:
             item_id: any item, also one without training interactions.
             histories: user to item ids, oldest first; users who have the item already are left out.
             k: how many users.
+            times: user to the times of the history, as in `recommend`.
         Returns:
             User and rank of the item in that user's list, best first.
         Raises:
-            InputError: if an id is unknown or k is below 1.
+            InputError: if an id is unknown, times are missing or fall, or k is below 1.
         """
         if k < 1:
             raise InputError(f"k is {k}; an audience has at least 1 user")
@@ -151,8 +167,10 @@ class Recommender:
         names = [name for name, history in histories.items() if str(item_id) not in map(str, history)]
         if not names:
             return []
-        histories_BL = self._indexes([histories[name] for name in names])
-        scores_BN = self._scores(histories_BL).clone()
+        chosen = [histories[name] for name in names]
+        histories_BL = history_indexes(self._catalogue, chosen)
+        moments = None if times is None else [times.get(name, ()) for name in names]
+        scores_BN = self._scores(histories_BL, self._times(chosen, moments)).clone()
         # As in `recommend`, of equal scores the item that stands first in the catalogue is first.
         above_BN = scores_BN > scores_BN[:, item, None]
         above_BN[:, : item + 1] |= scores_BN[:, : item + 1] == scores_BN[:, item, None]
@@ -201,23 +219,8 @@ class Recommender:
             titles=(*self._catalogue.titles, *titles),
         )
 
-    def _indexes(self, histories: Sequence[Sequence[str | int]]) -> NDArray[np.int64]:
-        """Return histories as indexes, left-padded with -1, at least one place wide."""
-        for history in histories:
-            if isinstance(history, str):
-                raise InputError(f"a history is a list of item ids, got the text {history!r}")
-        width = max(1, *(len(history) for history in histories))
-        padded = np.full((len(histories), width), -1, dtype=np.int64)
-        for row, history in enumerate(histories):
-            if len(history):
-                padded[row, width - len(history) :] = self._catalogue.index([str(item) for item in history])
-        return padded
-
     def _kinds(
-        self,
-        histories: Sequence[Sequence[str | int]],
-        histories_BL: NDArray[np.int64],
-        events: Sequence[Sequence[str]] | None,
+        self, histories: Sequence[Sequence[str | int]], events: Sequence[Sequence[str]] | None
     ) -> NDArray[np.int64] | None:
         """Return the codes of the kinds of events, laid out as the histories are."""
         if events is None:
@@ -225,21 +228,22 @@ class Recommender:
         words = self.recipe.data.event_words
         if words is None or self._run.model is None or self._run.model.profiles is None:
             raise InputError("kinds of events were given, but this run reads none (its recipe has no data.event_words)")
-        if [len(row) for row in events] != [len(history) for history in histories]:
-            raise InputError("events: there must be one kind for each item of each history")
-        unknown = next((kind for row in events for kind in row if kind not in words), None)
-        if unknown is not None:
-            raise InputError(f"events: '{unknown}' is not a kind of event of this run; there are {', '.join(words)}")
-        codes = {word: code for code, word in enumerate(distinct_words(words))}
-        kinds_BL = np.full_like(histories_BL, -1)
-        for row, kinds in enumerate(events):
-            if kinds:
-                kinds_BL[row, -len(kinds) :] = [codes[words[kind]] for kind in kinds]
-        return kinds_BL
+        return event_kinds(words, histories, events)
+
+    def _times(
+        self, histories: Sequence[Sequence[str | int]], times: Sequence[Sequence[Moment]] | None
+    ) -> NDArray[np.int64] | None:
+        """Return the times of events, laid out as the histories are."""
+        if self._run.model is not None and self._run.model.needs_times:
+            return event_times(histories, times)
+        if times is not None:
+            raise InputError("times were given, but this run reads none (its recipe has no user.time_intervals: true)")
+        return None
 
     def _scores(
         self,
         histories_BL: NDArray[np.int64],
+        times_BL: NDArray[np.int64] | None,
         attributes: Sequence[str] | None = None,
         events_BL: NDArray[np.int64] | None = None,
     ) -> torch.Tensor:
@@ -252,7 +256,7 @@ class Recommender:
             assert self._bias_N is not None
             histories = torch.from_numpy(histories_BL).to(self._vectors_ND.device)
             scores_BN = self._run.model.scores(
-                histories, self._vectors_ND, self._bias_N, users_B=users_B, events_BL=events_BL
+                histories, self._vectors_ND, self._bias_N, users_B=users_B, events_BL=events_BL, times_BL=times_BL
             )
         told = [bool(text.strip()) for text in attributes or [""] * len(histories_BL)]
         empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~np.array(told)).to(scores_BN.device)

@@ -19,7 +19,7 @@ from peftrec.build import build, frozen_vectors, published_vectors
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
-from peftrec.models import RecommenderModel
+from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     METRICS,
     PRIVATE,
@@ -126,7 +126,7 @@ def evaluate(
             )
     stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
     # Fits of the run serve only for the very data that they were made from.
-    same_data = stored["data_sha256"] == dataset.content_hash()
+    same_data = stored["data_sha256"] == dataset.content_hash(times=recipe.reads_times)
     references = fit_references(
         dataset,
         lambda: frozen_vectors(recipe, dataset.catalogue.texts),
@@ -185,9 +185,9 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         loss=recipe.loss,
         optimizer=recipe.optimizer,
         training=recipe.training,
-        evaluate=lambda trained: _evaluation(_model_scores(trained), recipe, dataset, "valid").summary(),
+        evaluate=lambda trained: _evaluation(catalogue_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
-        recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash()},
+        recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},
     )
     untrained = _adapter_states(model)
     work.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         for name, value in encoder.method.summary().items():
             say(f"{start.replace('_', ' ')}, {name}: {json.dumps(value)}")
     store_references(references, work / PRIVATE / _REFERENCES)
-    scores: dict[str, UserScores] = {"model": _model_scores(model), **_of_users(references)}
+    scores: dict[str, UserScores] = {"model": catalogue_scores(model), **_of_users(references)}
     metrics = {
         "training": dataclasses.asdict(result) | {"build_seconds": build_seconds},
         "parameters": model.count_rows(),
@@ -253,17 +253,9 @@ def _adapter_states(model: RecommenderModel) -> dict[str, dict[str, torch.Tensor
     }
 
 
-def _model_scores(model: RecommenderModel) -> UserScores:
-    model.eval()
-    vectors_ND, bias_N = model.encode_catalogue()
-    return lambda histories, users, events: model.scores(
-        torch.from_numpy(histories).to(model.device), vectors_ND, bias_N, users_B=users, events_BL=events
-    )
-
-
 def _of_users(baselines: Mapping[str, FittedBaseline]) -> dict[str, UserScores]:
     """Return the scores of baselines, which look at histories alone."""
-    return {kind: lambda histories, _, __, own=own: own.scores(histories) for kind, own in baselines.items()}  # type: ignore[misc]
+    return {kind: lambda histories, *_, own=own: own.scores(histories) for kind, own in baselines.items()}
 
 
 def _evaluation(scores: UserScores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
@@ -280,7 +272,10 @@ def _evaluation(scores: UserScores, recipe: Recipe, dataset: Dataset, split: str
 
 
 def _all_results(scores: Mapping[str, UserScores], recipe: Recipe, dataset: Dataset, work: Path) -> dict[str, Any]:
-    results: dict[str, Any] = {"data_sha256": dataset.content_hash(), "cleaning": dataset.report.to_dict()}
+    results: dict[str, Any] = {
+        "data_sha256": dataset.content_hash(times=recipe.reads_times),
+        "cleaning": dataset.report.to_dict(),
+    }
     for split in _SPLITS:
         found = {name: _evaluation(score, recipe, dataset, split) for name, score in scores.items()}
         _write_per_user(work, split, dataset, found)

@@ -17,6 +17,7 @@ examples:
   peftrec recommend runs/first --history 50,181,172 --k 3 --json
   peftrec recommend runs/first --history ""           # a new user: the most popular items
   peftrec recommend runs/shop --history 50,181 --events view,purchase --attributes "31 years, teacher"
+  peftrec recommend runs/timed --history 50,181 --times 881250949,881251200
 """
 
 
@@ -33,6 +34,9 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument(
         "--events", type=_ids, metavar="KIND,KIND,...", help="kind of each event, where the run reads them"
+    )
+    parser.add_argument(
+        "--times", type=_ids, metavar="TIME,TIME,...", help="when each event happened, where the run reads it"
     )
     parser.add_argument("--attributes", metavar="TEXT", help="what is known of the user, where the run reads it")
     parser.add_argument("--k", type=_positive, default=10, help="length of the list (default: 10)")
@@ -53,6 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
         exclude_history=not arguments.keep_history,
         attributes=arguments.attributes,
         events=arguments.events,
+        times=arguments.times,
     )
     if arguments.json:
         print(json.dumps(describe(found), indent=2, ensure_ascii=False, allow_nan=False))

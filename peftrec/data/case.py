@@ -64,6 +64,19 @@ class Cases:
         """
         return sequences.gather_events(*self._runs(sequences, start, stop, max_length))
 
+    def time_histories(
+        self, sequences: Sequences, start: int, stop: int, max_length: int | None = None
+    ) -> NDArray[np.int64] | None:
+        """The times of the events that `histories` gives for the same arguments.
+
+        Returns:
+            int64 milliseconds since 1970, shape (b, L), left-padded with -1, the newest last; None where the data hold
+            only an order.
+        Raises:
+            ValueError: if max_length is below 1.
+        """
+        return sequences.gather_times(*self._runs(sequences, start, stop, max_length))
+
     def _runs(
         self, sequences: Sequences, start: int, stop: int, max_length: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:

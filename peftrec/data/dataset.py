@@ -49,16 +49,21 @@ class Dataset:
         _, items = self.sequences.gather_flat(self.sequences.offsets[:-1], self.split.train_lengths)
         return np.bincount(items, minlength=len(self.catalogue)).astype(np.int64)
 
-    def content_hash(self) -> str:
+    def content_hash(self, *, times: bool = False) -> str:
         """SHA-256 of everything that is learned from and measured on, as hexadecimal digits.
 
         What a data set does not have adds nothing, so that the hash of others is not touched by it.
+
+        Args:
+            times: whether the model reads when events happened, and not only in which order.
         """
         texts: list[Any] = [self.catalogue.ids, self.catalogue.texts, self.sequences.user_ids]
         profiles = {"user_texts": self.user_texts, "event_words": self.event_words}
         texts += [[name, words] for name, words in profiles.items() if words is not None]
         digest = hashlib.sha256(json.dumps(texts).encode())
-        arrays = (self.sequences.offsets, self.sequences.items, self.split.train_lengths, self.sequences.events)
+        arrays = [self.sequences.offsets, self.sequences.items, self.split.train_lengths, self.sequences.events]
+        if times:
+            arrays.append(self.sequences.times)
         for array in arrays:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())

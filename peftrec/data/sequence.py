@@ -65,6 +65,16 @@ class Sequences:
         """
         return None if self.events is None else _gather(self.events, starts, lengths, width)
 
+    def gather_times(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int
+    ) -> NDArray[np.int64] | None:
+        """The times of the events that `gather` gives for the same arguments.
+
+        Returns:
+            Milliseconds since 1970, shape (B, width), left-padded with -1, the newest last; None where there are none.
+        """
+        return None if self.times is None else _gather(self.times, starts, lengths, width)
+
     def gather_flat(
         self, starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

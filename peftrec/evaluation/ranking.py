@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 Scores = Callable[[NDArray[np.int64]], torch.Tensor]
 """Histories (B, L), left padded with -1, newest last, to scores of the whole catalogue (B, N)."""
 
-UserScores = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None], torch.Tensor]
-"""Histories, indexes of their users (B,), and kinds of their events (B, L) or None, to scores (B, N)."""
+UserScores = Callable[
+    [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64] | None], torch.Tensor
+]
+"""Histories, indexes of their users (B,), kinds and times of their events (B, L) or None, to scores (B, N)."""
 
 
 def evaluate_cases(
@@ -70,8 +72,7 @@ def evaluate_cases(
         user_ids = [sequences.user_ids[user] for user in cases.users[start:stop]]
         excluded_BL = histories_BL if exclude_history else histories_BL[:, :0]
         with torch.no_grad():
-            more = (cases.users[start:stop], cases.event_histories(sequences, start, stop)) if of_users else ()
-            scores_BN = scores(histories_BL, *more)
+            scores_BN = scores(histories_BL, *(_known(cases, sequences, start, stop) if of_users else ()))
             _check_scores(scores_BN, num_items, user_ids)
             ranks[start:stop] = _ranks(scores_BN, targets_B, excluded_BL)
         del scores_BN  # before the next chunk's are made
@@ -87,6 +88,14 @@ def evaluate_cases(
         num_items=num_items,
         exclude_history=exclude_history,
     )
+
+
+def _known(
+    cases: Cases, sequences: Sequences, start: int, stop: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Return what `UserScores` take beside histories."""
+    kinds = cases.event_histories(sequences, start, stop)
+    return cases.users[start:stop], kinds, cases.time_histories(sequences, start, stop)
 
 
 def _ranks(scores_BN: torch.Tensor, targets_B: NDArray[np.int64], excluded_BL: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """User encoders, scorers, and the recommender as one torch module."""
 
 from peftrec.config import Registry
+from peftrec.models.catalogue_scores import catalogue_scores
 from peftrec.models.profile import ProfilePlan, Profiles, ProfileVectors
 from peftrec.models.profile_builder import build_profiles
 from peftrec.models.profile_config import ProfileConfig
@@ -13,6 +14,9 @@ USER_ENCODERS = Registry(
     "user",
     {
         "transformer": "peftrec.models.transformer:TransformerUserEncoder",
+        "hstu": "peftrec.models.hstu:HstuUserEncoder",
+        "gru": "peftrec.models.gru:GruUserEncoder",
+        "attention": "peftrec.models.attention:AttentionUserEncoder",
         "mean": "peftrec.models.mean:MeanUserEncoder",
     },
 )
@@ -21,6 +25,7 @@ SCORERS = Registry(
     {
         "cosine": "peftrec.models.scorer:CosineScorer",
         "dot": "peftrec.models.scorer:DotScorer",
+        "mlp": "peftrec.models.mlp_scorer:MlpScorer",
     },
 )
 
@@ -37,4 +42,5 @@ __all__ = [
     "ScorerConfig",
     "UserEncoderConfig",
     "build_profiles",
+    "catalogue_scores",
 ]

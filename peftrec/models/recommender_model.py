@@ -16,7 +16,8 @@ from torch import nn
 
 from peftrec.config import InputError
 from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder
-from peftrec.methods import AppliedMethod, ParameterCount, check_tensors, count_parameters
+from peftrec.methods import AppliedMethod, ParameterCount, check_tensors
+from peftrec.models.part_count import count_parts
 from peftrec.models.profile import Profiles, ProfileVectors
 from peftrec.models.scorer import LearnedScale, ScorerConfig
 from peftrec.models.user_encoder import UserEncoderConfig
@@ -51,10 +52,12 @@ class RecommenderModel(nn.Module):
         self.item_encoder = item_encoder
         reads_history = profiles is None or profiles.config.fusion == "add"
         self.user_encoder = user.build(item_encoder.dim) if reads_history else None
+        self.needs_times = reads_history and user.needs_times
         self.max_history = user.max_history
         self.profiles = profiles
         self.scorer = scorer
         self.scale = LearnedScale(scorer.start_scale)
+        self.second_stage = scorer.second_stage(item_encoder.dim)
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +69,11 @@ class RecommenderModel(nn.Module):
         return self.scorer.prepare(self.item_encoder(text_vectors_CH, items_C))
 
     def user_vectors(
-        self, item_vectors_CD: torch.Tensor, histories_BL: torch.Tensor, profile: ProfileVectors | None = None
+        self,
+        item_vectors_CD: torch.Tensor,
+        histories_BL: torch.Tensor,
+        profile: ProfileVectors | None = None,
+        times_BL: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return user vectors at every place, shape (B, L, D); an empty history gives zeros, but for what texts say.
 
@@ -74,12 +81,18 @@ class RecommenderModel(nn.Module):
             item_vectors_CD: from `item_vectors`.
             histories_BL: places among those C items, -1 for padding, which stands on the left.
             profile: vectors of the users' texts.
+            times_BL: when events happened, int64 milliseconds; read where `needs_times`.
+        Raises:
+            InputError: if they are needed and there are none.
         """
+        if self.needs_times and times_BL is None:
+            raise InputError("user.time_intervals: this model reads when events happened, but was given no times")
         valid_BL = histories_BL >= 0
         gathered_BLD = item_vectors_CD[histories_BL.clamp(min=0)] * valid_BL[..., None]
         users_BLD = torch.zeros_like(gathered_BLD)
         if self.user_encoder is not None:
-            users_BLD = self.user_encoder(gathered_BLD, valid_BL) * valid_BL[..., None]
+            times = (times_BL,) if self.needs_times else ()
+            users_BLD = self.user_encoder(gathered_BLD, valid_BL, *times) * valid_BL[..., None]
         if profile is not None:
             assert self.profiles is not None, "this model reads no users' texts"
             unit_RH = self.item_encoder.unit_axes(profile.vectors_RH)
@@ -120,6 +133,7 @@ class RecommenderModel(nn.Module):
         *,
         users_B: NDArray[np.int64] | None = None,
         events_BL: NDArray[np.int64] | None = None,
+        times_BL: NDArray[np.int64] | None = None,
         items_N: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the scores of all items for histories, shape (B, N).
@@ -130,6 +144,7 @@ class RecommenderModel(nn.Module):
             item_vectors_ND: and `bias_N`, from `encode_catalogue`.
             users_B: indexes of the users, where texts are read and their attributes are known.
             events_BL: kinds of the events, where texts are read and there are kinds.
+            times_BL: when events happened, milliseconds since 1970; read where `needs_times`.
             items_N: which items of the catalogue the N vectors are of, for users' texts; None for all.
         """
         histories_BL = histories_BL[:, -self.max_history :]
@@ -140,8 +155,12 @@ class RecommenderModel(nn.Module):
                 read_BL = torch.where(read_BL >= 0, items_N.cpu()[read_BL.clamp(min=0)], -1)
             events_BL = None if events_BL is None else events_BL[:, -self.max_history :]
             profile = self.profiles.vectors(self.profiles.plan(read_BL.numpy(), events_BL, users_B))
-        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile)[:, -1]
-        return torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
+        times = None
+        if self.needs_times and times_BL is not None:
+            times = torch.from_numpy(times_BL[:, -self.max_history :]).to(histories_BL.device)
+        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile, times)[:, -1]
+        first_BN = torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
+        return first_BN if self.second_stage is None else self.second_stage.rescore(first_BN, users_BD, item_vectors_ND)
 
     def methods(self) -> list[AppliedMethod]:
         """Return the PEFT methods in use: that of the items, and that of the users where they have their own."""
@@ -187,10 +206,11 @@ class RecommenderModel(nn.Module):
         return self.item_encoder.id_parameters()
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return all other trained parameters: item head, user encoder, scale."""
+        """Return all other trained parameters: item head, user encoder, scorer."""
         ids = {id(parameter) for parameter in self.id_parameters()}
         item = [parameter for parameter in self.item_encoder.parameters() if id(parameter) not in ids]
-        return [*item, *self._user_parameters(), *self.scale.parameters()]
+        second = [] if self.second_stage is None else list(self.second_stage.parameters())
+        return [*item, *self._user_parameters(), *self.scale.parameters(), *second]
 
     def _user_parameters(self) -> list[nn.Parameter]:
         texts = [] if self.profiles is None else list(self.profiles.out.parameters())
@@ -241,31 +261,15 @@ class RecommenderModel(nn.Module):
             self.profiles.forget()
 
     def parameter_counts(self) -> dict[str, ParameterCount]:
-        """Count parameters and bytes by part, of `lm`, `user_lm`, `head`, `user`, `ids` those that are there.
-
-        Where items and users have adapters on the same frozen weights, those are counted in both totals.
-        """
-        counts = {
-            _PARTS[start]: count_parameters(
-                trainable=encoder.method.named_parameters().values(),
-                stored=encoder.method.published_tensors().values(),
-                total=encoder.model.parameters(),
-            )
-            for start, encoder in self.text_encoders().items()
-        }
-        user = self._user_parameters()
-        users = {id(parameter) for parameter in user}
-        head = [parameter for parameter in self.head_parameters() if id(parameter) not in users]
-        stored = self.head_state()
-        of_user = {name: t for name, t in stored.items() if name.startswith(("user_encoder.", "profiles."))}
-        of_head = [tensor for name, tensor in stored.items() if name not in of_user]
-        counts["head"] = count_parameters(trainable=head, stored=of_head, total=head)
-        if of_user:
-            counts["user"] = count_parameters(trainable=user, stored=of_user.values(), total=user)
-        if ids := self.id_state():
-            own = self.id_parameters()
-            counts["ids"] = count_parameters(trainable=own, stored=ids.values(), total=own)
-        return counts
+        """Count parameters and bytes by part, of `lm`, `user_lm`, `head`, `user`, `ids` those that are there."""
+        return count_parts(
+            {_PARTS[start]: encoder for start, encoder in self.text_encoders().items()},
+            head=self.head_parameters(),
+            user=self._user_parameters(),
+            ids=self.id_parameters(),
+            head_state=self.head_state(),
+            id_state=self.id_state(),
+        )
 
     def count_rows(self) -> list[dict[str, object]]:
         """Return `parameter_counts` as plain rows for JSON and tables."""

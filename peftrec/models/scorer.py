@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from peftrec.config import Range
+from peftrec.models.second_stage import SecondStage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,15 @@ class ScorerConfig:
     def prepare(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return user or item vectors as they enter the dot product."""
         raise NotImplementedError
+
+    def second_stage(self, dim: int) -> SecondStage | None:
+        """Return what scores the best items by this score again, or None.
+
+        Args:
+            dim: width of user and item vectors.
+        """
+        del dim
+        return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,42 +1,51 @@
 """Causal transformer over the history.
 
-Shapes: B users, L places, P places in use of all users, D width.
+Shapes: B users, L places, P places in use of all users, A heads, D width.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from peftrec.config import Range
-from peftrec.models.user_encoder import RecencyMean, UserEncoderConfig
+from peftrec.models.residual_encoder import (
+    Places,
+    ResidualEncoder,
+    ResidualEncoderConfig,
+    check_heads,
+    new_time_bias,
+    relative_bias,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerUserEncoder(UserEncoderConfig):
+class TransformerUserEncoder(ResidualEncoderConfig):
     """A causal transformer, trained on every place of the history.
 
     user = out(transformer(items)), or with `recency_start` weighted mean of the newest items + out(...) with `out` zero
-    at first, so that training starts from recency-weighted similarity. Blocks are pre-norm; order enters as a learned
-    bias on attention, one for each head and distance, zero at first.
+    at first, so that training starts from recency-weighted similarity. Blocks are pre-norm. Attention is
+    softmax_j(q_l . k_j / sqrt(D / A) + distance_bias[l - j] + time_bias[bucket(t_l - t_j)]) over j <= l; both biases
+    are learned, one for each head, zero at first, and there only where they are asked for. Dropout is not on attention
+    weights.
 
     Args:
         num_layers: blocks.
         num_heads: attention heads; divides the width.
         feedforward: inner width of a block's feed-forward part, as a multiple of the width.
-        dropout: on inputs and on what attention and feed-forward part add; not on attention weights, nor before `out`,
-            where it slowed learning (measured on MovieLens 100K).
-        input_scale: item vectors are multiplied by this before the blocks (they are of unit length).
-        recency_start: see above.
-        num_recent: events in the weighted mean.
-        decay: its weights at the start are decay^k; they train.
+        positions: how order enters: `distance`, a bias by how many events lie between; `learned`, a vector added to
+            each input by its place, counted from the oldest event that is read, zero at first; `none`.
+        time_intervals: whether attention has a bias by the time between two events, in 32 buckets that double from one
+            second to 34 years; then histories need times.
     Source:
-        Kang and McAuley (2018), Self-Attentive Sequential Recommendation; pre-norm, biases by distance (as
-        in Raffel et al., 2020) and the residual start differ.
+        Kang and McAuley (2018), Self-Attentive Sequential Recommendation; pre-norm, biases by distance (as in Raffel
+        et al., 2020) and the residual start differ. Time: Li, Wang and McAuley (2020), Time Interval Aware
+        Self-Attention for Sequential Recommendation, whose intervals are clipped multiples of each user's shortest one
+        and enter keys and values; here they are a bias by logarithmic buckets, as in Zhai et al. (2024), eq. 2.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -44,59 +53,40 @@ class TransformerUserEncoder(UserEncoderConfig):
     num_layers: Annotated[int, Range(ge=1)] = 1
     num_heads: Annotated[int, Range(ge=1)] = 4
     feedforward: Annotated[int, Range(ge=1)] = 1
-    dropout: Annotated[float, Range(ge=0, lt=1)] = 0.3
-    input_scale: Annotated[float, Range(gt=0)] = 4.0
-    recency_start: bool = True
-    num_recent: Annotated[int, Range(ge=1)] = 8
-    decay: Annotated[float, Range(gt=0, le=1)] = 0.7
+    positions: Literal["distance", "learned", "none"] = "distance"
+    time_intervals: bool = False
+
+    @property
+    def needs_times(self) -> bool:
+        return self.time_intervals
 
     def check_dim(self, dim: int) -> None:
-        if dim % self.num_heads:
-            raise ValueError(f"user.num_heads: {self.num_heads} does not divide the width of item vectors, {dim}")
+        check_heads(self.num_heads, dim)
 
     def build(self, dim: int) -> nn.Module:
         self.check_dim(dim)
-        return _CausalTransformer(self, dim)
+        first = [_LearnedPositions(self.max_history, dim)] if self.positions == "learned" else []
+        return ResidualEncoder(self, dim, [*first, *(_Block(self, dim) for _ in range(self.num_layers))])
 
 
-class _CausalTransformer(nn.Module):
-    def __init__(self, config: TransformerUserEncoder, dim: int) -> None:
+class _LearnedPositions(nn.Module):
+    def __init__(self, max_history: int, dim: int) -> None:
         super().__init__()
-        self.config = config
-        self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList([_Block(config, dim) for _ in range(config.num_layers)])
-        self.norm = nn.LayerNorm(dim)
-        self.out = nn.Linear(dim, dim)
-        if config.recency_start:
-            self.recency = RecencyMean(config.num_recent, config.decay, learned=True)
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+        self.table = nn.Parameter(torch.zeros(max_history, dim))
 
-    def forward(self, items_BLD: torch.Tensor, valid_BL: torch.Tensor) -> torch.Tensor:
-        length = items_BLD.shape[1]
-        assert length <= self.config.max_history, f"a history of {length} is longer than max_history"
-        place_L = torch.arange(length, device=items_BLD.device)
-        lag_LL = place_L[:, None] - place_L
-        itself_LL = lag_LL == 0
-        # A padded place sees itself, lest its softmax be over nothing.
-        visible_B1LL = (((lag_LL >= 0) & valid_BL[:, None, :]) | itself_LL)[:, None]
-        # Everything but attention works on the places in use alone: short histories cost little.
-        states_PD = self.dropout(items_BLD[valid_BL] * self.config.input_scale)
-        for block in self.blocks:
-            states_PD = block(states_PD, valid_BL, visible_B1LL, lag_LL.clamp(min=0))
-        residual_PD = self.out(self.norm(states_PD))
-        residual_BLD = _unpack(residual_PD, valid_BL)
-        if not self.config.recency_start:
-            return residual_BLD
-        recency_BLD: torch.Tensor = self.recency(items_BLD, valid_BL)
-        return recency_BLD + residual_BLD
+    def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        # From the oldest: from the newest, an event's place would tell how many follow it.
+        place_BL = places.valid_BL.cumsum(1) - 1
+        return states_PD + self.table[place_BL[places.valid_BL]]
 
 
 class _Block(nn.Module):
     def __init__(self, config: TransformerUserEncoder, dim: int) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.lag_bias = nn.Parameter(torch.zeros(config.num_heads, config.max_history))
+        distance = config.positions == "distance"
+        self.lag_bias = nn.Parameter(torch.zeros(config.num_heads, config.max_history)) if distance else None
+        self.time_bias = new_time_bias(config.num_heads) if config.time_intervals else None
         self.attention_norm = nn.LayerNorm(dim)
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.attention_out = nn.Linear(dim, dim)
@@ -108,21 +98,12 @@ class _Block(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, states_PD: torch.Tensor, valid_BL: torch.Tensor, visible_B1LL: torch.Tensor, lag_LL: torch.Tensor
-    ) -> torch.Tensor:
-        batch, length = valid_BL.shape
-        packed = self.query_key_value(self.attention_norm(states_PD))
-        query, key, value = _unpack(packed, valid_BL).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        bias_BHLL = self.lag_bias[:, lag_LL].masked_fill(~visible_B1LL, -torch.inf)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_BHLL)
-        mixed_PD = mixed.transpose(1, 2).reshape(batch, length, -1)[valid_BL]
+    def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        batch, length = places.valid_BL.shape
+        packed = places.unpack(self.query_key_value(self.attention_norm(states_PD)))
+        query, key, value = packed.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        bias_BALL = relative_bias(self.lag_bias, self.time_bias, places).masked_fill(~places.visible_B1LL, -torch.inf)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_BALL)
+        mixed_PD = mixed.transpose(1, 2).reshape(batch, length, -1)[places.valid_BL]
         states_PD = states_PD + self.dropout(self.attention_out(mixed_PD))
         return states_PD + self.dropout(self.feedforward(states_PD))  # type: ignore[no-any-return]
-
-
-def _unpack(packed_PD: torch.Tensor, valid_BL: torch.Tensor) -> torch.Tensor:
-    """Put rows back at the places in use, zeros elsewhere, shape (B, L, D)."""
-    places_P = valid_BL.flatten().nonzero()[:, 0]
-    flat = packed_PD.new_zeros(valid_BL.numel(), packed_PD.shape[1]).index_copy(0, places_P, packed_PD)
-    return flat.view(*valid_BL.shape, -1)

@@ -26,6 +26,11 @@ class UserEncoderConfig:
 
     max_history: Annotated[int, Range(ge=1)] = 50
 
+    @property
+    def needs_times(self) -> bool:
+        """Whether the encoder reads when events happened; others are not told."""
+        return False
+
     def check_dim(self, dim: int) -> None:
         """See whether item vectors of width D can be used.
 
@@ -36,8 +41,8 @@ class UserEncoderConfig:
     def build(self, dim: int) -> nn.Module:
         """Return a module mapping (items_BLD, valid_BL) to user vectors (B, L, D).
 
-        The vector at a place depends on the events up to it, never on later ones. Padding on the left changes nothing.
-        What stands at padded places is not used.
+        Where `needs_times`, it is handed times_BL too, int64 milliseconds. The vector at a place depends on the events
+        up to it, never on later ones. Padding on the left changes nothing. What stands at padded places is not used.
         """
         raise NotImplementedError
 

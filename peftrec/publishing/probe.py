@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +18,8 @@ PROBES = "probes.safetensors"
 _NUM_PROBES = 8
 # Another machine may round otherwise; a missing or foreign adapter is off by 1e-2 and more.
 _TOLERANCE = 1e-4
+# Events of the probe history lie so far apart and ever farther, so that many buckets of time have a part.
+_FIRST_GAP_MS = 1000
 
 
 @torch.no_grad()
@@ -40,7 +43,11 @@ def take_probes(model: RecommenderModel, num_items: int) -> dict[str, torch.Tens
     bias_Q = model.item_encoder.candidate_bias(items_Q)
     history_1L = torch.arange(min(len(items_Q), model.max_history), device=model.device)[None]
     probes["scores"] = model.scores(
-        history_1L, vectors_QD, vectors_QD.new_zeros(len(items_Q)) if bias_Q is None else bias_Q, items_N=items_Q
+        history_1L,
+        vectors_QD,
+        vectors_QD.new_zeros(len(items_Q)) if bias_Q is None else bias_Q,
+        times_BL=_FIRST_GAP_MS * 16 ** np.arange(history_1L.shape[1])[None],
+        items_N=items_Q,
     )
     return {name: tensor.cpu().contiguous() for name, tensor in probes.items()}
 

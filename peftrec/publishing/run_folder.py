@@ -67,6 +67,7 @@ class Run:
         histories_BL: NDArray[np.int64],
         users_B: NDArray[np.int64] | None = None,
         events_BL: NDArray[np.int64] | None = None,
+        times_BL: NDArray[np.int64] | None = None,
     ) -> torch.Tensor:
         """Return the scores of the whole catalogue, shape (B, N), for histories left-padded with -1.
 
@@ -74,6 +75,7 @@ class Run:
             histories_BL: indexes of items.
             users_B: indexes of users whose attributes the model has been told of, or None.
             events_BL: kinds of the histories' events, or None.
+            times_BL: when they happened, milliseconds since 1970, or None.
         """
         if self.baseline is not None:
             return self.baseline.scores(histories_BL)
@@ -81,7 +83,9 @@ class Run:
         assert self.vectors_ND is not None
         assert self.bias_N is not None
         histories = torch.from_numpy(histories_BL).to(self.vectors_ND.device)
-        return self.model.scores(histories, self.vectors_ND, self.bias_N, users_B=users_B, events_BL=events_BL)
+        return self.model.scores(
+            histories, self.vectors_ND, self.bias_N, users_B=users_B, events_BL=events_BL, times_BL=times_BL
+        )
 
 
 def save_model_run(

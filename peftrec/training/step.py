@@ -30,6 +30,7 @@ class StepPlan:
         past_BL: how many of those lie before each target.
         log_q_C: log-probability that an item is among a batch's items; None where the items are not a batch's.
         profiles: users' texts, where the model reads them.
+        times_BL: when the inputs happened, int64 milliseconds; None where the data hold only an order.
     """
 
     items_C: torch.Tensor
@@ -39,6 +40,7 @@ class StepPlan:
     past_BL: torch.Tensor
     log_q_C: torch.Tensor | None
     profiles: ProfilePlan | None = None
+    times_BL: torch.Tensor | None = None
 
     @property
     def num_positions(self) -> int:
@@ -72,6 +74,8 @@ def plan_step(
     place = np.full(len(item_counts_N) + 1, -1)
     place[items] = np.arange(len(items))
     plan = _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL, log_q)
+    if batch.times is not None:
+        plan = dataclasses.replace(plan, times_BL=torch.from_numpy(batch.times))
     return plan if profiles is None else _with_profiles(plan, batch, profiles)
 
 
@@ -82,7 +86,7 @@ def step_loss(
     text_vectors_CH: torch.Tensor | None,
     profile: ProfileVectors | None = None,
 ) -> torch.Tensor:
-    """Return the mean loss over the positions of a step.
+    """Return the mean loss over the positions of a step, and that of the scorer's second stage where it has one.
 
     Args:
         model: in training mode.
@@ -95,20 +99,21 @@ def step_loss(
     items_C = plan.items_C.to(device)
     vectors_CD = model.item_vectors(text_vectors_CH, items_C)
     targets_BL = plan.targets_BL.to(device)
-    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile)
+    times_BL = None if plan.times_BL is None else plan.times_BL.to(device)
+    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile, times_BL)
     counted_BL = targets_BL >= 0
-    return loss.compute(
-        LossInputs(
-            queries_PD=users_BLD[counted_BL] * model.scale(),
-            candidates_CD=vectors_CD,
-            targets_P=targets_BL[counted_BL],
-            bias_C=model.item_encoder.candidate_bias(items_C),
-            rows_P=counted_BL.nonzero()[:, 0],
-            seen_BS=plan.seen_BS.to(device),
-            past_P=plan.past_BL.to(device)[counted_BL],
-            log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
-        )
+    inputs = LossInputs(
+        queries_PD=users_BLD[counted_BL] * model.scale(),
+        candidates_CD=vectors_CD,
+        targets_P=targets_BL[counted_BL],
+        bias_C=model.item_encoder.candidate_bias(items_C),
+        rows_P=counted_BL.nonzero()[:, 0],
+        seen_BS=plan.seen_BS.to(device),
+        past_P=plan.past_BL.to(device)[counted_BL],
+        log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
     )
+    result = loss.compute(inputs)
+    return result if model.second_stage is None else result + model.second_stage.loss(inputs, model.scale())
 
 
 def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> StepPlan:

@@ -7,14 +7,35 @@ from typing import Any
 import pytest
 import torch
 
+from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, ItemEncoder
 from peftrec.models import SCORERS, USER_ENCODERS, RecommenderModel
 
 KINDS = USER_ENCODERS.kinds()
 DIM, NUM_ITEMS = 8, 20
+NOW = 1_700_000_000_000
 # Variants beside the defaults.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "transformer": [{"num_heads": 2}, {"num_heads": 2, "num_layers": 2, "recency_start": False}],
+    "transformer": [
+        {"num_heads": 2},
+        {"num_heads": 2, "num_layers": 2, "recency_start": False},
+        {"num_heads": 2, "positions": "learned"},
+        {"num_heads": 2, "positions": "none"},
+        {"num_heads": 2, "time_intervals": True},
+        {"num_heads": 2, "num_layers": 2, "positions": "none", "time_intervals": True, "recency_start": False},
+    ],
+    "hstu": [
+        {"num_heads": 2},
+        {"num_heads": 4, "num_layers": 1, "recency_start": False},
+        {"num_heads": 2, "time_intervals": True},
+    ],
+    "gru": [{}, {"num_layers": 2, "state_dim": 5, "recency_start": False}],
+    "attention": [
+        {},
+        {"pooling": "multi_head"},
+        {"pooling": "multi_head", "num_heads": 2, "recency_start": False},
+        {"recency_start": False},
+    ],
     "mean": [{}, {"decay": 0.5, "learned": True}],
 }
 CASES = [(kind, number) for kind in KINDS for number in range(len(SETTINGS.get(kind, [{}])))]
@@ -35,10 +56,33 @@ def make(kind: str, variant: int, max_history: int = 6, scorer: str = "cosine") 
     return model.eval()
 
 
-def user_vectors(model: RecommenderModel, histories: list[list[int]]) -> torch.Tensor:
+def times_of(histories: torch.Tensor) -> torch.Tensor:
+    """Give each event a time by its distance from the newest place, -1 for padding."""
+    from_newest = histories.shape[1] - 1 - torch.arange(histories.shape[1])
+    times = NOW - 7_000 * from_newest**5
+    return torch.where(histories >= 0, times, -1)
+
+
+def user_vectors(
+    model: RecommenderModel, histories: list[list[int]], times: torch.Tensor | None = None
+) -> torch.Tensor:
+    rows = torch.tensor(histories)
     with torch.no_grad():
         vectors, _ = model.encode_catalogue()
-        return model.user_vectors(vectors, torch.tensor(histories))
+        return model.user_vectors(vectors, rows, times_BL=times_of(rows) if times is None else times)
+
+
+def encode(model: RecommenderModel, items: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    assert model.user_encoder is not None
+    times = (times_of(valid.long() - 1),) if model.needs_times else ()
+    found: torch.Tensor = model.user_encoder(items, valid, *times)
+    return found
+
+
+def scores(model: RecommenderModel, histories: list[list[int]]) -> torch.Tensor:
+    rows = torch.tensor(histories)
+    vectors, bias = model.encode_catalogue()
+    return model.scores(rows, vectors, bias, times_BL=times_of(rows).numpy())
 
 
 def test_never_looks_ahead(kind: str, variant: int) -> None:
@@ -53,10 +97,58 @@ def test_never_looks_ahead(kind: str, variant: int) -> None:
         assert float((after[:, -1] - before[:, -1]).abs().max()) > 1e-6
 
 
+def test_later_events_change_nothing(kind: str, variant: int) -> None:
+    model = make(kind, variant)
+    times = times_of(torch.zeros(1, 5, dtype=torch.long))
+    whole = user_vectors(model, [[1, 2, 3, 4, 5]], times)
+    for length in range(1, 5):
+        early = user_vectors(model, [[1, 2, 3, 4, 5][:length]], times[:, :length])
+        torch.testing.assert_close(early, whole[:, :length], rtol=1e-5, atol=1e-6)
+
+
+def test_times_of_later_events_change_nothing(kind: str, variant: int) -> None:
+    model = make(kind, variant)
+    histories = [[1, 2, 3, 4, 5], [-1, -1, 3, 4, 5]]
+    times = times_of(torch.tensor(histories))
+    before = user_vectors(model, histories, times)
+    for place in range(1, 5):
+        changed = times.clone()
+        changed[:, place:] += 40 * 86_400_000
+        after = user_vectors(model, histories, changed)
+        torch.testing.assert_close(after[:, :place], before[:, :place], rtol=0, atol=1e-6)
+        moved = float((after[:, place] - before[:, place]).abs().max())
+        assert moved > 1e-6 if model.needs_times else moved == 0
+    # Only what lies between events counts, to the millisecond, and not when that was.
+    torch.testing.assert_close(user_vectors(model, histories, times + 12_345_678_901), before)
+
+
+def test_encoders_are_told_times_only_where_they_need_them(
+    kind: str, variant: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(kind, variant)
+    handed: list[int] = []
+    forward = model.user_encoder.forward
+
+    def spy(*arguments: torch.Tensor) -> torch.Tensor:
+        handed.append(len(arguments))
+        found: torch.Tensor = forward(*arguments)
+        return found
+
+    monkeypatch.setattr(model.user_encoder, "forward", spy)
+    user_vectors(model, [[1, 2]])
+    assert handed == [3 if model.needs_times else 2]
+    vectors, bias = model.encode_catalogue()
+    if not model.needs_times:
+        assert model.scores(torch.tensor([[1, 2]]), vectors, bias).shape == (1, NUM_ITEMS)
+        return
+    with pytest.raises(InputError, match=r"user\.time_intervals: this model reads when events happened"):
+        model.scores(torch.tensor([[1, 2]]), vectors, bias)
+
+
 def test_no_gradient_from_later_places(kind: str, variant: int) -> None:
     model = make(kind, variant)
     items = torch.randn(1, 5, DIM, requires_grad=True)
-    out = model.user_encoder(items, torch.ones(1, 5, dtype=torch.bool))
+    out = encode(model, items, torch.ones(1, 5, dtype=torch.bool))
     (gradient,) = torch.autograd.grad(out[0, 2].sum(), items)
     assert not bool(gradient[0, 3:].any())
     assert bool(gradient[0, :3].any())
@@ -71,33 +163,32 @@ def test_padding_on_the_left_changes_nothing(kind: str, variant: int) -> None:
 
 
 def test_what_stands_at_padded_places_is_not_used(kind: str, variant: int) -> None:
-    encoder = make(kind, variant).user_encoder
+    model = make(kind, variant)
     items = torch.randn(1, 5, DIM)
     valid = torch.tensor([[False, False, True, True, True]])
     other = items.clone()
     other[0, :2] = 100.0
     with torch.no_grad():
-        torch.testing.assert_close(encoder(other, valid)[0, 2:], encoder(items, valid)[0, 2:], rtol=1e-5, atol=1e-6)
+        found, expected = encode(model, other, valid), encode(model, items, valid)
+    torch.testing.assert_close(found[0, 2:], expected[0, 2:], rtol=1e-5, atol=1e-6)
 
 
 def test_an_empty_history_is_defined(kind: str, variant: int) -> None:
     for scorer in SCORERS.kinds():
         model = make(kind, variant, scorer=scorer)
-        vectors, bias = model.encode_catalogue()
         for histories in ([[-1]], [[-1, -1, -1]]):
-            assert not bool(model.scores(torch.tensor(histories), vectors, bias).any())
-        mixed = model.scores(torch.tensor([[-1, -1, -1], [-1, 2, 3]]), vectors, bias)
+            assert not bool(scores(model, histories).any())
+        mixed = scores(model, [[-1, -1, -1], [-1, 2, 3]])
         assert bool(torch.isfinite(mixed).all())
-        torch.testing.assert_close(mixed[1:], model.scores(torch.tensor([[2, 3]]), vectors, bias), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mixed[1:], scores(model, [[2, 3]]), rtol=1e-5, atol=1e-5)
 
 
 def test_only_the_newest_events_are_read(kind: str, variant: int) -> None:
     model = make(kind, variant, max_history=3)
-    vectors, bias = model.encode_catalogue()
-    long = model.scores(torch.tensor([[9, 8, 7, 1, 2, 3], [-1, -1, 7, 1, 2, 3]]), vectors, bias)
-    short = model.scores(torch.tensor([[1, 2, 3]]), vectors, bias)
+    long = scores(model, [[9, 8, 7, 1, 2, 3], [-1, -1, 7, 1, 2, 3]])
+    short = scores(model, [[1, 2, 3]])
     torch.testing.assert_close(long, short.expand(2, -1))
-    other = model.scores(torch.tensor([[7, 1, 2, 4]]), vectors, bias)
+    other = scores(model, [[7, 1, 2, 4]])
     assert float((other - short).abs().max()) > 1e-6
 
 

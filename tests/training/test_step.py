@@ -73,7 +73,9 @@ def naive_gradients(recipe: Any, dataset: Any) -> dict[str, torch.Tensor | None]
         inputs = [int(item) for item in batch.inputs[row] if item >= 0]
         seen = batch.seen_items[batch.seen_offsets[row] : batch.seen_offsets[row + 1]].tolist()
         history = vectors[[place[item] for item in inputs]][None]
-        users = model.scorer.prepare(model.user_encoder(history, torch.ones(1, len(inputs), dtype=torch.bool)))[0]
+        times = (torch.from_numpy(batch.times[row, -len(inputs) :])[None],) if model.needs_times else ()
+        valid = torch.ones(1, len(inputs), dtype=torch.bool)
+        users = model.scorer.prepare(model.user_encoder(history, valid, *times))[0]
         targets = [int(item) for item in batch.targets[row] if item >= 0]
         assert seen[int(batch.starts[row]) : int(batch.starts[row]) + len(inputs)] == inputs
         # Places before the first target are context.
@@ -111,6 +113,15 @@ OVERRIDES: list[tuple[str, ...]] = [
     ("method.kind=full", "optimizer.learning_rate=1e-4", "training.graph_memory_mib=0"),
     ("method.kind=frozen",),
     ("encoder.head=projection", "scorer.kind=dot"),
+    *(
+        ("method.kind=frozen", f"user={{{user}, max_history: 10, dropout: 0}}")
+        for user in (
+            "kind: transformer, num_heads: 2, positions: learned, time_intervals: true",
+            "kind: hstu, num_heads: 2, time_intervals: true",
+            "kind: gru, num_layers: 2, state_dim: 5",
+            "kind: attention, pooling: multi_head",
+        )
+    ),
 ]
 # The step of a batch differs in its items alone; with the later settings it is checked by the longer tests.
 STEPS = [

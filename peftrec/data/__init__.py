@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from peftrec.data.batch import UserBatch as UserBatch
     from peftrec.data.case import Cases as Cases
     from peftrec.data.catalogue import Catalogue as Catalogue
+    from peftrec.data.cleaning_config import CleaningConfig as CleaningConfig
+    from peftrec.data.cleaning_config import SampleConfig as SampleConfig
+    from peftrec.data.cleaning_config import SessionConfig as SessionConfig
     from peftrec.data.dataset import Dataset as Dataset
     from peftrec.data.dataset import load_dataset as load_dataset
     from peftrec.data.download import DOWNLOADS as DOWNLOADS
@@ -22,10 +25,8 @@ if TYPE_CHECKING:
     from peftrec.data.report import CleaningRow as CleaningRow
     from peftrec.data.sequence import Sequences as Sequences
     from peftrec.data.source import SOURCES as SOURCES
-    from peftrec.data.source import CleaningConfig as CleaningConfig
     from peftrec.data.source import Columns as Columns
     from peftrec.data.source import DataConfig as DataConfig
-    from peftrec.data.source import SampleConfig as SampleConfig
     from peftrec.data.split import SPLITS as SPLITS
     from peftrec.data.split import Split as Split
     from peftrec.data.split import SplitConfig as SplitConfig
@@ -35,11 +36,12 @@ _MODULES = {
     "batch": ("TrainingWindows", "UserBatch"),
     "case": ("Cases",),
     "catalogue": ("Catalogue",),
+    "cleaning_config": ("CleaningConfig", "SampleConfig", "SessionConfig"),
     "dataset": ("Dataset", "load_dataset"),
     "download": ("DOWNLOADS", "get_dataset", "is_complete"),
     "report": ("CleaningReport", "CleaningRow"),
     "sequence": ("Sequences",),
-    "source": ("SOURCES", "CleaningConfig", "Columns", "DataConfig", "SampleConfig"),
+    "source": ("SOURCES", "Columns", "DataConfig"),
     "split": ("SPLITS", "Split", "SplitConfig"),
     "template": ("Template",),
 }

@@ -11,7 +11,7 @@ class CleaningRow:
 
     Args:
         step: the step's name.
-        subject: what it counts: `interactions`, `items`, or `users`.
+        subject: what it counts: `interactions`, `items`, `users`, `sessions` or `targets`.
         removed: how many it took.
         remaining: how many are left.
         note: anything else worth knowing, or "".

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from peftrec.data.download import DOWNLOADS as DOWNLOADS
     from peftrec.data.download import get_dataset as get_dataset
     from peftrec.data.download import is_complete as is_complete
+    from peftrec.data.inspection import Inspection as Inspection
+    from peftrec.data.inspection import inspect_dataset as inspect_dataset
+    from peftrec.data.page import inspection_page as inspection_page
     from peftrec.data.report import CleaningReport as CleaningReport
     from peftrec.data.report import CleaningRow as CleaningRow
     from peftrec.data.sequence import Sequences as Sequences
@@ -39,6 +42,8 @@ _MODULES = {
     "cleaning_config": ("CleaningConfig", "SampleConfig", "SessionConfig"),
     "dataset": ("Dataset", "load_dataset"),
     "download": ("DOWNLOADS", "get_dataset", "is_complete"),
+    "inspection": ("Inspection", "inspect_dataset"),
+    "page": ("inspection_page",),
     "report": ("CleaningReport", "CleaningRow"),
     "sequence": ("Sequences",),
     "source": ("SOURCES", "Columns", "DataConfig"),

@@ -61,7 +61,13 @@ def prepare(config: DataConfig) -> Prepared:
     touched = tables.interactions["item"].n_unique()
     kept = (
         CleaningRow("kept", "users", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"),
-        CleaningRow("kept", "items", 0, tables.items.height, f"{tables.items.height - touched:,} without interaction"),
+        CleaningRow(
+            "kept",
+            "items",
+            0,
+            tables.items.height,
+            f"{tables.items.height - touched:,} without interaction{_same_texts(tables)}",
+        ),
         CleaningRow("kept", "interactions", 0, tables.interactions.height),
     )
     rows = (*read, *cleaned, *weighed, *kept)
@@ -234,6 +240,12 @@ def _items(raw: RawTables, template: Template) -> pl.DataFrame:
             **fields,
         }
     )
+
+
+def _same_texts(tables: Tables) -> str:
+    """What to say of items whose text another has too: the language model cannot tell them apart."""
+    same = int(tables.items["text"].is_duplicated().sum())
+    return f"; {same:,} share their text with another" if same else ""
 
 
 def _catalogue(tables: Tables) -> Catalogue:

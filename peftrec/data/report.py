@@ -38,6 +38,10 @@ class CleaningReport:
         """How many of `subject` the step took, 0 where it did not run."""
         return sum(row.removed for row in self.rows if row.step == step and row.subject == subject)
 
+    def remaining(self, step: str, subject: str = "interactions") -> int:
+        """How many of `subject` the step left; it must have run."""
+        return next(row.remaining for row in self.rows if row.step == step and row.subject == subject)
+
     def to_dict(self) -> dict[str, list[dict[str, str | int]]]:
         """Plain values for JSON: `{"rows": [{"step": …, "subject": …, "removed": …, "remaining": …, "note": …}]}`."""
         return {"rows": [asdict(row) for row in self.rows]}

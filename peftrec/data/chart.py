@@ -31,7 +31,9 @@ def histogram(found: Distribution, *, things: str, mark: tuple[float, str] | Non
     single = edges[1] - edges[0] == 1 and edges[-1] - edges[-2] == 1
     axis = _labels(labels[:-1] if single else labels, centred=single, slots=len(found.counts))
     line = "" if mark is None else _mark(edges, *mark, single=single)
-    return _svg(f"{found.name}, {found.number:,} {things}", _grid(max(found.counts)) + bars + axis + line, found.name)
+    widens = edges[-1] - edges[-2] > 2 * (edges[1] - edges[0])
+    below = f"{found.name}{'; bins widen to the right' if widens else ''}"
+    return _svg(f"{found.name}, {found.number:,} {things}", _grid(max(found.counts)) + bars + axis + line, below)
 
 
 def timeline(edges: Sequence[int], train: Sequence[int], other: Sequence[int]) -> str:

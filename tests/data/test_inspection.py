@@ -203,6 +203,11 @@ class TestPage:
         assert "cut at 64" in page
         assert "50.0% are longer than 64" in page
         assert "nan" not in page
+        assert "bins widen" not in page
+        lengths = np.array([3, 5, 7, 90_000])
+        page = inspection_page(inspect_dataset(dataset, token_lengths=lengths, max_tokens=64), "r.yaml")
+        assert "tokens a text; bins widen to the right" in page
+        lengths = np.array([3, 5, 70, 90])
         page = inspection_page(inspect_dataset(dataset, token_lengths=lengths, max_tokens=128), "r.yaml")
         assert "cut at 128" not in page  # no text is so long: the line would lie outside
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from peftrec.config import InputError, RecipeError
-from peftrec.data import Dataset, load_dataset
+from peftrec.data import Dataset, Inspection, inspect_dataset, load_dataset
 from peftrec.data.source import distinct_words
-from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder, load_backbone, twin_backbone
+from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder, load_backbone, token_lengths, twin_backbone
 from peftrec.methods import METHODS
 from peftrec.methods.structure import changed_modules
 from peftrec.models import ProfileTexts, RecommenderModel, build_profiles
@@ -80,6 +80,24 @@ class Built:
             for part, count in self.model.parameter_counts().items()
         ]
         return lines
+
+
+def inspect_data(recipe: Recipe) -> tuple[Inspection, str]:
+    """Look at the data of a recipe as it reads, cleans and splits them; needs no weights, and trains nothing.
+
+    Args:
+        recipe: resolved.
+    Returns:
+        The numbers, and why texts are counted in words where the backbone's tokenizer is not at hand, or "".
+    """
+    dataset = load_dataset(recipe.data)
+    if not recipe.encoder.uses_text:
+        return inspect_dataset(dataset), "encoder.inputs is ids, which reads no text"
+    try:
+        lengths = token_lengths(recipe.encoder, dataset.catalogue.texts)
+    except InputError as error:
+        return inspect_dataset(dataset), str(error)
+    return inspect_dataset(dataset, token_lengths=lengths, max_tokens=recipe.encoder.max_tokens), ""
 
 
 def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:

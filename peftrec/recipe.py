@@ -29,6 +29,15 @@ from peftrec.models.scorer import CosineScorer
 from peftrec.models.transformer import TransformerUserEncoder
 from peftrec.training import OptimizerConfig, TrainingConfig
 
+# Keys of the section `data` that decide which events there are, and which of them are targets.
+_DECIDE_TARGETS = tuple(
+    f"data.{name}"
+    for name in (
+        "split", "cleaning", "timestamps", "sample", "sessions",
+        "event_words", "event_weights", "weigh_counts", "min_target_weight",
+    )
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -182,7 +191,7 @@ def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     for override in overrides:
         if not override.startswith(("data.", "evaluation.")):
             raise RecipeError(f"override {override!r}: a run's evaluation takes only data.* and evaluation.*")
-        if override.startswith(("data.split", "data.cleaning", "data.timestamps", "data.sample", "data.event_words")):
+        if override.startswith(_DECIDE_TARGETS):
             section = override.partition("=")[0]
             raise RecipeError(
                 f"override {override!r}: with another {section} targets would be events that the run was trained on"

@@ -39,10 +39,10 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         cells = [_metric(row, metric) for metric in metrics]
         cost = _cost(run) if name == "model" else ("", "")
         table.add_row(name, *cells, f"{row['num_cases']:,}", *cost)
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     for line in _notes(results, run):
-        console.print(line)
+        out.print(line)
 
 
 def print_comparison(tests: Sequence[PairedTest], first: str, second: str, split: str) -> None:
@@ -62,7 +62,7 @@ def print_comparison(tests: Sequence[PairedTest], first: str, second: str, split
         means = (f"{mean:.4f}" for mean in (test.first, test.second))
         interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
         table.add_row(test.metric.upper(), *means, f"{test.difference:+.4f}", interval, f"{test.p_value:.4f}")
-    _console().print(table)
+    console().print(table)
 
 
 def print_recommendations(recommendations: Sequence[Recommendation]) -> None:
@@ -74,10 +74,11 @@ def print_recommendations(recommendations: Sequence[Recommendation]) -> None:
     table.add_column("title")
     for entry in recommendations:
         table.add_row(str(entry.rank), f"{entry.score:.3f}", entry.item_id, entry.title)
-    _console().print(table)
+    console().print(table)
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return where tables are printed: as wide as the terminal, or wide enough where there is none."""
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
 
 

@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     from peftrec.data.batch import UserBatch as UserBatch
     from peftrec.data.case import Cases as Cases
     from peftrec.data.catalogue import Catalogue as Catalogue
+    from peftrec.data.cleaning_config import CleaningConfig as CleaningConfig
+    from peftrec.data.cleaning_config import SampleConfig as SampleConfig
+    from peftrec.data.cleaning_config import SessionConfig as SessionConfig
     from peftrec.data.dataset import Dataset as Dataset
     from peftrec.data.dataset import load_dataset as load_dataset
     from peftrec.data.download import DOWNLOADS as DOWNLOADS
     from peftrec.data.download import get_dataset as get_dataset
     from peftrec.data.download import is_complete as is_complete
+    from peftrec.data.inspection import Inspection as Inspection
+    from peftrec.data.inspection import inspect_dataset as inspect_dataset
+    from peftrec.data.page import inspection_page as inspection_page
     from peftrec.data.report import CleaningReport as CleaningReport
     from peftrec.data.report import CleaningRow as CleaningRow
     from peftrec.data.sequence import Sequences as Sequences
     from peftrec.data.source import SOURCES as SOURCES
-    from peftrec.data.source import CleaningConfig as CleaningConfig
     from peftrec.data.source import Columns as Columns
     from peftrec.data.source import DataConfig as DataConfig
-    from peftrec.data.source import SampleConfig as SampleConfig
     from peftrec.data.split import SPLITS as SPLITS
     from peftrec.data.split import Split as Split
     from peftrec.data.split import SplitConfig as SplitConfig
@@ -35,11 +39,14 @@ _MODULES = {
     "batch": ("TrainingWindows", "UserBatch"),
     "case": ("Cases",),
     "catalogue": ("Catalogue",),
+    "cleaning_config": ("CleaningConfig", "SampleConfig", "SessionConfig"),
     "dataset": ("Dataset", "load_dataset"),
     "download": ("DOWNLOADS", "get_dataset", "is_complete"),
+    "inspection": ("Inspection", "inspect_dataset"),
+    "page": ("inspection_page",),
     "report": ("CleaningReport", "CleaningRow"),
     "sequence": ("Sequences",),
-    "source": ("SOURCES", "CleaningConfig", "Columns", "DataConfig", "SampleConfig"),
+    "source": ("SOURCES", "Columns", "DataConfig"),
     "split": ("SPLITS", "Split", "SplitConfig"),
     "template": ("Template",),
 }

@@ -70,6 +70,10 @@ class TrainingWindows:
     window has between r and L targets, where r is what whole windows of L leave over; those that follow have L; the
     newest has the rest, with the inputs before them as context.
 
+    Where events have weights, an event of weight w is a target with the chance w / (the largest weight), drawn anew in
+    each epoch, so that the expected gradient is that of the weighted loss; one of weight 0 never is. A batch in which
+    none was drawn has one target, drawn by weight.
+
     Args:
         dataset: where events and train lengths come from; validation and test events are never read.
         max_history: L, at least 1.
@@ -89,6 +93,11 @@ class TrainingWindows:
         self._is_target = np.ones(len(self._sequences.items), dtype=bool)
         if skip_repeats:
             self._is_target = ~_repeats(self._sequences)
+        weights = self._sequences.weights
+        self._chances = None
+        if weights is not None:
+            self._is_target &= weights > 0
+            self._chances = weights / (weights.max(initial=0, where=self._is_target) or 1)
         # Sum over the events before each, so that the targets of a window are one difference.
         self._running = np.concatenate([[0], np.cumsum(self._is_target)])
         targets_U = np.maximum(self._train_lengths - 1, 0)
@@ -103,7 +112,8 @@ class TrainingWindows:
         self.num_windows = len(windows.users)
         self.num_targets = int(self._count(windows).sum())
         if not self.num_windows:
-            raise InputError("nothing to train on: no user has two training events" + " of a new item" * skip_repeats)
+            new, weighed = " of a new item" * skip_repeats, " the second of which is a target" * (weights is not None)
+            raise InputError(f"nothing to train on: no user has two training events{new}{weighed}")
 
     def num_batches(self, batch_size: int) -> int:
         """How many batches an epoch has, the last one smaller where it does not come out even."""
@@ -125,7 +135,7 @@ class TrainingWindows:
         order = random.permutation(self.num_windows)
         windows = self._cut(random.integers(self._least_U, self._most_U, endpoint=True))
         for number in range(self.num_batches(batch_size)):
-            yield self._batch(windows[order[number * batch_size : (number + 1) * batch_size]])
+            yield self._batch(windows[order[number * batch_size : (number + 1) * batch_size]], random)
 
     def _cut(self, oldest_U: NDArray[np.int64]) -> _Windows:
         """Cut all users' events, each user's oldest window with that many targets; newest windows first."""
@@ -145,7 +155,7 @@ class TrainingWindows:
         count: NDArray[np.int64] = self._running[after] - self._running[after - windows.num_targets]
         return count
 
-    def _batch(self, windows: _Windows) -> UserBatch:
+    def _batch(self, windows: _Windows, random: np.random.Generator) -> UserBatch:
         users, starts, lengths = windows.users, windows.starts, windows.lengths
         width = int(lengths.max())
         seen_offsets, seen_items = self._sequences.gather_flat(
@@ -155,7 +165,10 @@ class TrainingWindows:
         from_newest = width - 1 - np.arange(width)
         column = (lengths - 1)[:, None] - from_newest
         counted = (from_newest < windows.num_targets[:, None]) & (column >= 0)
-        counted &= self._is_target[np.maximum(starts[:, None] + 1 + column, 0)]
+        places = np.maximum(starts[:, None] + 1 + column, 0)
+        counted &= self._is_target[places]
+        if self._chances is not None:
+            counted = _drawn(counted, self._chances[places], random)
         return UserBatch(
             users=users,
             inputs=self._sequences.gather(starts, lengths, width),
@@ -166,6 +179,15 @@ class TrainingWindows:
             events=self._sequences.gather_events(starts, lengths, width),
             times=self._sequences.gather_times(starts, lengths, width),
         )
+
+
+def _drawn(counted: NDArray[np.bool_], chances: NDArray[np.floating], random: np.random.Generator) -> NDArray[np.bool_]:
+    """Some of the targets, each with its chance; one, by chance, where that would be none."""
+    drawn: NDArray[np.bool_] = counted & (random.random(counted.shape) < chances)
+    if not drawn.any():
+        weights = np.where(counted, chances, 0.0).ravel().astype(np.float64)
+        drawn.ravel()[random.choice(len(weights), p=weights / weights.sum())] = True
+    return drawn
 
 
 def _repeats(sequences: Sequences) -> NDArray[np.bool_]:

@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from peftrec.config import InputError
+from peftrec.data.cleaning_step import (
+    FIELD,
+    Rules,
+    Step,
+    Tables,
+    item_row,
+    keep_interactions,
+    keep_items,
+    left_interactions,
+)
+from peftrec.data.event_cleaning import (
+    count_repeats,
+    cut_sessions,
+    drop_bots,
+    drop_low_counts,
+    drop_repeats,
+    drop_weightless,
+    heaviest_first,
+)
 from peftrec.data.report import CleaningRow
-from peftrec.data.source import CleaningConfig, SampleConfig
-from peftrec.data.template import Template
 from peftrec.data.text import clean_text
-
-
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """Both tables under canonical names.
-
-    Args:
-        interactions: `row` (place in the file, from 1), `user` and `item` (categories, so that millions of rows
-            compare numbers), `time` (a number), `rating` (Float64) where a threshold is set, and `event` (the code
-            of its kind) where the recipe reads kinds.
-        items: `item` (of the same categories), and as text `title`, `field:<column>` for each column of the template,
-            and `text` once rendered.
-        interactions_name: what the first is called in messages.
-        items_name: what the second is called in messages.
-    """
-
-    interactions: pl.DataFrame
-    items: pl.DataFrame
-    interactions_name: str
-    items_name: str
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the steps go by."""
-
-    config: CleaningConfig
-    template: Template
-    sample: SampleConfig | None = None
-
-
-Step = Callable[[Tables, Rules], tuple[Tables, tuple[CleaningRow, ...]]]
-FIELD = "field:"
 
 
 def clean(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -73,7 +56,7 @@ def clean(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]
 
 def drop_null_item_ids(tables: Tables, _: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
     """Drops items without an id."""
-    return _keep_items(tables, pl.col("item").is_not_null(), "null item ids")
+    return keep_items(tables, pl.col("item").is_not_null(), "null item ids")
 
 
 def drop_duplicate_items(tables: Tables, _: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -84,7 +67,7 @@ def drop_duplicate_items(tables: Tables, _: Rules) -> tuple[Tables, tuple[Cleani
         versions = tables.items.unique().group_by("item").len()
         conflicts = versions.filter(pl.col("len") > 1).height
         note = f"first kept; {conflicts:,} ids with rows that differ" if conflicts else "first kept; all rows equal"
-    return replace(tables, items=items), (_item_row("duplicate item ids", tables, items, note),)
+    return replace(tables, items=items), (item_row("duplicate item ids", tables, items, note),)
 
 
 def clean_item_text(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -94,19 +77,19 @@ def clean_item_text(tables: Tables, rules: Rules) -> tuple[Tables, tuple[Cleanin
     items = tables.items.with_columns(columns)
     changed = _changed_rows(tables.items, items, names)
     note = f"{changed:,} items changed" if changed else ""
-    return replace(tables, items=items), (_item_row("text cleaning", tables, items, note),)
+    return replace(tables, items=items), (item_row("text cleaning", tables, items, note),)
 
 
 def drop_null_ids(tables: Tables, _: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
     """Drops interactions without a user or an item."""
-    return _keep_interactions(
+    return keep_interactions(
         tables, pl.col("user").is_not_null() & pl.col("item").is_not_null(), "null user or item ids"
     )
 
 
 def drop_null_times(tables: Tables, _: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
     """Drops interactions without a time (or position)."""
-    return _keep_interactions(tables, pl.col("time").is_not_null(), "null times")
+    return keep_interactions(tables, pl.col("time").is_not_null(), "null times")
 
 
 def drop_unknown_items(tables: Tables, _: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -121,7 +104,7 @@ def drop_unknown_items(tables: Tables, _: Rules) -> tuple[Tables, tuple[Cleaning
             f"ids here: {examples}; ids there: {there}"
         )
     note = f"{len(unknown):,} ids without an item, e.g. {examples}" if len(unknown) else ""
-    return _keep_interactions(tables, known, "unknown items", note)
+    return keep_interactions(tables, known, "unknown items", note)
 
 
 def drop_textless_items(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -137,9 +120,9 @@ def drop_textless_items(tables: Tables, rules: Rules) -> tuple[Tables, tuple[Cle
     items = tables.items.with_columns(text).filter(written)
     missing = tables.items.filter(~written)["item"]
     note = f"e.g. {', '.join(repr(item) for item in missing.head(3))}" if len(missing) else ""
-    row = _item_row("items without text", tables, items, note)
+    row = item_row("items without text", tables, items, note)
     kept = ~tables.interactions["item"].is_in(missing.implode())
-    tables, rows = _keep_interactions(tables, kept, "items without text")
+    tables, rows = keep_interactions(tables, kept, "items without text")
     return replace(tables, items=items), (row, *rows)
 
 
@@ -148,28 +131,23 @@ def drop_low_ratings(tables: Tables, rules: Rules) -> tuple[Tables, tuple[Cleani
     least = rules.config.min_rating
     if least is None:
         return tables, ()
-    return _keep_interactions(tables, pl.col("rating") >= least, f"rating below {least:g}")
+    return keep_interactions(tables, pl.col("rating") >= least, f"rating below {least:g}")
 
 
 def drop_duplicates(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
-    """Keeps the first of the interactions that share user, item and time, whatever kind of event they are."""
+    """Keeps the first of the interactions that share user, item and time, whatever kind of event they are.
+
+    Where kinds have weights, the first of the heaviest.
+    """
     if not rules.config.drop_duplicates:
         return tables, ()
-    left = tables.interactions.unique(subset=("user", "item", "time"), keep="first", maintain_order=True)
+    events = heaviest_first(tables.interactions)
+    left = events.unique(subset=("user", "item", "time"), keep="first", maintain_order=True).sort("row")
     note = ""
     if "event" in tables.interactions.columns and left.height < tables.interactions.height:
         kinds = tables.interactions.select("user", "item", "time", "event").unique().height - left.height
         note = f"{kinds:,} kinds of event beside the first kept" if kinds else ""
-    return _left_interactions(tables, left, "duplicate interactions", note)
-
-
-def drop_repeats(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
-    """Keeps each user's first interaction with an item."""
-    if not rules.config.drop_repeats:
-        return tables, ()
-    in_order = tables.interactions.sort("time", maintain_order=True)
-    left = in_order.unique(subset=("user", "item"), keep="first", maintain_order=True).sort("row")
-    return _left_interactions(tables, left, "repeated interactions")
+    return left_interactions(tables, left, "duplicate interactions", note)
 
 
 def keep_core(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -197,7 +175,7 @@ def keep_newest(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow
         return tables, ()
     # the later of two equal times is the later in the file
     place = pl.col("time").rank("ordinal").over("user")
-    return _keep_interactions(tables, place + most > pl.len().over("user"), f"newest {most} a user")
+    return keep_interactions(tables, place + most > pl.len().over("user"), f"newest {most} a user")
 
 
 def sample_users(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRow, ...]]:
@@ -221,7 +199,7 @@ def sample_users(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRo
     kept[drawn] = True
     name = f"sample of {sample.users:,} users"
     row = CleaningRow(name, "users", len(left) - len(drawn), len(drawn), f"seed {sample.seed}; all items stay")
-    tables, rows = _keep_interactions(tables, pl.Series(kept[category.to_numpy()]), name)
+    tables, rows = keep_interactions(tables, pl.Series(kept[category.to_numpy()]), name)
     return tables, (row, *rows)
 
 
@@ -234,8 +212,13 @@ PIPELINE: tuple[Step, ...] = (
     drop_unknown_items,
     drop_textless_items,
     drop_low_ratings,
+    drop_weightless,
+    drop_low_counts,
     drop_duplicates,
+    drop_bots,
+    cut_sessions,
     drop_repeats,
+    count_repeats,
     keep_core,
     keep_newest,
     sample_users,
@@ -245,25 +228,3 @@ PIPELINE: tuple[Step, ...] = (
 def _changed_rows(before: pl.DataFrame, after: pl.DataFrame, names: list[str]) -> int:
     changed = [before[name].ne_missing(after[name]).alias(name) for name in names]
     return int(pl.DataFrame(changed).select(pl.any_horizontal(pl.all()).sum()).item())
-
-
-def _item_row(step: str, before: Tables, items: pl.DataFrame, note: str = "") -> CleaningRow:
-    return CleaningRow(step, "items", before.items.height - items.height, items.height, note)
-
-
-def _keep_items(tables: Tables, kept: pl.Expr, step: str) -> tuple[Tables, tuple[CleaningRow, ...]]:
-    items = tables.items.filter(kept)
-    return replace(tables, items=items), (_item_row(step, tables, items),)
-
-
-def _keep_interactions(
-    tables: Tables, kept: pl.Expr | pl.Series, step: str, note: str = ""
-) -> tuple[Tables, tuple[CleaningRow, ...]]:
-    return _left_interactions(tables, tables.interactions.filter(kept), step, note)
-
-
-def _left_interactions(
-    tables: Tables, left: pl.DataFrame, step: str, note: str = ""
-) -> tuple[Tables, tuple[CleaningRow, ...]]:
-    row = CleaningRow(step, "interactions", tables.interactions.height - left.height, left.height, note)
-    return replace(tables, interactions=left), (row,)

@@ -67,6 +67,12 @@ class Dataset:
         for array in arrays:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())
+        if self.sequences.weights is not None:
+            digest.update(b"weights" + self.sequences.weights.tobytes())
+        if self.split.sequences is not None:  # the targets are not among the events
+            for cases in (self.split.valid, self.split.test):
+                for array in (cases.users, cases.history_lengths, cases.targets):
+                    digest.update(array.tobytes())
         return digest.hexdigest()
 
 
@@ -90,10 +96,11 @@ def load_dataset(config: DataConfig) -> Dataset:
     prepared = prepare(config)
     split = config.split.split(prepared.sequences)
     num_train = int(split.train_lengths.sum())
+    sequences = prepared.sequences if split.sequences is None else split.sequences
     row = CleaningRow(f"split {config.split.kind}", "interactions", 0, num_train, f"left to train; {split.note}")
     return Dataset(
         catalogue=prepared.catalogue,
-        sequences=prepared.sequences,
+        sequences=sequences,
         split=split,
         report=CleaningReport((*prepared.rows, row)),
         user_texts=prepared.user_texts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -40,6 +40,39 @@ def event_codes(raw: RawTables, words: Mapping[str, str]) -> pl.Series:
     if len(unread):
         raise InputError(_without_word(name, values, texts, unread, words))
     return codes
+
+
+def event_weights(raw: RawTables, weights: Mapping[str, float]) -> pl.Series:
+    """The weight of each interaction's kind; values are compared as `event_codes` compares them.
+
+    Args:
+        raw: the tables; `columns.event` names the column.
+        weights: the weight of each value, of a checked recipe.
+    Returns:
+        Float64, one an interaction, none of them null.
+    Raises:
+        InputError: if the column is missing, or holds values without a weight, which it lists with their counts.
+    """
+    table, column = raw.interactions, raw.columns.event
+    name = f"{table.name}, column {column!r}"
+    texts = text_of(table.column(column, "data.columns.event"), name)
+    compared = texts.fill_null("").str.strip_chars().str.replace(WHOLE_NUMBER, "$1")
+    weight_of_value = {event_value(value): float(weight) for value, weight in weights.items()}
+    found = compared.replace_strict(weight_of_value, default=None, return_dtype=pl.Float64)
+    if found.null_count():
+        unknown = compared.filter(found.is_null()).value_counts(sort=True, name="rows").rows()
+        raise InputError(_without_weight(name, unknown, weights))
+    return found
+
+
+def _without_weight(name: str, unknown: Sequence[tuple[str, int]], weights: Mapping[str, float]) -> str:
+    shown = [f"{value!r} ({rows:,} rows)" if value else f"no value ({rows:,} rows)" for value, rows in unknown]
+    named = [nearest(value, weights) for value, _ in unknown if value]
+    hint = named[0] if len(unknown) == 1 and named else ""
+    return (
+        f"{name}: holds events for which data.event_weights has no weight: {listed(shown)}.{hint} Values with a "
+        f"weight: {listed(tuple(weights))}; 0 drops an event"
+    )
 
 
 def _without_word(name: str, values: pl.Series, texts: pl.Series, rows: pl.Series, words: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data.catalogue import Catalogue
-from peftrec.data.cleaning import FIELD, Rules, Tables, clean
-from peftrec.data.event import event_codes
+from peftrec.data.cleaning import clean
+from peftrec.data.cleaning_step import FIELD, Rules, Tables
+from peftrec.data.event import event_codes, event_weights
+from peftrec.data.event_cleaning import owner_of
 from peftrec.data.naming import listed
 from peftrec.data.report import CleaningRow
 from peftrec.data.sequence import Sequences
@@ -53,19 +55,61 @@ def prepare(config: DataConfig) -> Prepared:
         CleaningRow("read", "interactions", 0, interactions.height, note),
     )
     user_table = None if config.user_template is None else read_user_texts(raw, config)
-    tables, cleaned = clean(tables, Rules(config.cleaning, template, config.sample))
+    tables, cleaned = clean(tables, Rules(config.cleaning, template, config.sample, config.sessions))
+    tables, weighed = weigh_targets(tables, config)
     sequences = build_sequences(tables, keep_times=config.timestamps == "time")
     touched = tables.interactions["item"].n_unique()
     kept = (
         CleaningRow("kept", "users", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"),
-        CleaningRow("kept", "items", 0, tables.items.height, f"{tables.items.height - touched:,} without interaction"),
+        CleaningRow(
+            "kept",
+            "items",
+            0,
+            tables.items.height,
+            f"{tables.items.height - touched:,} without interaction{_same_texts(tables)}",
+        ),
         CleaningRow("kept", "interactions", 0, tables.interactions.height),
     )
-    rows = (*read, *cleaned, *kept)
+    rows = (*read, *cleaned, *weighed, *kept)
     if user_table is None:
         return Prepared(_catalogue(tables), sequences, None, rows)
-    user_texts, row = user_table.texts_of(sequences.user_ids, raw.interactions.name)
-    return Prepared(_catalogue(tables), sequences, user_texts, (*read, *user_table.rows, *cleaned, *kept, row))
+    owners = [owner_of(user) for user in sequences.user_ids] if config.sessions is not None else sequences.user_ids
+    user_texts, row = user_table.texts_of(owners, raw.interactions.name)
+    rows = (*read, *user_table.rows, *cleaned, *weighed, *kept, row)
+    return Prepared(_catalogue(tables), sequences, user_texts, rows)
+
+
+def weigh_targets(tables: Tables, config: DataConfig) -> tuple[Tables, tuple[CleaningRow, ...]]:
+    """Gives interactions the column `target_weight`, where they count differently as targets.
+
+    weight = (its kind's weight) * (1 + log2(its count)), each factor where the recipe asks for it; 0 for what weighs
+    less than `min_target_weight` and so is context alone.
+
+    Args:
+        tables: cleaned.
+        config: the recipe's `data` section.
+    Returns:
+        The tables, and a row that counts what is context alone.
+    Raises:
+        InputError: if nothing is left to be a target.
+    """
+    if not config.weighs_events:
+        return tables, ()
+    events = tables.interactions
+    weight = pl.col("weight") if config.event_weights is not None else pl.lit(1.0)
+    if config.weigh_counts:
+        weight = weight * (1 + pl.col("count").log(2))
+    least = config.min_target_weight or 0.0
+    events = events.with_columns(pl.when(weight >= least).then(weight).otherwise(0.0).alias("target_weight"))
+    num_targets = int((events["target_weight"] > 0).sum())
+    if not num_targets:
+        raise InputError(
+            f"{tables.interactions_name}: none of {events.height:,} events weighs data.min_target_weight "
+            f"({least:g}) or more, so that no event could be a target; lower it"
+        )
+    context = events.height - num_targets
+    note = f"{context:,} events weigh below {least:g} and are context alone" if context else ""
+    return replace(tables, interactions=events), (CleaningRow("weights", "targets", context, num_targets, note),)
 
 
 def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
@@ -95,6 +139,9 @@ def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
         items=place[events["item"].to_physical().to_numpy()[order]],
         times=events["time"].to_numpy()[order].astype(np.int64) if keep_times else None,
         events=events["event"].to_numpy()[order].astype(np.int64) if "event" in events.columns else None,
+        weights=events["target_weight"].to_numpy()[order].astype(np.float32)
+        if "target_weight" in events.columns
+        else None,
     )
 
 
@@ -116,9 +163,15 @@ def _interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str
         }
     )
     if config.cleaning.min_rating is not None:
-        frame = frame.with_columns(_ratings(raw).alias("rating"))
+        why = "data.cleaning.min_rating needs"
+        frame = frame.with_columns(_numbers(raw, raw.columns.rating, "rating", why).alias("rating"))
     if config.event_words is not None:
         frame = frame.with_columns(event_codes(raw, config.event_words).alias("event"))
+    if config.event_weights is not None:
+        frame = frame.with_columns(event_weights(raw, config.event_weights).alias("weight"))
+    if config.reads_counts:
+        why = "data.cleaning.min_count and data.weigh_counts need"
+        frame = frame.with_columns(_numbers(raw, raw.columns.count, "count", why).alias("count"))
     return frame, note
 
 
@@ -157,20 +210,19 @@ def _times(raw: RawTables, config: DataConfig) -> tuple[pl.Series, str]:
     return times, f"{column!r}: {note}"
 
 
-def _ratings(raw: RawTables) -> pl.Series:
-    table, column = raw.interactions, raw.columns.rating
-    values = table.column(column, "data.columns.rating")
+def _numbers(raw: RawTables, column: str, what: str, why: str) -> pl.Series:
+    table = raw.interactions
+    values = table.column(column, f"data.columns.{what}")
     name = f"{table.name}, column {column!r}"
-    ratings = parse_numbers(values)
-    refuse_unread(values, ratings, name, "data.cleaning.min_rating needs a number in every row")
-    missing = ratings.is_null().arg_true()
+    numbers = parse_numbers(values)
+    refuse_unread(values, numbers, name, f"{why} a number in every row")
+    missing = numbers.is_null().arg_true()
     if len(missing):
         raise InputError(
-            f"{name}: data row {missing[0] + 1:,} holds no rating ({values[int(missing[0])]!r}), and so do "
-            f"{len(missing) - 1:,} more; data.cleaning.min_rating needs a number in every row: drop these rows, "
-            f"or unset it"
+            f"{name}: data row {missing[0] + 1:,} holds no {what} ({values[int(missing[0])]!r}), and so do "
+            f"{len(missing) - 1:,} more; {why} a number in every row: drop these rows, or unset it"
         )
-    return ratings.cast(pl.Float64)
+    return numbers.cast(pl.Float64)
 
 
 def _items(raw: RawTables, template: Template) -> pl.DataFrame:
@@ -188,6 +240,12 @@ def _items(raw: RawTables, template: Template) -> pl.DataFrame:
             **fields,
         }
     )
+
+
+def _same_texts(tables: Tables) -> str:
+    """What to say of items whose text another has too: the language model cannot tell them apart."""
+    same = int(tables.items["text"].is_duplicated().sum())
+    return f"; {same:,} share their text with another" if same else ""
 
 
 def _catalogue(tables: Tables) -> Catalogue:

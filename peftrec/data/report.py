@@ -11,7 +11,7 @@ class CleaningRow:
 
     Args:
         step: the step's name.
-        subject: what it counts: `interactions`, `items`, or `users`.
+        subject: what it counts: `interactions`, `items`, `users`, `sessions` or `targets`.
         removed: how many it took.
         remaining: how many are left.
         note: anything else worth knowing, or "".
@@ -37,6 +37,10 @@ class CleaningReport:
     def removed(self, step: str, subject: str = "interactions") -> int:
         """How many of `subject` the step took, 0 where it did not run."""
         return sum(row.removed for row in self.rows if row.step == step and row.subject == subject)
+
+    def remaining(self, step: str, subject: str = "interactions") -> int:
+        """How many of `subject` the step left; it must have run."""
+        return next(row.remaining for row in self.rows if row.step == step and row.subject == subject)
 
     def to_dict(self) -> dict[str, list[dict[str, str | int]]]:
         """Plain values for JSON: `{"rows": [{"step": …, "subject": …, "removed": …, "remaining": …, "note": …}]}`."""

@@ -20,6 +20,8 @@ class Sequences:
         items: int64 catalogue indexes, shape (E,).
         times: int64 milliseconds since 1970, shape (E,); None where the data hold only an order.
         events: int64 codes of what kind of event each was, shape (E,); None where the recipe reads no kinds.
+        weights: float32, how much each counts as a target, shape (E,); 0 makes it context alone. None where all count
+            alike.
     """
 
     user_ids: tuple[str, ...]
@@ -27,6 +29,7 @@ class Sequences:
     items: NDArray[np.int64]
     times: NDArray[np.int64] | None = None
     events: NDArray[np.int64] | None = None
+    weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.offsets) == len(self.user_ids) + 1
@@ -34,6 +37,7 @@ class Sequences:
         assert self.offsets[-1] == len(self.items)
         assert self.times is None or len(self.times) == len(self.items)
         assert self.events is None or len(self.events) == len(self.items)
+        assert self.weights is None or len(self.weights) == len(self.items)
 
     def __len__(self) -> int:
         return len(self.user_ids)

@@ -6,11 +6,12 @@ Nothing here loads the table library: recipes are checked without it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from peftrec.config import Range, Registry
+from peftrec.data.cleaning_config import CleaningConfig, SampleConfig, SessionConfig
 from peftrec.data.split import SPLITS, LeaveOneOut, SplitConfig
 from peftrec.data.template import Template
 
@@ -28,8 +29,10 @@ class Columns:
         time: when it happened, in the interactions.
         rating: how it was rated, in the interactions; read only where `cleaning.min_rating` is set.
         title: what people are shown for an item, in the items.
-        event: what kind of event it was, in the interactions; read only where `event_words` is set. It may be the
-            rating's column.
+        event: what kind of event it was, in the interactions; read only where `event_words` or `event_weights` is set.
+            It may be the rating's column.
+        count: how often it happened (plays, clicks), in the interactions; read only where `cleaning.min_count` or
+            `weigh_counts` is set without `cleaning.count_repeats`.
     """
 
     user: str = "user_id"
@@ -38,45 +41,7 @@ class Columns:
     rating: str = "rating"
     title: str = "title"
     event: str = "event"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CleaningConfig:
-    """What is removed from the tables; the report of a data set says how much each step took.
-
-    Args:
-        min_rating: keep only interactions rated at least so; None keeps all and reads no rating.
-        min_user_events: users with fewer events are dropped (with `min_item_events`: repeated until both hold).
-        min_item_events: interactions of items with fewer events are dropped; the items stay in the catalogue.
-        drop_duplicates: drop interactions that repeat user, item and time of another.
-        drop_repeats: keep only a user's first interaction with an item.
-        strip_html: decode HTML entities and drop HTML tags in item texts (white space is always made single).
-        max_user_events: keep only each user's newest so many events; None keeps all.
-    """
-
-    min_rating: float | None = None
-    min_user_events: Annotated[int, Range(ge=1)] = 1
-    min_item_events: Annotated[int, Range(ge=1)] = 1
-    drop_duplicates: bool = True
-    drop_repeats: bool = False
-    strip_html: bool = True
-    max_user_events: Annotated[int, Range(ge=1)] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """A random part of the users, for quick runs; every item stays in the catalogue.
-
-    Drawn from the users that cleaning left, by their ids: the order of the rows does not matter, and with one seed a
-    larger sample holds every smaller one.
-
-    Args:
-        users: how many users stay.
-        seed: of the draw; another one gives other users.
-    """
-
-    users: Annotated[int, Range(ge=1)]
-    seed: Annotated[int, Range(ge=0)] = 0
+    count: str = "count"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +67,13 @@ class DataConfig:
             {occupation}"; None reads no such table.
         event_words: the word that a profile's text uses for each value of the column `columns.event`, e.g. {view:
             viewed, purchase: bought}; a whole number may be written '5' or '5.0'. None reads no such column.
+        event_weights: how much each value of the column `columns.event` counts as a target, e.g. {view: 0.1, cart: 0.5,
+            purchase: 1.0}; events of weight 0 are dropped. In an epoch an event is a target with the chance of its
+            weight over the largest. None weighs all alike and reads no such column.
+        weigh_counts: multiply an event's weight by 1 + log2(its count).
+        min_target_weight: events that weigh less are context alone: they stay in histories, but are never learned as
+            targets nor evaluated. None lets every event be a target.
+        sessions: cut users into sessions; None keeps users whole.
         cleaning: what is removed.
         sample: keep only so many users, drawn after cleaning; None keeps all.
         split: which events train, validate and test.
@@ -113,6 +85,10 @@ class DataConfig:
     template: str = "{title}"
     user_template: str | None = None
     event_words: dict[str, str] | None = None
+    event_weights: dict[str, float] | None = None
+    weigh_counts: bool = False
+    min_target_weight: Annotated[float, Range(gt=0)] | None = None
+    sessions: SessionConfig | None = None
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     sample: SampleConfig | None = None
     split: Annotated[SplitConfig, SPLITS] = field(default_factory=LeaveOneOut)
@@ -126,11 +102,52 @@ class DataConfig:
                 raise ValueError(f"user_template: {error}") from None
         if self.event_words is not None:
             _check_event_words(self.event_words)
-        if self.split.needs_times and self.timestamps == "order":
+        self._check_weights()
+        self._check_times()
+
+    def _check_weights(self) -> None:
+        if self.event_weights is not None:
+            _check_event_weights(self.event_weights)
+            if self.cleaning.count_repeats:
+                raise ValueError(
+                    "event_weights: tells kinds of events apart, but cleaning.count_repeats counts them together; set "
+                    "one of the two"
+                )
+        if self.min_target_weight is None:
+            return
+        if not self.weighs_events:
+            raise ValueError(
+                "min_target_weight: all events weigh alike; set event_weights or weigh_counts, or unset it"
+            )
+        heaviest = max((self.event_weights or {"": 1.0}).values())
+        if not self.weigh_counts and self.min_target_weight > heaviest:
+            raise ValueError(
+                f"min_target_weight: {self.min_target_weight:g} lies above the largest weight of event_weights, "
+                f"{heaviest:g}, so that no event could be a target"
+            )
+
+    def _check_times(self) -> None:
+        if self.timestamps == "time":
+            return
+        if self.split.needs_times:
             raise ValueError(
                 f"split.kind: {self.split.kind} needs times, but data.timestamps is 'order' (positions tell nothing "
                 f"across users); use leave_one_out"
             )
+        moments = {"sessions": self.sessions, "cleaning.bot_events_per_day": self.cleaning.bot_events_per_day}
+        for key, value in moments.items():
+            if value is not None:
+                raise ValueError(f"{key}: needs times, but data.timestamps is 'order' (positions tell no durations)")
+
+    @property
+    def weighs_events(self) -> bool:
+        """Whether events count differently as targets."""
+        return self.event_weights is not None or self.weigh_counts
+
+    @property
+    def reads_counts(self) -> bool:
+        """Whether the column of counts is read."""
+        return not self.cleaning.count_repeats and (self.cleaning.min_count is not None or self.weigh_counts)
 
     def read(self) -> RawTables:
         """Reads the tables, as they are; that of the users only where `user_template` is set.
@@ -143,11 +160,12 @@ class DataConfig:
     def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """The columns that this recipe needs: of the interactions, of the items, and of the users."""
         rating = () if self.cleaning.min_rating is None else (columns.rating,)
-        event = () if self.event_words is None else (columns.event,)
+        event = () if self.event_words is None and self.event_weights is None else (columns.event,)
+        count = (columns.count,) if self.reads_counts else ()
         fields = Template(self.template).fields
         user_fields = () if self.user_template is None else Template(self.user_template).fields
         return (
-            (columns.user, columns.item, columns.time, *rating, *event),
+            (columns.user, columns.item, columns.time, *rating, *event, *count),
             (columns.item, columns.title, *fields),
             (columns.user, *user_fields),
         )
@@ -172,15 +190,34 @@ def _check_event_words(words: Mapping[str, str]) -> None:
             "event_words: is empty; give each value of the column a word, such as {view: viewed, purchase: bought}, "
             "or leave it out"
         )
-    written: dict[str, str] = {}
     for value, word in words.items():
-        if not value.strip():
-            raise ValueError(f"event_words: {value!r} is no value: an empty one counts as missing")
-        if not word.strip():
+        if value.strip() and not word.strip():
             raise ValueError(f"event_words.{value}: {word!r} is no word; it goes into the text of a profile")
+    _check_event_values("event_words", words)
+
+
+def _check_event_weights(weights: Mapping[str, float]) -> None:
+    if not weights:
+        raise ValueError(
+            "event_weights: is empty; give each value of the column a weight, such as {view: 0.1, purchase: 1.0}, or "
+            "leave it out"
+        )
+    for value, weight in weights.items():
+        if value.strip() and weight < 0:
+            raise ValueError(f"event_weights.{value}: {weight:g} is out of range; it must be >= 0 (0 drops the event)")
+    if not any(weights.values()):
+        raise ValueError("event_weights: every weight is 0, which drops all events; give one a weight above 0")
+    _check_event_values("event_weights", weights)
+
+
+def _check_event_values(key: str, values: Iterable[str]) -> None:
+    written: dict[str, str] = {}
+    for value in values:
+        if not value.strip():
+            raise ValueError(f"{key}: {value!r} is no value: an empty one counts as missing")
         first = written.setdefault(event_value(value), value)
         if first != value:
-            raise ValueError(f"event_words: {first!r} and {value!r} are the same value; keep one")
+            raise ValueError(f"{key}: {first!r} and {value!r} are the same value; keep one")
 
 
 SOURCES = Registry(

@@ -10,6 +10,7 @@ from peftrec.encoders.method_table import MethodRow, method_table
 from peftrec.encoders.packaged import PACKAGED_BACKBONES
 from peftrec.encoders.quantization import Quantization
 from peftrec.encoders.text_encoder import TextEncoder
+from peftrec.encoders.token_length import token_lengths
 from peftrec.encoders.twin import twin_backbone
 from peftrec.encoders.whitening import Whitening
 
@@ -29,6 +30,7 @@ __all__ = [
     "load_backbone",
     "method_table",
     "quiet_transformers",
+    "token_lengths",
     "tokenize_texts",
     "twin_backbone",
 ]

@@ -62,7 +62,12 @@ class Backbone:
     @property
     def default_prefix(self) -> str:
         """The text prefix that the backbone was trained with, or an empty text."""
-        return next((text for start, text in BACKBONE_PREFIXES.items() if self.base.name.startswith(start)), "")
+        return default_prefix(self.base.name)
+
+
+def default_prefix(name: str) -> str:
+    """Return the text prefix that the backbone of a name was trained with, or an empty text."""
+    return next((text for start, text in BACKBONE_PREFIXES.items() if name.startswith(start)), "")
 
 
 def load_backbone(name: str, revision: str | None = None, quantization: Quantization = "none") -> Backbone:
@@ -115,6 +120,25 @@ def load_backbone(name: str, revision: str | None = None, quantization: Quantiza
         fingerprint=_hash(model, quantization),
         quantization=quantization,
     )
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """Load the tokenizer of a backbone from where `load_backbone` would take it; its weights are not read.
+
+    Args:
+        name: Hub id or folder.
+        revision: commit or tag on the Hub.
+    Raises:
+        InputError: if it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    source, where, _ = _locate(name, revision)
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right")
+    except Exception as error:
+        raise InputError(f"encoder.backbone: no tokenizer of '{name}' {where}: {_first_line(error)}") from error
 
 
 def _read(

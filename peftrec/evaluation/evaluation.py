@@ -11,14 +11,17 @@ from peftrec.evaluation.bootstrap import bootstrap_interval
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Ranks and metrics of one model on one set of cases, a row per user.
+    """Ranks and metrics of one model on one set of C cases.
+
+    Where users have several targets, means, intervals and tests are over users, of each user's mean over targets: every
+    user counts alike, and a user's targets, which are not independent, are drawn together.
 
     Attributes:
-        users: user indexes, distinct, shape (U,).
-        targets: item index of each user's target, shape (U,).
-        ranks: place of the target in the whole catalogue, 1 is best, `MISS` where it cannot be ranked, shape (U,).
-        per_user: each metric (`hr@10`) for each user, shape (U,).
-        repeat_target_share: share of users whose target already lies in their full history, excluded or not.
+        users: user index of each case, shape (C,).
+        targets: item index of its target, shape (C,).
+        ranks: place of the target in the whole catalogue, 1 is best, `MISS` where it cannot be ranked, shape (C,).
+        per_user: each metric (`hr@10`) for each case, shape (C,).
+        repeat_target_share: share of cases whose target already lies in the user's full history, excluded or not.
         num_items: size of the catalogue that was ranked.
         exclude_history: whether the full history was left out of the ranking.
     """
@@ -37,12 +40,25 @@ class Evaluation:
 
     @property
     def num_cases(self) -> int:
-        """Number of users evaluated."""
+        """Number of targets ranked."""
         return len(self.users)
+
+    @property
+    def num_users(self) -> int:
+        """Number of users evaluated."""
+        return len(np.unique(self.users))
+
+    def user_means(self) -> dict[str, NDArray[np.float64]]:
+        """Give each metric for each user, the mean over the user's targets; users ascending if any has several."""
+        users, row_C = np.unique(self.users, return_inverse=True)
+        if len(users) == len(self.users):
+            return self.per_user
+        counts = np.bincount(row_C)
+        return {key: np.bincount(row_C, values) / counts for key, values in self.per_user.items()}
 
     def summary(self) -> dict[str, float]:
         """Compute the mean over users of each metric."""
-        return {key: float(values.mean()) for key, values in self.per_user.items()}
+        return {key: float(values.mean()) for key, values in self.user_means().items()}
 
     def intervals(self, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
         """Compute the bootstrap interval over users of each metric.
@@ -55,7 +71,7 @@ class Evaluation:
         Raises:
             ValueError: if level is not between 0 and 1.
         """
-        return {key: bootstrap_interval(values, level=level, seed=seed) for key, values in self.per_user.items()}
+        return {key: bootstrap_interval(values, level=level, seed=seed) for key, values in self.user_means().items()}
 
     def protocol(self) -> dict[str, Any]:
         """State the rules that the ranks were made under; results are comparable where these are equal."""
@@ -74,7 +90,8 @@ class Evaluation:
             level: level of the intervals, between 0 and 1.
             seed: seed of their draws.
         Returns:
-            The keys `metrics`, `intervals`, `interval_level`, `num_cases`, `repeat_target_share` and `protocol`.
+            The keys `metrics`, `intervals`, `interval_level`, `num_cases`, `num_users`, `repeat_target_share` and
+            `protocol`.
         Raises:
             ValueError: if level is not between 0 and 1.
         """
@@ -83,6 +100,7 @@ class Evaluation:
             "intervals": {key: list(ends) for key, ends in self.intervals(level, seed).items()},
             "interval_level": level,
             "num_cases": self.num_cases,
+            "num_users": self.num_users,
             "repeat_target_share": self.repeat_target_share,
             "protocol": self.protocol(),
         }

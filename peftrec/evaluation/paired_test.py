@@ -1,6 +1,6 @@
 """Two evaluations of the same users, compared user by user."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,13 +90,28 @@ def _aligned(a: Evaluation, b: Evaluation, metric: str) -> tuple[NDArray[np.floa
             f"a paired test needs the same users: {len(strangers)} are in one evaluation only "
             f"({len(a.users)} users against {len(b.users)})"
         )
-    order_a, order_b = np.argsort(a.users), np.argsort(b.users)
-    num_other = int((a.targets[order_a] != b.targets[order_b]).sum())
+    if a.num_cases != b.num_cases:
+        raise InputError(f"a paired test needs the same targets: there are {a.num_cases} against {b.num_cases}")
+    # Stable: the targets of one user stay in order of time.
+    first, second = _ordered(a, metric), _ordered(b, metric)
+    num_other = int((first.targets != second.targets).sum())
     if num_other:
         raise InputError(f"a paired test needs the same targets: they differ for {num_other} of {len(a.users)} users")
     if a.protocol() != b.protocol():
         raise InputError(f"a paired test needs the same protocol, got {a.protocol()} against {b.protocol()}")
-    return a.per_user[metric][order_a], b.per_user[metric][order_b]
+    return first.user_means()[metric], second.user_means()[metric]
+
+
+def _ordered(evaluation: Evaluation, metric: str) -> Evaluation:
+    """Return one metric, users ascending."""
+    order = np.argsort(evaluation.users, kind="stable")
+    return replace(
+        evaluation,
+        users=evaluation.users[order],
+        targets=evaluation.targets[order],
+        ranks=evaluation.ranks[order],
+        per_user={metric: evaluation.per_user[metric][order]},
+    )
 
 
 def _sign_flip_p_value(differences: NDArray[np.float64], num_resamples: int, seed: int) -> float:

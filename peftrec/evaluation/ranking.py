@@ -39,7 +39,7 @@ def evaluate_cases(
     batch_users: int = 512,
     of_users: bool = False,
 ) -> Evaluation:
-    """Rank each user's target among the whole catalogue.
+    """Rank each case's target among the whole catalogue.
 
     rank = 1 + number of other items that are not excluded and score at least as high as the target: ties count
     against the model. The excluded history is always the full one, however little of it the scorer sees; a target that
@@ -48,7 +48,7 @@ def evaluate_cases(
 
     Args:
         scores: histories (B, L) to scores (B, N), higher is better; on any device.
-        cases: one case per user.
+        cases: one or more a user.
         sequences: the users' events, which the cases index.
         num_items: size N of the catalogue.
         ks: cutoffs of the metrics, each from 1.
@@ -56,9 +56,10 @@ def evaluate_cases(
         batch_users: users scored at once, from 1.
         of_users: whether `scores` are `UserScores`.
     Returns:
-        Ranks and metrics of every user, in the order of the cases.
+        Ranks and metrics of every case, in their order.
     Raises:
-        InputError: if there are no cases, or a score is NaN or infinite (with their number and the first user).
+        InputError: if there are no cases, one is there twice, or a score is NaN or infinite (with their number and the
+            first user).
         ValueError: if the scores have another shape than (B, N), or an argument is out of range.
     """
     _check(cases, num_items, ks, batch_users)
@@ -122,9 +123,13 @@ def _check(cases: Cases, num_items: int, ks: Sequence[int], batch_users: int) ->
     """Refuse what cannot be evaluated before anything is scored."""
     if len(cases.users) == 0:
         raise InputError("there are no cases to evaluate: the split left no user with a target")
-    if len(np.unique(cases.users)) < len(cases.users):
-        users, counts = np.unique(cases.users, return_counts=True)
-        raise InputError(f"cases must be one per user; user {int(users[counts > 1][0])} has {int(counts.max())}")
+    cases_C3 = np.stack([cases.users, cases.history_lengths, cases.targets], axis=1)
+    distinct, counts = np.unique(cases_C3, axis=0, return_counts=True)
+    if len(distinct) < len(cases.users):
+        user, _, target = distinct[counts > 1][0]
+        raise InputError(
+            f"a case must be there once; user {user} with target {target} is there {int(counts.max())} times"
+        )
     if int(cases.targets.min()) < 0 or int(cases.targets.max()) >= num_items:
         raise ValueError(f"targets must be items 0 to {num_items - 1}, got {int(cases.targets.max())}")
     if batch_users < 1:

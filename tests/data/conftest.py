@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from peftrec.data import Dataset, Sequences, load_dataset
+from peftrec.data import Cases, Dataset, Sequences, Split, SplitConfig, load_dataset
 from peftrec.data.sources.tables import TablesConfig
 
 INTERACTIONS = """user_id,item_id,rating,timestamp
@@ -28,6 +29,17 @@ c,Green Tea,
 d,Black Bread,Food
 e,White Rice,Food
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSplit(SplitConfig):
+    """Everything trains, for tests that look at what cleaning leaves."""
+
+    kind: ClassVar[str] = "none"
+
+    def split(self, sequences: Sequences) -> Split:
+        none = Cases(*(np.empty(0, dtype=np.int64) for _ in range(3)))
+        return Split(sequences.lengths, none, none)
 
 
 class Workspace:
@@ -50,6 +62,9 @@ class Workspace:
 
     def load(self, **values: Any) -> Dataset:
         return load_dataset(self.config(**values))
+
+    def load_unsplit(self, **values: Any) -> Dataset:
+        return self.load(split=NoSplit(), **values)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftrec.data import CleaningConfig, CleaningReport, CleaningRow, Template
-from peftrec.data.cleaning import Rules, Tables, keep_core
+from peftrec.data.cleaning import keep_core
+from peftrec.data.cleaning_step import Rules, Tables
 
 if TYPE_CHECKING:
     from .conftest import Workspace

@@ -9,13 +9,22 @@ from hypothesis import strategies as st
 
 from peftrec.config import InputError, RecipeError
 from peftrec.data import SPLITS, Cases, Sequences
+from peftrec.data.cold_item_split import ColdItems
+from peftrec.data.ratio_split import Ratio
 from peftrec.data.split import GlobalTime, LeaveOneOut
+from peftrec.data.user_split import UserHoldout
 
 MakeSequences = Callable[..., Sequences]
 
 
-def test_registry_holds_both() -> None:
-    assert SPLITS.classes() == {"leave_one_out": LeaveOneOut, "global_time": GlobalTime}
+def test_registry_holds_all() -> None:
+    assert SPLITS.classes() == {
+        "leave_one_out": LeaveOneOut,
+        "global_time": GlobalTime,
+        "ratio": Ratio,
+        "user_holdout": UserHoldout,
+        "cold_items": ColdItems,
+    }
 
 
 def test_leave_one_out(make_sequences: MakeSequences) -> None:

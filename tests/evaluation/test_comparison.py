@@ -180,6 +180,50 @@ class TestPairedTest:
             paired_test(a, a, "hr@5")
 
 
+class TestSeveralTargetsOfAUser:
+    def evaluation(self, ranks: list[int]) -> Evaluation:
+        """User 5 with three targets, user 2 with one, user 9 with two."""
+        made = make_evaluation(np.array(ranks, dtype=np.int64))
+        return replace(made, users=np.array([5, 5, 2, 9, 5, 9]))
+
+    def test_every_user_counts_alike(self) -> None:
+        evaluation = self.evaluation([1, 20, 20, 2, 1, 20])
+        # users 2, 5, 9: hits 0, 2/3, 1/2
+        np.testing.assert_allclose(evaluation.user_means()["hr@10"], [0, 2 / 3, 1 / 2])
+        assert evaluation.summary()["hr@10"] == pytest.approx((0 + 2 / 3 + 1 / 2) / 3)
+        assert (evaluation.num_cases, evaluation.num_users) == (6, 3)
+
+    def test_users_are_drawn_with_all_their_targets(self) -> None:
+        # One user with many hits, one with as many misses: a mean over targets would seem certain.
+        made = make_evaluation(np.array([1] * 50 + [20] * 50, dtype=np.int64))
+        evaluation = replace(made, users=np.repeat([0, 1], 50))
+        assert evaluation.intervals()["hr@10"] == (0.0, 1.0)
+
+    def test_paired_over_users(self) -> None:
+        one, other = self.evaluation([1, 20, 20, 2, 1, 20]), self.evaluation([1, 1, 1, 1, 1, 1])
+        test = paired_test(other, one, "hr@10")
+        assert test.num_users == 3
+        assert test.difference == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
+
+    def test_users_may_stand_in_another_order(self) -> None:
+        one, other = self.evaluation([1, 20, 3, 2, 1, 20]), self.evaluation([4, 1, 20, 3, 7, 2])
+        order = np.array([2, 0, 3, 1, 5, 4])  # the targets of one user stay in order
+        moved = replace(
+            other,
+            users=other.users[order],
+            targets=other.targets[order],
+            ranks=other.ranks[order],
+            per_user={key: values[order] for key, values in other.per_user.items()},
+        )
+        assert paired_test(one, moved, "ndcg@10") == paired_test(one, other, "ndcg@10")
+
+    def test_refuses_another_number_of_targets(self) -> None:
+        one = self.evaluation([1, 20, 3, 2, 1, 20])
+        fewer = replace(make_evaluation(np.ones(3, dtype=np.int64)), users=np.array([5, 2, 9]))
+        with pytest.raises(InputError, match="the same targets: there are 6 against 3"):
+            paired_test(one, fewer, "hr@10")
+
+
 class TestEvaluation:
     def test_to_json_holds_what_a_report_needs(self) -> None:
         evaluation = make_evaluation(np.array([1, 20, 2, MISS], dtype=np.int64))
@@ -188,7 +232,7 @@ class TestEvaluation:
         assert report["metrics"]["mrr@10"] == 0.375
         assert report["intervals"]["hr@10"] == list(evaluation.intervals(0.9)["hr@10"])
         assert report["interval_level"] == 0.9
-        assert report["num_cases"] == 4
+        assert (report["num_cases"], report["num_users"]) == (4, 4)
         assert report["repeat_target_share"] == 0.25
         assert report["protocol"] == {
             "catalogue": "full",

@@ -189,10 +189,18 @@ class TestRefused:
         with pytest.raises(InputError, match="no cases"):
             evaluate_cases(constant(5), Cases(none, none, none), sequences, 5)
 
-    def test_a_user_with_two_cases(self) -> None:
-        cases, sequences = make_cases([[0, 1], [2, 3]])
-        twice = Cases(np.array([1, 1]), cases.history_lengths, cases.targets)
-        with pytest.raises(InputError, match="one per user; user 1 has 2"):
+    def test_a_user_with_several_targets(self) -> None:
+        _, sequences = make_cases([[0, 1, 2, 3], [2, 3]])
+        cases = Cases(np.array([0, 0, 1]), np.array([2, 3, 1]), np.array([2, 3, 3]))
+        scores = torch.tensor([4.0, 3.0, 2.0, 1.0, 5.0])
+        found = evaluate_cases(lambda histories: scores.expand(len(histories), -1), cases, sequences, 5, ks=(1,))
+        # user 0: 4 stands before 2, then before 3, with what came before left out; user 1: 4, 0, 1 before 3
+        assert found.ranks.tolist() == [2, 2, 4]
+
+    def test_a_case_that_is_there_twice(self) -> None:
+        _, sequences = make_cases([[0, 1], [2, 3]])
+        twice = Cases(np.array([1, 0, 1]), np.array([1, 1, 1]), np.array([3, 1, 3]))
+        with pytest.raises(InputError, match="user 1 with target 3 is there 2 times"):
             evaluate_cases(constant(5), twice, sequences, 5)
 
     @pytest.mark.parametrize(

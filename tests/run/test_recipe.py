@@ -12,7 +12,7 @@ import pytest
 from peftrec.config import RecipeError, section_to_dict
 from peftrec.losses import LOSSES
 from peftrec.methods import METHODS
-from peftrec.recipe import Recipe, load_recipe
+from peftrec.recipe import Recipe, load_recipe, recipe_for_evaluation
 
 MINIMAL = "data: {kind: tables, interactions: a.csv, items: b.csv}\n"
 
@@ -159,3 +159,19 @@ def test_checking_needs_neither_torch_data_nor_backbone(tmp_path: Path) -> None:
 def test_import_is_light() -> None:
     code = "import peftrec, sys; assert not {'torch', 'transformers', 'polars', 'peft'} & set(sys.modules), sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.sessions.gap_minutes=30",
+        "data.event_weights={view: 1}",
+        "data.weigh_counts=true",
+        "data.min_target_weight=1",
+        "data.cleaning.bot_events=100",
+        "data.split.targets=all",
+    ],
+)
+def test_a_run_is_not_evaluated_on_other_targets(load: Callable[..., Recipe], override: str) -> None:
+    with pytest.raises(RecipeError, match="targets would be events that the run was trained on"):
+        recipe_for_evaluation(load(), [override])

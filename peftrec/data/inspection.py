@@ -1,0 +1,284 @@
+"""What a data set holds, in numbers: what to look at before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.data.case import Cases
+from peftrec.data.dataset import Dataset
+from peftrec.data.distribution import Distribution, distribution
+from peftrec.data.language import count_languages
+from peftrec.data.report import CleaningReport
+
+_CHUNK = 512  # cases looked at at once
+_TOP_SHARES = (0.01, 0.1, 0.5)
+_CURVE_POINTS = 60
+_TIME_BINS = 48
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the split; of training every event is a target here, though the first of a user is none.
+
+    Args:
+        name: `train`, `valid` or `test`.
+        users: who have targets in it.
+        targets: how many there are.
+        items: distinct ones among them.
+        cold_targets: targets of items that have no training event.
+        cold_items: distinct ones among those; of training, items of the catalogue without a training event.
+        repeats: targets that lie in the history that they are asked with.
+        untrained_users: users without a training event.
+    """
+
+    name: str
+    users: int
+    targets: int
+    items: int
+    cold_targets: int
+    cold_items: int
+    repeats: int
+    untrained_users: int
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is known of the items' texts.
+
+    Args:
+        characters: of each.
+        lengths: of each, in `unit`.
+        unit: `tokens` of the recipe's tokenizer, or `words` where there is none at hand.
+        max_tokens: where texts are cut; None where it is not known.
+        num_cut: texts that are longer; None where lengths are not in tokens.
+        languages: guesses by `guess_language`, the most frequent first.
+        looked_at: texts that were guessed at.
+        same_title: items whose title another item has too.
+        same_text: items whose text another item has too.
+        frequent_title: the title that most items have, and how many have it.
+    """
+
+    characters: Distribution
+    lengths: Distribution
+    unit: str
+    max_tokens: int | None
+    num_cut: int | None
+    languages: dict[str, int]
+    looked_at: int
+    same_title: int
+    same_text: int
+    frequent_title: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Times:
+    """When events happened.
+
+    Args:
+        first: milliseconds since 1970.
+        last: milliseconds since 1970.
+        edges: of the bins, milliseconds.
+        train: training events in each bin.
+        other: events of validation and test, or behind the last target.
+    """
+
+    first: int
+    last: int
+    edges: tuple[int, ...]
+    train: tuple[int, ...]
+    other: tuple[int, ...]
+
+    @property
+    def first_day(self) -> str:
+        """Such as `2024-05-01`, of UTC."""
+        return _day(self.first)
+
+    @property
+    def last_day(self) -> str:
+        """Such as `2024-05-01`, of UTC."""
+        return _day(self.last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """All numbers; `to_dict` gives them as plain values.
+
+    Args:
+        users: with an event (or sessions, where the recipe cuts users into them).
+        items: of the catalogue.
+        events: of all users.
+        pairs: distinct pairs of user and item among them.
+        taken_out: events that the split has taken out of everything, and that no other number counts.
+        context_events: events that are never targets.
+        event_kinds: events by the word for their kind; empty where the recipe reads no kinds.
+        items_without_events: items of the catalogue that nobody has touched.
+        duplicate_rows: interactions that cleaning dropped, as they repeat another.
+        duplicate_item_ids: items that cleaning dropped for the same reason.
+        sequences: events a user; training events a user who has any; the history of a test case.
+        popularity: events an item that has any.
+        top_shares: share of all events that the most popular 1 %, 10 % and 50 % of the catalogue have.
+        curve: points of the share of events (second) that the most popular share of items (first) has.
+        texts: of items.
+        times: None where the data hold only an order.
+        parts: training, validation, test.
+        split: what the split is called.
+        leaks: what it lets through, in a sentence.
+        cleaning: the report.
+    """
+
+    users: int
+    items: int
+    events: int
+    pairs: int
+    taken_out: int
+    context_events: int
+    event_kinds: dict[str, int]
+    items_without_events: int
+    duplicate_rows: int
+    duplicate_item_ids: int
+    sequences: tuple[Distribution, ...]
+    popularity: Distribution
+    top_shares: dict[str, float]
+    curve: tuple[tuple[float, float], ...]
+    texts: Texts
+    times: Times | None
+    parts: tuple[Part, ...]
+    split: str
+    leaks: str
+    cleaning: CleaningReport
+
+    @property
+    def density(self) -> float:
+        """Share of all pairs of user and item that have an event."""
+        return self.pairs / (self.users * self.items)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, `density` and `sparsity` among them."""
+        return {"density": self.density, "sparsity": 1 - self.density} | asdict(self)
+
+
+def inspect_dataset(
+    dataset: Dataset, *, token_lengths: NDArray[np.int64] | None = None, max_tokens: int | None = None
+) -> Inspection:
+    """Counts everything that a look at a data set should tell.
+
+    Args:
+        dataset: cleaned and split.
+        token_lengths: tokens of each item's text before any cut, shape (N,); None counts words instead.
+        max_tokens: where the recipe cuts texts.
+    """
+    sequences, report = dataset.sequences, dataset.report
+    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    counts = np.bincount(sequences.items, minlength=len(dataset.catalogue))
+    words = dataset.event_words or ()
+    kinds = np.bincount(sequences.events, minlength=len(words)) if sequences.events is not None else ()
+    ordered = np.sort(counts)[::-1]
+    running = np.concatenate([[0], np.cumsum(ordered)]) / max(1, len(sequences.items))
+    places = np.unique(np.round(np.linspace(0, len(counts), _CURVE_POINTS + 1)).astype(np.int64))
+    trained = dataset.split.train_lengths
+    by_user = [("events a user", sequences.lengths), ("training events a user", trained)]
+    by_user.append(("history of a test case", dataset.split.test.history_lengths))
+    split_row = report.rows[-1]
+    return Inspection(
+        users=len(sequences),
+        items=len(dataset.catalogue),
+        events=len(sequences.items),
+        pairs=len(np.unique(users * len(dataset.catalogue) + sequences.items)),
+        taken_out=report.remaining("kept") - len(sequences.items),
+        context_events=0 if sequences.weights is None else int((sequences.weights == 0).sum()),
+        event_kinds=dict(zip(words, map(int, kinds), strict=True)),
+        items_without_events=int((counts == 0).sum()),
+        duplicate_rows=report.removed("duplicate interactions"),
+        duplicate_item_ids=report.removed("duplicate item ids", "items"),
+        sequences=tuple(distribution(name, values[values > 0]) for name, values in by_user if (values > 0).any()),
+        popularity=distribution("events an item", counts[counts > 0]),
+        top_shares={f"{share:.0%}": float(running[round(len(counts) * share)]) for share in _TOP_SHARES},
+        curve=tuple((float(place / len(counts)), float(running[place])) for place in places),
+        texts=_texts(dataset, token_lengths, max_tokens),
+        times=_times(dataset, users),
+        parts=_parts(dataset),
+        split=split_row.step.removeprefix("split "),
+        leaks=dataset.split.leaks or "Nothing later than a test event is trained on.",
+        cleaning=report,
+    )
+
+
+def _day(milliseconds: int) -> str:
+    return str(np.datetime64(milliseconds, "ms").astype("datetime64[D]"))
+
+
+def _texts(dataset: Dataset, token_lengths: NDArray[np.int64] | None, max_tokens: int | None) -> Texts:
+    texts, titles = dataset.catalogue.texts, dataset.catalogue.titles
+    unit = "words" if token_lengths is None else "tokens"
+    lengths = np.array([len(text.split()) for text in texts]) if token_lengths is None else token_lengths
+    languages, looked_at = count_languages(texts)
+    cut = None if token_lengths is None or max_tokens is None else int((token_lengths > max_tokens).sum())
+    return Texts(
+        characters=distribution("characters a text", np.array([len(text) for text in texts])),
+        lengths=distribution(f"{unit} a text", lengths),
+        unit=unit,
+        max_tokens=max_tokens,
+        num_cut=cut,
+        languages=languages,
+        looked_at=looked_at,
+        same_title=_num_shared(titles),
+        same_text=_num_shared(texts),
+        frequent_title=Counter(titles).most_common(1)[0],
+    )
+
+
+def _num_shared(values: Sequence[str]) -> int:
+    """How many have a value that another has too."""
+    return sum(count for count in Counter(values).values() if count > 1)
+
+
+def _times(dataset: Dataset, users: NDArray[np.int64]) -> Times | None:
+    sequences = dataset.sequences
+    if sequences.times is None or not len(sequences.times):
+        return None
+    places = np.arange(len(sequences.items)) - sequences.offsets[users]
+    trains = places < dataset.split.train_lengths[users]
+    first, last = int(sequences.times.min()), int(sequences.times.max())
+    edges = np.linspace(first, last + 1, _TIME_BINS + 1)
+    train, other = (np.histogram(sequences.times[which], edges)[0] for which in (trains, ~trains))
+    whole = tuple(int(edge) for edge in edges)
+    return Times(first, last, whole, tuple(map(int, train)), tuple(map(int, other)))
+
+
+def _parts(dataset: Dataset) -> tuple[Part, ...]:
+    counts, split = dataset.item_counts(), dataset.split
+    train = Part(
+        name="train",
+        users=int((split.train_lengths > 0).sum()),
+        targets=int(split.train_lengths.sum()),
+        items=int((counts > 0).sum()),
+        cold_targets=0,
+        cold_items=int((counts == 0).sum()),
+        repeats=0,
+        untrained_users=int((split.train_lengths == 0).sum()),
+    )
+    return train, _part("valid", split.valid, dataset, counts), _part("test", split.test, dataset, counts)
+
+
+def _part(name: str, cases: Cases, dataset: Dataset, counts: NDArray[np.int64]) -> Part:
+    users, items = np.unique(cases.users), np.unique(cases.targets)
+    repeats = 0
+    for start in range(0, len(cases), _CHUNK):
+        histories = cases.histories(dataset.sequences, start, start + _CHUNK)
+        repeats += int((histories == cases.targets[start : start + _CHUNK, None]).any(axis=1).sum())
+    return Part(
+        name=name,
+        users=len(users),
+        targets=len(cases),
+        items=len(items),
+        cold_targets=int((counts[cases.targets] == 0).sum()),
+        cold_items=int((counts[items] == 0).sum()),
+        repeats=repeats,
+        untrained_users=int((dataset.split.train_lengths[users] == 0).sum()),
+    )

@@ -15,7 +15,7 @@ from peftrec.data.sequence import Sequences
 
 @dataclass(frozen=True, eq=False)
 class UserBatch:
-    """B windows, L positions; arrays of int64.
+    """B windows, L positions; arrays of int64, but for the ratings.
 
     Args:
         users: user indexes, shape (B,); a user with several windows may occur more than once.
@@ -25,6 +25,8 @@ class UserBatch:
         seen_offsets: shape (B + 1,): row i's training items are `seen_items[seen_offsets[i]:seen_offsets[i + 1]]`.
         seen_items: all training items of each row's user, inside and outside the window, in order of time.
         events: the kind of each input's event, shape (B, L), left-padded with -1; None where there are no kinds.
+        ratings: how the event that follows each position was rated, float32, shape (B, L), left-padded with NaN; None
+            where there are no ratings.
     """
 
     users: NDArray[np.int64]
@@ -34,6 +36,7 @@ class UserBatch:
     seen_offsets: NDArray[np.int64]
     seen_items: NDArray[np.int64]
     events: NDArray[np.int64] | None = None
+    ratings: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -161,6 +164,7 @@ class TrainingWindows:
             seen_offsets=seen_offsets,
             seen_items=seen_items,
             events=self._sequences.gather_events(starts, lengths, width),
+            ratings=self._sequences.gather_ratings(starts + 1, lengths, width),
         )
 
 

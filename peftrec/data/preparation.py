@@ -54,7 +54,7 @@ def prepare(config: DataConfig) -> Prepared:
     )
     user_table = None if config.user_template is None else read_user_texts(raw, config)
     tables, cleaned = clean(tables, Rules(config.cleaning, template, config.sample))
-    sequences = build_sequences(tables, keep_times=config.timestamps == "time")
+    sequences = build_sequences(tables, keep_times=config.timestamps == "time", keep_ratings=config.ratings)
     touched = tables.interactions["item"].n_unique()
     kept = (
         CleaningRow("kept", "users", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"),
@@ -68,12 +68,13 @@ def prepare(config: DataConfig) -> Prepared:
     return Prepared(_catalogue(tables), sequences, user_texts, (*read, *user_table.rows, *cleaned, *kept, row))
 
 
-def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
+def build_sequences(tables: Tables, *, keep_times: bool, keep_ratings: bool = False) -> Sequences:
     """Cleaned interactions as one flat array.
 
     Args:
         tables: cleaned tables; every interaction has an item that is there, and a time.
         keep_times: False drops the times (they are positions).
+        keep_ratings: False drops the ratings (they were read for cleaning).
     Returns:
         Users in order of first appearance; a user's events in order of time, equal times in the order of the file.
     """
@@ -95,6 +96,7 @@ def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
         items=place[events["item"].to_physical().to_numpy()[order]],
         times=events["time"].to_numpy()[order].astype(np.int64) if keep_times else None,
         events=events["event"].to_numpy()[order].astype(np.int64) if "event" in events.columns else None,
+        ratings=events["rating"].to_numpy()[order].astype(np.float32) if keep_ratings else None,
     )
 
 
@@ -115,8 +117,8 @@ def _interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str
             "time": time,
         }
     )
-    if config.cleaning.min_rating is not None:
-        frame = frame.with_columns(_ratings(raw).alias("rating"))
+    if config.ratings or config.cleaning.min_rating is not None:
+        frame = frame.with_columns(_ratings(raw, config).alias("rating"))
     if config.event_words is not None:
         frame = frame.with_columns(event_codes(raw, config.event_words).alias("event"))
     return frame, note
@@ -157,17 +159,18 @@ def _times(raw: RawTables, config: DataConfig) -> tuple[pl.Series, str]:
     return times, f"{column!r}: {note}"
 
 
-def _ratings(raw: RawTables) -> pl.Series:
+def _ratings(raw: RawTables, config: DataConfig) -> pl.Series:
+    key = "data.ratings" if config.ratings else "data.cleaning.min_rating"
     table, column = raw.interactions, raw.columns.rating
     values = table.column(column, "data.columns.rating")
     name = f"{table.name}, column {column!r}"
     ratings = parse_numbers(values)
-    refuse_unread(values, ratings, name, "data.cleaning.min_rating needs a number in every row")
+    refuse_unread(values, ratings, name, f"{key} needs a number in every row")
     missing = ratings.is_null().arg_true()
     if len(missing):
         raise InputError(
             f"{name}: data row {missing[0] + 1:,} holds no rating ({values[int(missing[0])]!r}), and so do "
-            f"{len(missing) - 1:,} more; data.cleaning.min_rating needs a number in every row: drop these rows, "
+            f"{len(missing) - 1:,} more; {key} needs a number in every row: drop these rows, "
             f"or unset it"
         )
     return ratings.cast(pl.Float64)

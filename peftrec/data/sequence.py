@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Sequences:
     """The events of U users, user after user, each user's in order of time (equal times keep the file's order).
 
-    User u has the events `offsets[u]:offsets[u + 1]` of `items`, `times` and `events`.
+    User u has the events `offsets[u]:offsets[u + 1]` of `items`, `times`, `events` and `ratings`.
 
     Args:
         user_ids: U ids, in order of first appearance in the interactions.
@@ -20,6 +20,7 @@ class Sequences:
         items: int64 catalogue indexes, shape (E,).
         times: int64 milliseconds since 1970, shape (E,); None where the data hold only an order.
         events: int64 codes of what kind of event each was, shape (E,); None where the recipe reads no kinds.
+        ratings: float32, how each was rated, shape (E,); None where the recipe keeps no ratings.
     """
 
     user_ids: tuple[str, ...]
@@ -27,6 +28,7 @@ class Sequences:
     items: NDArray[np.int64]
     times: NDArray[np.int64] | None = None
     events: NDArray[np.int64] | None = None
+    ratings: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.offsets) == len(self.user_ids) + 1
@@ -34,6 +36,7 @@ class Sequences:
         assert self.offsets[-1] == len(self.items)
         assert self.times is None or len(self.times) == len(self.items)
         assert self.events is None or len(self.events) == len(self.items)
+        assert self.ratings is None or len(self.ratings) == len(self.items)
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -64,6 +67,19 @@ class Sequences:
             Codes of kinds, shape (B, width), left-padded with -1, the newest last; None where there are no kinds.
         """
         return None if self.events is None else _gather(self.events, starts, lengths, width)
+
+    def gather_ratings(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int
+    ) -> NDArray[np.float32] | None:
+        """The ratings of the events that `gather` gives for the same arguments.
+
+        Returns:
+            float32, shape (B, width), left-padded with NaN, the newest last; None where there are no ratings.
+        """
+        if self.ratings is None:
+            return None
+        places = _gather(np.arange(len(self.items), dtype=np.int64), starts, lengths, width)
+        return np.where(places >= 0, self.ratings[places], np.float32(np.nan))
 
     def gather_flat(
         self, starts: NDArray[np.int64], lengths: NDArray[np.int64]

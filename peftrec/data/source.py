@@ -26,7 +26,7 @@ class Columns:
         user: the user's id, in the interactions and in the users.
         item: the item's id, in both tables.
         time: when it happened, in the interactions.
-        rating: how it was rated, in the interactions; read only where `cleaning.min_rating` is set.
+        rating: how it was rated, in the interactions; read only where `ratings` or `cleaning.min_rating` is set.
         title: what people are shown for an item, in the items.
         event: what kind of event it was, in the interactions; read only where `event_words` is set. It may be the
             rating's column.
@@ -102,6 +102,7 @@ class DataConfig:
             {occupation}"; None reads no such table.
         event_words: the word that a profile's text uses for each value of the column `columns.event`, e.g. {view:
             viewed, purchase: bought}; a whole number may be written '5' or '5.0'. None reads no such column.
+        ratings: keep how each interaction was rated (the column `columns.rating`), for a loss that learns it.
         cleaning: what is removed.
         sample: keep only so many users, drawn after cleaning; None keeps all.
         split: which events train, validate and test.
@@ -113,6 +114,7 @@ class DataConfig:
     template: str = "{title}"
     user_template: str | None = None
     event_words: dict[str, str] | None = None
+    ratings: bool = False
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     sample: SampleConfig | None = None
     split: Annotated[SplitConfig, SPLITS] = field(default_factory=LeaveOneOut)
@@ -142,7 +144,7 @@ class DataConfig:
 
     def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """The columns that this recipe needs: of the interactions, of the items, and of the users."""
-        rating = () if self.cleaning.min_rating is None else (columns.rating,)
+        rating = (columns.rating,) if self.ratings or self.cleaning.min_rating is not None else ()
         event = () if self.event_words is None else (columns.event,)
         fields = Template(self.template).fields
         user_fields = () if self.user_template is None else Template(self.user_template).fields

@@ -75,7 +75,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.output_dir.strip():
             raise ValueError("output_dir: is empty; it names the run folder")
-        if self.loss.candidates == "batch" and self.training.encoder_interval > 1:
+        if self.loss.candidates != "catalogue" and self.training.encoder_interval > 1:
             raise ValueError(
                 f"training.encoder_interval: {self.training.encoder_interval} needs a loss over the catalogue; "
                 f"{self.loss.kind} encodes other items in every step, so use 1"
@@ -93,6 +93,7 @@ class Recipe:
             )
         self._check_methods()
         self._check_profile()
+        self._check_ratings()
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
                 f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "
@@ -132,6 +133,20 @@ class Recipe:
         unread = next((name for name, value in given.items() if value is not None), None)
         if unread and self.profile is None and self.baseline is None:
             raise ValueError(f"data.{unread}: is read by nothing; add a section profile, or leave it out")
+
+    def _check_ratings(self) -> None:
+        if self.baseline is not None:
+            return
+        if self.loss.needs_ratings and not self.data.ratings:
+            raise ValueError(
+                f"data.ratings: is false, but loss.kind: {self.loss.kind} learns how events were rated; set it to true "
+                f"(data.columns.rating names the column)"
+            )
+        if self.data.ratings and not self.loss.needs_ratings:
+            raise ValueError(
+                "data.ratings: is read by nothing; use loss.kind: squared_error, or leave it out (data.cleaning."
+                "min_rating reads the ratings by itself)"
+            )
 
     @property
     def reads_times(self) -> bool:

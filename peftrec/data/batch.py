@@ -15,7 +15,7 @@ from peftrec.data.sequence import Sequences
 
 @dataclass(frozen=True, eq=False)
 class UserBatch:
-    """B windows, L positions; arrays of int64.
+    """B windows, L positions; arrays of int64, but for the ratings.
 
     Args:
         users: user indexes, shape (B,); a user with several windows may occur more than once.
@@ -27,6 +27,8 @@ class UserBatch:
         events: the kind of each input's event, shape (B, L), left-padded with -1; None where there are no kinds.
         times: when each input happened, milliseconds since 1970, shape (B, L), left-padded with -1; None where the
             data hold only an order.
+        ratings: how the event that follows each position was rated, float32, shape (B, L), left-padded with NaN; None
+            where there are no ratings.
     """
 
     users: NDArray[np.int64]
@@ -37,6 +39,7 @@ class UserBatch:
     seen_items: NDArray[np.int64]
     events: NDArray[np.int64] | None = None
     times: NDArray[np.int64] | None = None
+    ratings: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -178,6 +181,7 @@ class TrainingWindows:
             seen_items=seen_items,
             events=self._sequences.gather_events(starts, lengths, width),
             times=self._sequences.gather_times(starts, lengths, width),
+            ratings=self._sequences.gather_ratings(starts + 1, lengths, width),
         )
 
 

@@ -61,9 +61,10 @@ class Dataset:
         profiles = {"user_texts": self.user_texts, "event_words": self.event_words}
         texts += [[name, words] for name, words in profiles.items() if words is not None]
         digest = hashlib.sha256(json.dumps(texts).encode())
-        arrays = [self.sequences.offsets, self.sequences.items, self.split.train_lengths, self.sequences.events]
+        sequences = self.sequences
+        arrays = [sequences.offsets, sequences.items, self.split.train_lengths, sequences.events, sequences.ratings]
         if times:
-            arrays.append(self.sequences.times)
+            arrays.append(sequences.times)
         for array in arrays:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())

@@ -57,7 +57,7 @@ def prepare(config: DataConfig) -> Prepared:
     user_table = None if config.user_template is None else read_user_texts(raw, config)
     tables, cleaned = clean(tables, Rules(config.cleaning, template, config.sample, config.sessions))
     tables, weighed = weigh_targets(tables, config)
-    sequences = build_sequences(tables, keep_times=config.timestamps == "time")
+    sequences = build_sequences(tables, keep_times=config.timestamps == "time", keep_ratings=config.ratings)
     touched = tables.interactions["item"].n_unique()
     kept = (
         CleaningRow("kept", "users", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"),
@@ -112,12 +112,13 @@ def weigh_targets(tables: Tables, config: DataConfig) -> tuple[Tables, tuple[Cle
     return replace(tables, interactions=events), (CleaningRow("weights", "targets", context, num_targets, note),)
 
 
-def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
+def build_sequences(tables: Tables, *, keep_times: bool, keep_ratings: bool = False) -> Sequences:
     """Cleaned interactions as one flat array.
 
     Args:
         tables: cleaned tables; every interaction has an item that is there, and a time.
         keep_times: False drops the times (they are positions).
+        keep_ratings: False drops the ratings (they were read for cleaning).
     Returns:
         Users in order of first appearance; a user's events in order of time, equal times in the order of the file.
     """
@@ -142,6 +143,7 @@ def build_sequences(tables: Tables, *, keep_times: bool) -> Sequences:
         weights=events["target_weight"].to_numpy()[order].astype(np.float32)
         if "target_weight" in events.columns
         else None,
+        ratings=events["rating"].to_numpy()[order].astype(np.float32) if keep_ratings else None,
     )
 
 
@@ -162,8 +164,8 @@ def _interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str
             "time": time,
         }
     )
-    if config.cleaning.min_rating is not None:
-        why = "data.cleaning.min_rating needs"
+    if config.ratings or config.cleaning.min_rating is not None:
+        why = f"{'data.ratings' if config.ratings else 'data.cleaning.min_rating'} needs"
         frame = frame.with_columns(_numbers(raw, raw.columns.rating, "rating", why).alias("rating"))
     if config.event_words is not None:
         frame = frame.with_columns(event_codes(raw, config.event_words).alias("event"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Sequences:
     """The events of U users, user after user, each user's in order of time (equal times keep the file's order).
 
-    User u has the events `offsets[u]:offsets[u + 1]` of `items`, `times` and `events`.
+    User u has the events `offsets[u]:offsets[u + 1]` of `items`, `times`, `events` and `ratings`.
 
     Args:
         user_ids: U ids, in order of first appearance in the interactions.
@@ -22,6 +22,7 @@ class Sequences:
         events: int64 codes of what kind of event each was, shape (E,); None where the recipe reads no kinds.
         weights: float32, how much each counts as a target, shape (E,); 0 makes it context alone. None where all count
             alike.
+        ratings: float32, how each was rated, shape (E,); None where the recipe keeps no ratings.
     """
 
     user_ids: tuple[str, ...]
@@ -30,6 +31,7 @@ class Sequences:
     times: NDArray[np.int64] | None = None
     events: NDArray[np.int64] | None = None
     weights: NDArray[np.float32] | None = None
+    ratings: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.offsets) == len(self.user_ids) + 1
@@ -38,6 +40,7 @@ class Sequences:
         assert self.times is None or len(self.times) == len(self.items)
         assert self.events is None or len(self.events) == len(self.items)
         assert self.weights is None or len(self.weights) == len(self.items)
+        assert self.ratings is None or len(self.ratings) == len(self.items)
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -78,6 +81,19 @@ class Sequences:
             Milliseconds since 1970, shape (B, width), left-padded with -1, the newest last; None where there are none.
         """
         return None if self.times is None else _gather(self.times, starts, lengths, width)
+
+    def gather_ratings(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int
+    ) -> NDArray[np.float32] | None:
+        """The ratings of the events that `gather` gives for the same arguments.
+
+        Returns:
+            float32, shape (B, width), left-padded with NaN, the newest last; None where there are no ratings.
+        """
+        if self.ratings is None:
+            return None
+        places = _gather(np.arange(len(self.items), dtype=np.int64), starts, lengths, width)
+        return np.where(places >= 0, self.ratings[places], np.float32(np.nan))
 
     def gather_flat(
         self, starts: NDArray[np.int64], lengths: NDArray[np.int64]

@@ -27,7 +27,7 @@ class Columns:
         user: the user's id, in the interactions and in the users.
         item: the item's id, in both tables.
         time: when it happened, in the interactions.
-        rating: how it was rated, in the interactions; read only where `cleaning.min_rating` is set.
+        rating: how it was rated, in the interactions; read only where `ratings` or `cleaning.min_rating` is set.
         title: what people are shown for an item, in the items.
         event: what kind of event it was, in the interactions; read only where `event_words` or `event_weights` is set.
             It may be the rating's column.
@@ -74,6 +74,7 @@ class DataConfig:
         min_target_weight: events that weigh less are context alone: they stay in histories, but are never learned as
             targets nor evaluated. None lets every event be a target.
         sessions: cut users into sessions; None keeps users whole.
+        ratings: keep how each interaction was rated (the column `columns.rating`), for a loss that learns it.
         cleaning: what is removed.
         sample: keep only so many users, drawn after cleaning; None keeps all.
         split: which events train, validate and test.
@@ -89,6 +90,7 @@ class DataConfig:
     weigh_counts: bool = False
     min_target_weight: Annotated[float, Range(gt=0)] | None = None
     sessions: SessionConfig | None = None
+    ratings: bool = False
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     sample: SampleConfig | None = None
     split: Annotated[SplitConfig, SPLITS] = field(default_factory=LeaveOneOut)
@@ -159,7 +161,7 @@ class DataConfig:
 
     def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """The columns that this recipe needs: of the interactions, of the items, and of the users."""
-        rating = () if self.cleaning.min_rating is None else (columns.rating,)
+        rating = (columns.rating,) if self.ratings or self.cleaning.min_rating is not None else ()
         event = () if self.event_words is None and self.event_weights is None else (columns.event,)
         count = (columns.count,) if self.reads_counts else ()
         fields = Template(self.template).fields

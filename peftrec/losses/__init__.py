@@ -1,15 +1,32 @@
 """Losses: tensors in, scalar out; one file each, one registry line."""
 
 from peftrec.config import Registry
-from peftrec.losses.in_batch_softmax import log_inclusion_probability
+from peftrec.losses.inclusion import log_complement, log_inclusion_probability, log_missed_probability
 from peftrec.losses.loss import LossConfig, LossInputs
+from peftrec.losses.negatives import NEGATIVES, DrawnNegatives, HardNegatives, NegativesConfig
 
 LOSSES = Registry(
     "loss",
     {
         "full_softmax": "peftrec.losses.full_softmax:FullSoftmax",
         "in_batch_softmax": "peftrec.losses.in_batch_softmax:InBatchSoftmax",
+        "sampled_softmax": "peftrec.losses.sampled_softmax:SampledSoftmax",
+        "bpr": "peftrec.losses.bpr:Bpr",
+        "bce": "peftrec.losses.bce:Bce",
+        "gbce": "peftrec.losses.gbce:Gbce",
+        "squared_error": "peftrec.losses.squared_error:SquaredError",
     },
 )
 
-__all__ = ["LOSSES", "LossConfig", "LossInputs", "log_inclusion_probability"]
+__all__ = [
+    "LOSSES",
+    "NEGATIVES",
+    "DrawnNegatives",
+    "HardNegatives",
+    "LossConfig",
+    "LossInputs",
+    "NegativesConfig",
+    "log_complement",
+    "log_inclusion_probability",
+    "log_missed_probability",
+]

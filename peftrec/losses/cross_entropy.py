@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from peftrec.losses.loss import LossInputs
+from peftrec.losses.loss import LossInputs, check_positions
 
 Mask = Literal["past", "all", "none"]
 
@@ -91,8 +91,7 @@ def chunked_cross_entropy(
     Raises:
         ValueError: if there is no position.
     """
-    if len(inputs.queries_PD) == 0:
-        raise ValueError("a step without any position that has a next item has no loss")
+    check_positions(inputs)
     bias_C = inputs.candidates_CD.new_zeros(len(inputs.candidates_CD)) if bias_C is None else bias_C
     masked_P = {"past": inputs.past_P, "all": torch.full_like(inputs.past_P, inputs.seen_BS.shape[1]), "none": None}
     chunk = max(1, max_logits // len(inputs.candidates_CD))
@@ -107,3 +106,9 @@ def chunked_cross_entropy(
         chunk,
     )
     return result
+
+
+def less_log_q(inputs: LossInputs) -> torch.Tensor:
+    """Return the bias of the candidates, less the log of the probability that each is there, shape (C,)."""
+    assert inputs.log_q_C is not None, "candidates that are there by chance come with their inclusion probabilities"
+    return -inputs.log_q_C if inputs.bias_C is None else inputs.bias_C - inputs.log_q_C

@@ -10,6 +10,7 @@ import torch
 from peftrec.config import Range
 from peftrec.losses.cross_entropy import chunked_cross_entropy
 from peftrec.losses.loss import LossConfig, LossInputs
+from peftrec.losses.negatives import CatalogueNegatives
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,10 +29,13 @@ class FullSoftmax(LossConfig):
     """
 
     kind: ClassVar[str] = "full_softmax"
-    candidates: ClassVar[Literal["catalogue", "batch"]] = "catalogue"
 
     mask_seen: Literal["past", "all", "none"] = "past"
     max_logits: Annotated[int, Range(ge=1)] = 8_000_000
+
+    @property
+    def source(self) -> CatalogueNegatives:
+        return CatalogueNegatives()
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         return chunked_cross_entropy(inputs, bias_C=inputs.bias_C, mask_seen=self.mask_seen, max_logits=self.max_logits)

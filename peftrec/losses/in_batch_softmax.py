@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 
 from peftrec.config import Range
-from peftrec.losses.cross_entropy import chunked_cross_entropy
+from peftrec.losses.cross_entropy import chunked_cross_entropy, less_log_q
 from peftrec.losses.loss import LossConfig, LossInputs
+from peftrec.losses.negatives import BatchNegatives
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,26 +32,14 @@ class InBatchSoftmax(LossConfig):
     """
 
     kind: ClassVar[str] = "in_batch_softmax"
-    candidates: ClassVar[Literal["catalogue", "batch"]] = "batch"
 
     log_q: bool = True
     max_logits: Annotated[int, Range(ge=1)] = 8_000_000
 
+    @property
+    def source(self) -> BatchNegatives:
+        return BatchNegatives()
+
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        bias_C = inputs.bias_C
-        if self.log_q:
-            assert inputs.log_q_C is not None, "candidates from a batch come with their inclusion probabilities"
-            bias_C = -inputs.log_q_C if bias_C is None else bias_C - inputs.log_q_C
+        bias_C = less_log_q(inputs) if self.log_q else inputs.bias_C
         return chunked_cross_entropy(inputs, bias_C=bias_C, mask_seen="all", max_logits=self.max_logits)
-
-
-def log_inclusion_probability(frequencies_C: torch.Tensor, num_draws: int) -> torch.Tensor:
-    """Return log(1 - (1 - q)^n), the log-probability that an item is drawn at least once in n draws.
-
-    Computed as log(-expm1(n log1p(-q))), which keeps its precision for small q.
-
-    Args:
-        frequencies_C: q, each in (0, 1].
-        num_draws: n, at least 1.
-    """
-    return torch.log(-torch.expm1(num_draws * torch.log1p(-frequencies_C.clamp(max=1 - 1e-7))))

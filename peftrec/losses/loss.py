@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
+
+from peftrec.losses.negatives import Candidates, NegativesConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossInputs:
-    """What a loss sees of one step. Shapes: P positions, B users, C candidates, D width, S items of one user.
+    """What a loss sees of one step. Shapes: P positions, B users, C candidates, D width, S items of one user, K picks.
 
     Args:
         queries_PD: user vectors at the positions that have a next item, times the scorer's scale.
@@ -22,6 +24,11 @@ class LossInputs:
             those that are no candidates.
         past_P: how many of them lie before the target.
         log_q_C: log of the probability that an item is among the candidates; None where all items are.
+        negative_C: which candidates were drawn as negatives; None where all may be.
+        picks_PK: places among the candidates of each position's own negatives, -1 for none; None where all candidates
+            that may be negatives are.
+        ratings_P: how the next item was rated; None where the data have no ratings.
+        num_items: items that have training events.
     """
 
     queries_PD: torch.Tensor
@@ -32,24 +39,43 @@ class LossInputs:
     seen_BS: torch.Tensor
     past_P: torch.Tensor
     log_q_C: torch.Tensor | None = None
+    negative_C: torch.Tensor | None = None
+    picks_PK: torch.Tensor | None = None
+    ratings_P: torch.Tensor | None = None
+    num_items: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """What all losses share.
 
-    `candidates` says which items a step encodes for the loss: all that have training events, or the distinct items of
-    the batch. Items without training events are never candidates: they could only be pushed down, and rest on their
-    texts instead.
+    `candidates` says which items a step encodes for the loss, each once: all that have training events, the distinct
+    items of the batch, or those and drawn ones. Items without training events are never candidates: they could only be
+    pushed down, and rest on their texts instead.
 
     Args:
         skip_repeats: events of an item that the user has had before are no targets; lists leave such items out.
     """
 
     kind: ClassVar[str]
-    candidates: ClassVar[Literal["catalogue", "batch"]]
+    needs_ratings: ClassVar[bool] = False
 
     skip_repeats: bool = True
+
+    @property
+    def source(self) -> NegativesConfig:
+        """Where the candidates of a step come from."""
+        raise NotImplementedError
+
+    @property
+    def candidates(self) -> Candidates:
+        """Which items a step encodes for the loss."""
+        return self.source.candidates
+
+    @property
+    def num_picks(self) -> int | None:
+        """How many negatives are picked for each position for itself; None where positions share them all."""
+        return None
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         """Return the mean over positions, a scalar.
@@ -58,3 +84,13 @@ class LossConfig:
             ValueError: if there is no position.
         """
         raise NotImplementedError
+
+
+def check_positions(inputs: LossInputs) -> None:
+    """See that there is something to take the mean of.
+
+    Raises:
+        ValueError: if there is no position.
+    """
+    if len(inputs.queries_PD) == 0:
+        raise ValueError("a step without any position that has a next item has no loss")

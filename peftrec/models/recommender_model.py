@@ -56,7 +56,7 @@ class RecommenderModel(nn.Module):
         self.max_history = user.max_history
         self.profiles = profiles
         self.scorer = scorer
-        self.scale = LearnedScale(scorer.start_scale)
+        self.scale = LearnedScale(scorer.start_scale, learned=scorer.learn_scale)
         self.second_stage = scorer.second_stage(item_encoder.dim)
 
     @property

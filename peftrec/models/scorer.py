@@ -19,12 +19,14 @@ class ScorerConfig:
     """What all scorers share: score = scale * user . item, both prepared by `prepare`.
 
     Args:
-        start_scale: the learned scale at the start.
+        start_scale: the scale at the start, which is 1 / temperature of a softmax.
+        learn_scale: whether it trains; False keeps it as it is.
     """
 
     kind: ClassVar[str]
 
     start_scale: Annotated[float, Range(gt=0)] = 1.0
+    learn_scale: bool = True
 
     def prepare(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return user or item vectors as they enter the dot product."""
@@ -63,11 +65,22 @@ class CosineScorer(ScorerConfig):
 
 
 class LearnedScale(nn.Module):
-    """A positive number that trains as its logarithm."""
+    """A positive number that trains as its logarithm, or stays as it is.
 
-    def __init__(self, start: float) -> None:
+    Args:
+        start: the number at the start.
+        learned: whether it trains.
+    """
+
+    log_scale: torch.Tensor
+
+    def __init__(self, start: float, *, learned: bool = True) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        log_start = torch.tensor(math.log(start))
+        if learned:
+            self.log_scale = nn.Parameter(log_start)
+        else:
+            self.register_buffer("log_scale", log_start)
 
     def forward(self) -> torch.Tensor:
         """Return the scale, a scalar."""

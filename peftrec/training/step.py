@@ -1,7 +1,7 @@
 """From a batch of users to a loss.
 
 Shapes: B users, L places, C candidates, N items of the catalogue, H width of text vectors, P positions, S items of one
-user.
+user, K picks.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from peftrec.config import InputError
 from peftrec.data import UserBatch
-from peftrec.losses import LossConfig, LossInputs, log_inclusion_probability
+from peftrec.losses import LossConfig, LossInputs
 from peftrec.models import ProfilePlan, Profiles, ProfileVectors, RecommenderModel
+from peftrec.training.candidates import Candidates, Drawn, find_candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +30,13 @@ class StepPlan:
         targets_BL: places among them of the next item, -1 where there is none.
         seen_BS: places among them of all training items of each user in order of time, -1 otherwise.
         past_BL: how many of those lie before each target.
-        log_q_C: log-probability that an item is among a batch's items; None where the items are not a batch's.
+        log_q_C: log-probability that an item is among them; None where all items are.
         profiles: users' texts, where the model reads them.
         times_BL: when the inputs happened, int64 milliseconds; None where the data hold only an order.
+        negative_C: which of the items were drawn as negatives; None where all may be.
+        picks_BLK: places among the items of each position's own negatives; None where positions share all.
+        ratings_BL: how the next item was rated; None where the data have no ratings.
+        num_items: items that have training events.
     """
 
     items_C: torch.Tensor
@@ -41,6 +47,10 @@ class StepPlan:
     log_q_C: torch.Tensor | None
     profiles: ProfilePlan | None = None
     times_BL: torch.Tensor | None = None
+    negative_C: torch.Tensor | None = None
+    picks_BLK: torch.Tensor | None = None
+    ratings_BL: torch.Tensor | None = None
+    num_items: int | None = None
 
     @property
     def num_positions(self) -> int:
@@ -49,33 +59,43 @@ class StepPlan:
 
 
 def plan_step(
-    batch: UserBatch, loss: LossConfig, item_counts_N: NDArray[np.int64], profiles: Profiles | None = None
+    batch: UserBatch,
+    loss: LossConfig,
+    item_counts_N: NDArray[np.int64],
+    profiles: Profiles | None = None,
+    drawn: Drawn | None = None,
+    random: np.random.Generator | None = None,
 ) -> StepPlan:
-    """Find the items that a step encodes: all that have training events, or the distinct ones of the batch.
+    """Find the items that a step encodes, and where the batch finds them.
 
     Args:
         batch: users of the step.
         loss: says which candidates it needs.
         item_counts_N: training events of every item.
         profiles: reads users' texts; None where the model reads none.
+        drawn: negatives, where the loss has some drawn.
+        random: of this batch; read only where positions have negatives of their own.
+    Raises:
+        InputError: if the loss is of ratings and there are none.
     """
+    if loss.needs_ratings and batch.ratings is None:
+        raise InputError(
+            f"loss.kind: {loss.kind} learns how events were rated, but the data set was made without ratings; set "
+            f"data.ratings: true"
+        )
     seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
     # The newest input stands last; the one before it has one event fewer behind it.
     lengths_B1 = (batch.inputs >= 0).sum(axis=1, keepdims=True)
     past_BL = batch.starts[:, None] + np.arange(batch.inputs.shape[1]) + 1 - (batch.inputs.shape[1] - lengths_B1)
-    if loss.candidates == "catalogue":
-        items, log_q = np.flatnonzero(item_counts_N), None
-    else:
-        events = np.concatenate([batch.inputs[batch.inputs >= 0], batch.targets[batch.targets >= 0]])
-        items = np.unique(events)
-        frequencies = torch.from_numpy(item_counts_N[items] / item_counts_N.sum())
-        log_q = log_inclusion_probability(frequencies, _num_events(batch)).float()
+    found = find_candidates(batch, loss, item_counts_N, drawn, random)
     # One more place than items, so that -1 maps to -1.
     place = np.full(len(item_counts_N) + 1, -1)
-    place[items] = np.arange(len(items))
-    plan = _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL, log_q)
-    if batch.times is not None:
-        plan = dataclasses.replace(plan, times_BL=torch.from_numpy(batch.times))
+    place[found.items] = np.arange(len(found.items))
+    plan = _to_plan(found, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL)
+    times_BL = None if batch.times is None else torch.from_numpy(batch.times)
+    ratings_BL = None if batch.ratings is None else torch.from_numpy(batch.ratings)
+    num_items = int(np.count_nonzero(item_counts_N))
+    plan = dataclasses.replace(plan, times_BL=times_BL, ratings_BL=ratings_BL, num_items=num_items)
     return plan if profiles is None else _with_profiles(plan, batch, profiles)
 
 
@@ -111,6 +131,10 @@ def step_loss(
         seen_BS=plan.seen_BS.to(device),
         past_P=plan.past_BL.to(device)[counted_BL],
         log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
+        negative_C=None if plan.negative_C is None else plan.negative_C.to(device),
+        picks_PK=None if plan.picks_BLK is None else plan.picks_BLK.to(device)[counted_BL],
+        ratings_P=None if plan.ratings_BL is None else plan.ratings_BL.to(device)[counted_BL],
+        num_items=plan.num_items,
     )
     result = loss.compute(inputs)
     return result if model.second_stage is None else result + model.second_stage.loss(inputs, model.scale())
@@ -126,30 +150,22 @@ def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> Step
     return dataclasses.replace(plan, profiles=texts, targets_BL=torch.where(told_BL, plan.targets_BL, -1))
 
 
-def _num_events(batch: UserBatch) -> int:
-    """Count the distinct events of a batch: inputs and targets are the same ones, a place apart; windows overlap."""
-    lengths = (batch.inputs >= 0).sum(axis=1) + (batch.targets[:, -1] >= 0)
-    rows = np.repeat(np.arange(len(batch)), lengths)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    places = batch.starts[rows] + within
-    return len(np.unique(batch.users[rows] * (places.max() + 1) + places))
-
-
 def _to_plan(
-    items: NDArray[np.int64],
+    found: Candidates,
     inputs: NDArray[np.int64],
     targets: NDArray[np.int64],
     seen: NDArray[np.int64],
     past: NDArray[np.int64],
-    log_q: torch.Tensor | None,
 ) -> StepPlan:
     return StepPlan(
-        items_C=torch.from_numpy(items),
+        items_C=torch.from_numpy(found.items),
         inputs_BL=torch.from_numpy(inputs),
         targets_BL=torch.from_numpy(targets),
         seen_BS=torch.from_numpy(seen),
         past_BL=torch.from_numpy(past),
-        log_q_C=log_q,
+        log_q_C=found.log_q_C,
+        negative_C=found.negative_C,
+        picks_BLK=found.picks_BLK,
     )
 
 

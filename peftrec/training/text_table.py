@@ -20,13 +20,14 @@ class TextTable:
 
     Where the loss is over the catalogue, one table of all items serves about `encoder_interval` steps, so that all
     candidates of a loss come from one state of the encoder: an epoch of S steps has round(S / encoder_interval) tables,
-    at least one, that serve equally many steps. Where the loss is over the batch, every batch is encoded for itself.
+    at least one, that serve equally many steps. Where the loss is over the batch, or over drawn items beside it, the
+    candidates of every batch are encoded for themselves.
     Users' texts are encoded for every batch; the gradients that they leave on the language model are held back until
     its step.
 
     Args:
         model: the recommender.
-        loss: says whether candidates are the catalogue or the batch.
+        loss: says whether the candidates are the catalogue.
         config: the `training` section.
         steps_per_epoch: S.
     """

@@ -22,9 +22,10 @@ from peftrec.training.checkpoint import load_checkpoint, save_checkpoint
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
+from peftrec.training.planner import Planner
 from peftrec.training.progress import TrainingProgress
 from peftrec.training.same_recipe import flatten
-from peftrec.training.step import StepPlan, grouped, plan_step, step_loss
+from peftrec.training.step import StepPlan, grouped, step_loss
 from peftrec.training.text_table import TextTable
 
 Evaluate = Callable[[RecommenderModel], dict[str, float]]
@@ -83,7 +84,7 @@ class Trainer:
         folder: Path | None = None,
         recipe: dict[str, Any] | None = None,
     ) -> None:
-        if loss.candidates == "batch" and training.encoder_interval > 1:
+        if loss.candidates != "catalogue" and training.encoder_interval > 1:
             raise InputError(
                 f"training.encoder_interval is {training.encoder_interval}, but {loss.kind} encodes other items in "
                 f"every step, so there is no table to keep; use 1, or loss.kind=full_softmax"
@@ -95,7 +96,8 @@ class Trainer:
                 f"with --config_file recipes/accelerate/cpu.yaml or --num_processes 1"
             )
         model.to(self.accelerator.device)
-        self.model, self.windows, self.item_counts = model, windows, item_counts
+        self.model, self.windows = model, windows
+        self.planner = Planner(model, loss, item_counts, training.seed)
         self.loss, self.config, self.evaluate, self.folder = loss, training, evaluate, folder
         self.clip_norm = optimizer.clip_norm
         self.recipe = flatten(recipe or {})
@@ -199,9 +201,10 @@ class Trainer:
         self.model.train()
         tuned = bool(self.model.method_parameters()) and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
+        self.planner.start_epoch(epoch)
         total, positions = 0.0, 0
         for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):
-            plans = [plan_step(batch, self.loss, self.item_counts, self.model.profiles) for batch in group]
+            plans = [self.planner.plan(batch) for batch in group]
             count = sum(plan.num_positions for plan in plans)
             loss = self._accumulate(plans, count, tuned)
             if not math.isfinite(loss):

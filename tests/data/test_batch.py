@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -116,6 +117,26 @@ def test_every_training_event_is_a_target_once(
             seen = batch.seen_items[batch.seen_offsets[row] : batch.seen_offsets[row + 1]]
             assert seen.tolist() == list(range(offsets[user], offsets[user] + train[user]))
     assert sorted(found) == wanted
+
+
+def test_ratings_are_those_of_the_targets(make_sequences: Callable[..., Sequences]) -> None:
+    sequences = make_sequences([[1, 2, 3, 4, 9], [5, 6]])
+    ratings = np.array([10, 20, 30, 40, 90, 50, 60], dtype=np.float32)
+    rated = dataclasses.replace(sequences, ratings=ratings)
+    windows = TrainingWindows(dataset_of(rated, [4, 2]), max_history=2)
+    found = {}
+    for epoch in range(4):
+        (batch,) = windows.epoch(0, epoch, 10)
+        assert batch.ratings is not None
+        assert batch.ratings.shape == batch.targets.shape
+        held = batch.targets >= 0
+        # Items are numbered by their ratings here; a place without an input has none.
+        assert (batch.ratings[held] == 10 * batch.targets[held]).all()
+        assert np.isnan(batch.ratings[batch.inputs < 0]).all()
+        found |= dict(zip(batch.targets[held].tolist(), batch.ratings[held].tolist(), strict=True))
+    assert found == {2: 20.0, 3: 30.0, 4: 40.0, 6: 60.0}
+    (plain,) = TrainingWindows(dataset_of(sequences, [4, 2]), max_history=2).epoch(0, 0, 10)
+    assert plain.ratings is None
 
 
 def test_item_counts_read_training_events_only(make_sequences: Callable[..., Sequences]) -> None:

@@ -234,6 +234,20 @@ BAD: list[tuple[str, dict[str, str | bytes | None], dict[str, Any], type[Excepti
         r"data row 1 holds 'good'; data\.cleaning\.min_rating needs",
     ),
     (
+        "text rating that is kept",
+        {"interactions.csv": "user_id,item_id,timestamp,rating\n1,b,3,good\n"},
+        {"ratings": True},
+        InputError,
+        r"data row 1 holds 'good'; data\.ratings needs a number in every row",
+    ),
+    (
+        "missing rating that is kept",
+        {"interactions.csv": HEADER + "1,b,3\n"},
+        {"ratings": True},
+        InputError,
+        r"no column 'rating' \(named by data\.columns\.rating\)",
+    ),
+    (
         "unknown template column",
         {},
         {"template": "{title}. {categorie}"},
@@ -268,6 +282,28 @@ def test_bad_input_is_one_clear_message(
     with pytest.raises(error, match=message) as caught:
         workspace.load(**values)
     assert "\n" not in str(caught.value)
+
+
+def test_ratings_follow_their_events(workspace: Workspace) -> None:
+    # Not in order of time, under another name, and one event falls to cleaning.
+    rows = "u,c,20,3\nv,d,5,1\nu,b,10,4.5\nu,e,15,0.5\nu,d,30,2\nv,c,9,5\nu,b,10,1\n"
+    workspace.write("interactions.csv", f"user_id,item_id,timestamp,stars\n{rows}")
+    columns = Columns(rating="stars")
+    dataset = workspace.load(columns=columns, ratings=True, cleaning=CleaningConfig(min_rating=1))
+    assert dataset.catalogue.index(["b", "c", "d", "d", "c"]).tolist() == dataset.sequences.items.tolist()
+    assert dataset.sequences.ratings is not None
+    assert dataset.sequences.ratings.tolist() == [4.5, 3.0, 2.0, 1.0, 5.0]
+    assert dataset.sequences.ratings.dtype == np.float32
+    starts, lengths = np.array([1, 3]), np.array([2, 1])
+    gathered = dataset.sequences.gather_ratings(starts, lengths, 3)
+    assert gathered is not None
+    assert np.array_equal(gathered, [[np.nan, 3.0, 2.0], [np.nan, np.nan, 1.0]], equal_nan=True)
+    # Read for cleaning alone they are not kept, and what is learned from is the same.
+    without = workspace.load(columns=columns, cleaning=CleaningConfig(min_rating=1))
+    assert without.sequences.ratings is None
+    assert without.sequences.gather_ratings(starts, lengths, 3) is None
+    assert without.sequences.items.tolist() == dataset.sequences.items.tolist()
+    assert without.content_hash() != dataset.content_hash()
 
 
 def test_a_nan_rating_is_no_matter_without_a_threshold(workspace: Workspace) -> None:

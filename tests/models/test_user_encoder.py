@@ -65,6 +65,17 @@ def test_scorers() -> None:
     assert CosineScorer().start_scale == 15.0
 
 
+def test_a_fixed_scale_stays(make_recipe: Callable[..., Any], toy_dataset: Any) -> None:
+    assert LearnedScale(15.0, learned=False)().item() == pytest.approx(15.0)
+    learned = build(make_recipe("scorer.start_scale=5.0"), toy_dataset).model
+    fixed = build(make_recipe("scorer.start_scale=5.0", "scorer.learn_scale=false"), toy_dataset).model
+    assert learned.scale().item() == fixed.scale().item() == pytest.approx(5.0)
+    assert len(learned.head_parameters()) == len(fixed.head_parameters()) + 1
+    # It belongs to the head all the same: a run folder holds it.
+    assert "scale.log_scale" in fixed.head_state()
+    assert learned.head_state().keys() == fixed.head_state().keys()
+
+
 def check_same_top_items(recipe: Any, dataset: Any) -> None:
     built = build(recipe, dataset)
     assert built.base_vectors_NH is not None

@@ -133,6 +133,9 @@ def test_a_field_of_a_default_split_can_be_overridden(load: Callable[..., Recipe
         ("encoder.token_budget=20", "encoder.token_budget: 20 is smaller than one text"),
         ("encoder.item_bias=true", "encoder.item_bias: belongs to the ids"),
         ("encoder.inputs=ids", "encoder.embedding_dim: with inputs: ids"),
+        ("scorer.learn_scale=3", r"scorer\.learn_scale: expected true or false"),
+        ("loss.kind=squared_error", r"data\.ratings: is false, but loss\.kind: squared_error learns how events were"),
+        ("data.ratings=true", r"data\.ratings: is read by nothing; use loss\.kind: squared_error"),
         ("training.trackers=[tensorbord]", r"training\.trackers\[0\]: .*Did you mean 'tensorboard'"),
     ],
 )  # fmt: skip
@@ -141,6 +144,46 @@ def test_a_wrong_override_is_named(load: Callable[..., Recipe], override: str, e
     with pytest.raises(RecipeError, match=expected) as caught:
         load(override, text=text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "{kind: in_batch_softmax}",
+        "{kind: sampled_softmax}",
+        "{kind: bpr}",
+        "{kind: bce, negatives: {kind: hard}}",
+        "{kind: gbce, negatives: {kind: batch}}",
+        "{kind: squared_error}",
+    ],
+)
+def test_an_interval_needs_candidates_that_stay(load: Callable[..., Recipe], loss: str) -> None:
+    overrides = [f"loss={loss}", *(["data.ratings=true"] if "squared" in loss else [])]
+    load(*overrides)
+    with pytest.raises(
+        RecipeError, match=r"training\.encoder_interval: 2 needs a loss over the catalogue; \w+ encodes"
+    ):
+        load(*overrides, "training.encoder_interval=2")
+    over_catalogue = "loss={kind: bpr, negatives: {kind: catalogue}}"
+    assert load(over_catalogue, "training.encoder_interval=2").loss.candidates == "catalogue"
+
+
+def test_ratings_do_not_matter_to_a_baseline(load: Callable[..., Recipe]) -> None:
+    assert load("baseline.kind=popularity", "data.ratings=true").data.ratings
+    assert load("baseline.kind=popularity", "loss.kind=squared_error").loss.needs_ratings
+
+
+def test_negatives_are_a_section_of_the_loss(load: Callable[..., Recipe], tmp_path: Path) -> None:
+    recipe = load("loss.kind=sampled_softmax", "loss.negatives.kind=popularity", "loss.negatives.power=0.5")
+    assert recipe.to_dict()["loss"]["negatives"] == {"kind": "popularity", "num": 512, "power": 0.5}
+    path = tmp_path / "resolved.yaml"
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert load_recipe(path) == recipe
+    # A number alone keeps the kind; another kind starts from its own defaults.
+    assert load_recipe(path, ["loss.negatives.num=7"]).to_dict()["loss"]["negatives"]["power"] == 0.5
+    hard = load_recipe(path, ["loss.negatives.kind=hard"]).to_dict()["loss"]["negatives"]
+    assert hard == {"kind": "hard", "num": 256, "per_user": 2, "depth": 50, "refresh_batches": None}
+    assert load("loss.kind=bpr", "loss.negatives.num=9").to_dict()["loss"]["negatives"] == {"kind": "uniform", "num": 9}
 
 
 def test_the_file_is_named(load: Callable[..., Recipe], tmp_path: Path) -> None:

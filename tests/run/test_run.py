@@ -257,6 +257,7 @@ def test_wrong_data_and_backbones_leave_nothing(make_recipe: Callable[..., Any],
         ("encoder.embedding_dim=64",),
         ("user.num_heads=5",),
         ("loss.kind=in_batch_softmax", "training.encoder_interval=2"),
+        ("loss.kind=squared_error", "data.ratings=true"),
         ("encoder.inputs=ids", "encoder.embedding_dim=16", "encoder.backbone=nobody/no-such-model"),
         ("baseline.kind=popularity", "encoder.backbone=nobody/no-such-model"),
         ("baseline.kind=content_knn", "encoder.backbone=nobody/no-such-model"),
@@ -326,6 +327,26 @@ def test_repeats_are_no_targets_where_the_recipe_says_so(
     for number, override in enumerate(("loss.skip_repeats=true", "loss.skip_repeats=false")):
         train(make_recipe(*SHORT, override, output_dir=tmp_path / str(number)))
     assert [keywords["skip_repeats"] for keywords in made] == [True, False]
+
+
+def test_ratings_are_learned_from_the_tables(
+    make_recipe: Callable[..., Any], write_toy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """With a scale that is fixed: a loaded run has it again."""
+    data = write_toy(tmp_path / "data")
+    header, *rows = (data / "interactions.csv").read_text().splitlines()
+    rated = [f"{row},{1 + len(row) % 5}" for row in rows]
+    (data / "interactions.csv").write_text("\n".join([f"{header},stars", *rated]) + "\n")
+    overrides = ("loss.kind=squared_error", "data.ratings=true", "data.columns.rating=stars")
+    scorer = ("scorer.kind=dot", "scorer.start_scale=2.0", "scorer.learn_scale=false")
+    metrics = train(make_recipe(*SHORT, *overrides, *scorer, output_dir=tmp_path / "run", data=data))
+    assert evaluate(tmp_path / "run")["model"] == metrics["test"]["model"]
+    model = load_run(tmp_path / "run").model
+    assert model is not None
+    assert model.scale().item() == pytest.approx(2.0)
+    with pytest.raises(InputError, match=r"no column 'rating' \(named by data\.columns\.rating\)"):
+        train(make_recipe(*SHORT, *overrides[:2], output_dir=tmp_path / "other", data=data))
+    assert not (tmp_path / "other.partial").exists()
 
 
 def test_the_same_recipe_gives_the_same_run(make_recipe: Callable[..., Any], tmp_path: Path) -> None:

@@ -123,12 +123,11 @@ OVERRIDES: list[tuple[str, ...]] = [
         )
     ),
 ]
-# The step of a batch differs in its items alone; with the later settings it is checked by the longer tests.
+# The step of a batch differs in its items alone; with the later settings it is checked by the longer tests. The step of
+# every loss is in test_losses.py.
 STEPS = [
-    pytest.param(
-        loss, overrides, marks=[pytest.mark.slow] if LOSSES.load(loss).candidates == "batch" and number > 6 else []
-    )
-    for loss in LOSSES.kinds()
+    pytest.param(loss, overrides, marks=[pytest.mark.slow] if loss == "in_batch_softmax" and number > 6 else [])
+    for loss in ("full_softmax", "in_batch_softmax")
     for number, overrides in enumerate(OVERRIDES)
 ]
 

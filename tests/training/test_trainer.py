@@ -234,6 +234,13 @@ RESUMED = [
     ("method.layers=1", "training.encoder_interval=2", "training.batch_users=20"),
     ("training.warmup_frozen_epochs=2", "encoder.inputs=text+ids", "encoder.id_dropout=0.2"),
     ("loss.kind=in_batch_softmax", "training.graph_memory_mib=0", "training.accumulation_steps=2"),
+    ("loss={kind: sampled_softmax, negatives: {kind: popularity, num: 8}}", "training.batch_users=20"),
+    (
+        "loss={kind: sampled_softmax, negatives: {kind: hard, num: 4, per_user: 1, depth: 4, refresh_batches: 2}}",
+        "training.batch_users=20",
+        "profile={max_tokens: 32, item_tokens: 4, attribute_tokens: 4}",
+    ),
+    ("loss={kind: bpr, per_position: 2, negatives: {kind: uniform, num: 8}}", "training.accumulation_steps=2"),
     ("method.kind=adalora", "method.initial_rank=4", "method.target_rank=2", "method.final_share=0.8"),
     ("profile={max_tokens: 32, item_tokens: 4, attribute_tokens: 4}", "training.encoder_interval=2"),
     ("profile={method: null, max_tokens: 32, item_tokens: 4, attribute_tokens: 4}", "training.warmup_frozen_epochs=1"),

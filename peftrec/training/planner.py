@@ -1,0 +1,41 @@
+"""Plans the batches of an epoch one by one, with the random numbers that each has for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.data import UserBatch
+from peftrec.losses import DrawnNegatives, LossConfig
+from peftrec.models import RecommenderModel
+from peftrec.training.negative_sampler import NegativeSampler
+from peftrec.training.step import StepPlan, plan_step
+
+
+class Planner:
+    """Makes a plan of each batch; what is drawn for it depends on (seed, epoch, number of the batch) and the model.
+
+    Args:
+        model: the recommender.
+        loss: config of the loss.
+        item_counts: training events of every item, shape (N,).
+        seed: the run's.
+    """
+
+    def __init__(self, model: RecommenderModel, loss: LossConfig, item_counts: NDArray[np.int64], seed: int) -> None:
+        self.model, self.loss, self.item_counts, self.seed = model, loss, item_counts, seed
+        self._epoch, self._number = 0, 0
+        source = loss.source
+        self._sampler = NegativeSampler(source, model, item_counts) if isinstance(source, DrawnNegatives) else None
+
+    def start_epoch(self, epoch: int) -> None:
+        """Count the batches of an epoch from 1 again."""
+        self._epoch, self._number = epoch, 0
+
+    def plan(self, batch: UserBatch) -> StepPlan:
+        """Return the plan of the epoch's next batch."""
+        self._number += 1
+        # The number is not 0, so that this is not the stream of the windows, (seed, epoch).
+        random = np.random.default_rng([self.seed, self._epoch, self._number])
+        drawn = None if self._sampler is None else self._sampler.draw(batch, self._number, random)
+        return plan_step(batch, self.loss, self.item_counts, self.model.profiles, drawn, random)

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from peftrec.config import InputError, RecipeError
-from peftrec.data.table import read_table, require_utf8, resolve_path, text_of
+from peftrec.data.table import read_table, resolve_path, text_of
+from peftrec.data.text_file import require_utf8
 
 ROWS = [("0012", "a"), ("7", "ü, ö")]
 
@@ -75,7 +76,7 @@ def test_not_utf8_names_line_and_offset(tmp_path: Path, name: str) -> None:
 
 
 def test_not_utf8_far_in_and_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peftrec.data.table._CHUNK_BYTES", 3)
+    monkeypatch.setattr("peftrec.data.text_file._CHUNK_BYTES", 3)
     path = tmp_path / "t.csv"
     path.write_bytes("aé\n€uro\n".encode())
     require_utf8(path)

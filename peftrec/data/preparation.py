@@ -51,6 +51,7 @@ def prepare(config: DataConfig) -> Prepared:
     interactions, items = _categorised(interactions, _items(raw, template))
     tables = Tables(interactions, items, raw.interactions.name, raw.items.name)
     read = (
+        *raw.rows,
         CleaningRow("read", "items", 0, tables.items.height),
         CleaningRow("read", "interactions", 0, interactions.height, note),
     )

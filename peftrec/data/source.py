@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from peftrec.config import Range, Registry
 from peftrec.data.cleaning_config import CleaningConfig, SampleConfig, SessionConfig
+from peftrec.data.report import CleaningRow
 from peftrec.data.split import SPLITS, LeaveOneOut, SplitConfig
 from peftrec.data.template import Template
 
@@ -46,12 +47,16 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class RawTables:
-    """The tables as a source found them, and what their columns are called; users only where a template reads them."""
+    """The tables as a source found them, and what their columns are called; users only where a template reads them.
+
+    `rows` say what the source itself left out, for the report.
+    """
 
     interactions: RawTable
     items: RawTable
     columns: Columns
     users: RawTable | None = None
+    rows: tuple[CleaningRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +231,10 @@ SOURCES = Registry(
     "data",
     {
         "tables": "peftrec.data.sources.tables:TablesConfig",
+        "datasets": "peftrec.data.sources.datasets:DatasetsConfig",
+        "amazon_reviews": "peftrec.data.sources.amazon_reviews:AmazonReviewsConfig",
+        "complete_journey": "peftrec.data.sources.complete_journey:CompleteJourneyConfig",
         "movielens": "peftrec.data.sources.movielens:MovieLensConfig",
+        "recbole": "peftrec.data.sources.recbole:RecBoleConfig",
     },
 )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 import polars as pl
 
 from peftrec.config import InputError, RecipeError, nearest
+from peftrec.data.json_lines import bad_json_line
 from peftrec.data.naming import listed
+from peftrec.data.text_file import require_file, require_utf8
 
 _DELIMITED = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
-SUFFIXES = (*_DELIMITED, ".parquet", ".jsonl")
-_CHUNK_BYTES = 1 << 20
+_JSON_LINES = (".jsonl", ".jsonl.gz")
+SUFFIXES = (*_DELIMITED, ".parquet", *_JSON_LINES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,7 @@ def resolve_path(path: str, root: str) -> Path:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str = "") -> RawTable:
-    """Reads a table by the suffix of its name: .csv .tsv (either with .gz) .parquet .jsonl.
+    """Reads a table by the suffix of its name: .csv .tsv .jsonl (each with .gz too) .parquet.
 
     Every CSV and TSV value is read as text, so that an id '0012' stays one; an empty field is null.
 
@@ -67,12 +66,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str 
         InputError: if the file is missing, a folder, empty, not UTF-8 or not what its suffix says.
     """
     suffix = _suffix_of(path)
-    if not path.exists():
-        raise InputError(f"no such file: {path}{f' ({origin})' if origin else ''}")
-    if not path.is_file():
-        raise InputError(f"{path} is a folder, not a table{f' ({origin})' if origin else ''}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty: no header, no rows")
+    require_file(path, origin)
     try:
         if suffix != ".parquet":
             require_utf8(path)
@@ -81,41 +75,13 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str 
         wanted = list(names) if columns is None else [name for name in dict.fromkeys(columns) if name in names]
         frame = lazy.select(wanted or list(names[:1])).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read as {suffix}: {_first_line(error)}") from error
+        place = bad_json_line(path) if suffix in _JSON_LINES else None
+        raise InputError(f"{path} cannot be read as {suffix}: {place or _first_line(error)}") from error
     if suffix in _DELIMITED:  # an empty line is read as a row without values
         frame = frame.filter(~pl.all_horizontal(pl.all().is_null())) if frame.width > 1 else frame
     if frame.is_empty():
         raise InputError(f"{path} holds no rows")
     return RawTable(str(path), frame, names)
-
-
-def require_utf8(path: Path) -> None:
-    """Reads a text file through and refuses it at the first byte that is not UTF-8.
-
-    Args:
-        path: the file, gzip-compressed where its name ends in .gz (offsets are then of the uncompressed text).
-    Raises:
-        InputError: naming the file, the line (from 1) and the byte offset (from 0).
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset, line = 0, 1
-    try:
-        with _open_bytes(path) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                pending = decoder.getstate()[0]
-                try:
-                    decoder.decode(chunk)
-                except UnicodeDecodeError as error:
-                    at = error.start - len(pending)
-                    line += chunk.count(b"\n", 0, max(at, 0))
-                    raise InputError(_not_utf8(path, offset + at, line, error.object[error.start])) from error
-                offset += len(chunk)
-                line += chunk.count(b"\n")
-            if decoder.getstate()[0]:
-                pending = decoder.getstate()[0]
-                raise InputError(_not_utf8(path, offset - len(pending), line, pending[0]))
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path} is not a whole gzip file: {error}") from error
 
 
 def text_of(values: pl.Series, name: str) -> pl.Series:
@@ -169,20 +135,9 @@ def _suffix_of(path: Path) -> str:
 def _scan(path: Path, suffix: str) -> pl.LazyFrame:
     if suffix == ".parquet":
         return pl.scan_parquet(path, glob=False)
-    if suffix == ".jsonl":
+    if suffix in _JSON_LINES:
         return pl.scan_ndjson(path, infer_schema_length=None)
     return pl.scan_csv(path, separator=_DELIMITED[suffix], infer_schema=False, glob=False)
-
-
-def _open_bytes(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def _not_utf8(path: Path, offset: int, line: int, byte: int) -> str:
-    return (
-        f"{path}: byte 0x{byte:02x} at offset {offset:,} (line {line:,}) is not UTF-8; "
-        f"convert the file first, e.g. iconv -f latin1 -t utf-8"
-    )
 
 
 def _first_line(error: Exception) -> str:

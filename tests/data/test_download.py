@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from peftrec.config import InputError, RecipeError
-from peftrec.data import DOWNLOADS, download, get_dataset, load_dataset
+from peftrec.data import DOWNLOADS, Columns, download, get_dataset, load_dataset
 from peftrec.data.sources.movielens import MovieLensConfig
+from peftrec.data.sources.recbole import RecBoleConfig
 
 FILES = {
     "inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n10\t1\t3\t50\n9\t2\t5\t70\n9\t1\t4\t60\n",
@@ -75,6 +76,19 @@ def test_writes_three_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert said[1] == f"{folder} is complete, left as it is"
     assert download.is_complete("ml-100k", root)
     assert MovieLensConfig(root=str(root)).read().items.column_names == ("item_id", "title", "year", "category")
+
+
+def test_files_can_be_copied_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(FakePip(FILES), monkeypatch, tmp_path)
+    folder = get_dataset("ml-100k-recbole", tmp_path / "data")
+    assert sorted(path.name for path in folder.iterdir()) == ["ml-100k.inter", "ml-100k.item", "ml-100k.user"]
+    for suffix, text in FILES.items():
+        assert (folder / f"ml-100k.{suffix}").read_text() == text
+    config = RecBoleConfig(root=str(tmp_path), folder="data/ml-100k-recbole", columns=Columns(title="movie_title"))
+    assert config.read().items.frame["movie_title"].to_list() == ['Toy, "The"']
+    (folder / "ml-100k.user").unlink()
+    with pytest.raises(InputError, match=r"exists but lacks ml-100k\.user; move it away$"):
+        get_dataset("ml-100k-recbole", tmp_path / "data")
 
 
 def test_an_empty_folder_is_filled_and_another_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

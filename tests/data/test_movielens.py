@@ -97,6 +97,39 @@ def test_10m_files_are_utf8(tmp_path: Path) -> None:
     assert load(tmp_path).catalogue.texts == EXPECTED
 
 
+def test_1m_has_users_in_latin1(tmp_path: Path) -> None:
+    write_dat(tmp_path)
+    (tmp_path / "users.dat").write_bytes("7::F::56::16::70072\n8::M::1::20::0610é\n".encode("latin-1"))
+    template = "{gender}, {age}, {occupation}, {zip_code}"
+    config = MovieLensConfig(root=str(tmp_path.parent), folder=tmp_path.name, user_template=template)
+    assert load_dataset(config).user_texts == ("F, 56+, self-employed, 70072",)
+
+
+def test_10m_has_half_stars_and_no_users(tmp_path: Path) -> None:
+    write_dat(tmp_path)
+    (tmp_path / "tags.dat").write_text("7::2::odd::1188263867\n")
+    (tmp_path / "movies.dat").write_text('1::"Toy" & Story: 2::Drama\n2::b (1995)::War\n3::c (1996)::War\n')
+    config = MovieLensConfig(
+        root=str(tmp_path.parent), folder=tmp_path.name, template=TEMPLATE, event_words={"4": "a", "3.5": "b", "5": "c"}
+    )
+    dataset = load_dataset(config)
+    assert dataset.catalogue.texts == ('"Toy" & Story: 2. Drama', "b (1995). War", "c (1996). War")
+    assert dataset.sequences.events is not None
+    assert dataset.sequences.events.tolist() == [1, 0, 2]
+    with pytest.raises(InputError, match=r"holds no users\.dat, which data\.user_template reads"):
+        load_dataset(MovieLensConfig(root=str(tmp_path.parent), folder=tmp_path.name, user_template="{age}"))
+
+
+def test_20m_and_25m_have_files_that_nobody_reads(tmp_path: Path) -> None:
+    write_csv(tmp_path)
+    (tmp_path / "links.csv").write_text("movieId,imdbId,tmdbId\n1,0114709,862\n")
+    (tmp_path / "tags.csv").write_text("userId,movieId,tag,timestamp\n7,1,broken\n")
+    (tmp_path / "genome-scores.csv").write_text("movieId,tagId,relevance\n1,1,0.02875\n")
+    assert load(tmp_path).catalogue.texts[0] == EXPECTED[0]
+    with pytest.raises(InputError, match=r"ratings\.csv comes without attributes of users"):
+        load_dataset(MovieLensConfig(root=str(tmp_path.parent), folder=tmp_path.name, user_template="{age}"))
+
+
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such folder: .*peftrec data get ml-100k"):
         load(tmp_path / "ml-100k")

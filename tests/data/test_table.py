@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from peftrec.config import InputError, RecipeError
-from peftrec.data.table import read_table, require_utf8, resolve_path, text_of
+from peftrec.data.table import read_table, resolve_path, text_of
+from peftrec.data.text_file import require_utf8
 
 ROWS = [("0012", "a"), ("7", "ü, ö")]
 
@@ -17,14 +18,15 @@ def frame() -> pl.DataFrame:
     return pl.DataFrame(ROWS, schema=["user_id", "item_id"], orient="row")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "jsonl", "csv.gz", "tsv.gz", "CSV"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz", "CSV"])
 def test_reads_every_suffix(tmp_path: Path, frame: pl.DataFrame, suffix: str) -> None:
     path = tmp_path / f"t.{suffix}"
     separator = "\t" if suffix.startswith("tsv") else ","
     if suffix == "parquet":
         frame.write_parquet(path)
-    elif suffix == "jsonl":
-        frame.write_ndjson(path)
+    elif suffix.startswith("jsonl"):
+        content = frame.write_ndjson().encode()
+        path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     else:
         content = frame.write_csv(separator=separator).encode()
         path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
@@ -53,6 +55,14 @@ def test_paths(tmp_path: Path) -> None:
     assert resolve_path(str(tmp_path / "c.csv"), "/elsewhere") == tmp_path / "c.csv"
 
 
+def test_json_lines_of_mixed_types(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": 1, "b": ["x"]}\n{"a": "0012", "b": "y"}\n{"a": null}\n')
+    frame = read_table(path).frame
+    assert frame["a"].to_list() == ["1", "0012", None]
+    assert frame["b"].to_list() == ['["x"]', "y", None]
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
 def test_empty_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"")
@@ -75,7 +85,7 @@ def test_not_utf8_names_line_and_offset(tmp_path: Path, name: str) -> None:
 
 
 def test_not_utf8_far_in_and_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peftrec.data.table._CHUNK_BYTES", 3)
+    monkeypatch.setattr("peftrec.data.text_file._CHUNK_BYTES", 3)
     path = tmp_path / "t.csv"
     path.write_bytes("aé\n€uro\n".encode())
     require_utf8(path)
@@ -90,9 +100,10 @@ def test_not_utf8_far_in_and_across_chunks(tmp_path: Path, monkeypatch: pytest.M
 def test_other_errors(tmp_path: Path) -> None:
     for name, content, message in (
         ("t.csv", b"a,b\n1,2,3\n", "found more fields"),
-        ("t.jsonl", b'{"a":1}\n{"a":\n', "cannot be read as .jsonl"),
+        ("t.jsonl", b'{"a":1}\n{"a":\n', r"cannot be read as \.jsonl: line 2 is no JSON object: '\{\"a\":'"),
         ("t.parquet", b"no parquet", "cannot be read as .parquet"),
         ("t.csv.gz", b"no gzip", "not a whole gzip file"),
+        ("t.jsonl.gz", gzip.compress(b'{"a":1}\n')[:-8], "not a whole gzip file: .*, in line 2"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):

@@ -91,17 +91,21 @@ def _read_own(folder: Path) -> tuple[RawTable, RawTable]:
 def _read_100k(folder: Path) -> tuple[RawTable, RawTable]:
     import polars as pl
 
-    interactions = _read_separated(folder / "u.data", "\t", "\t", _INTERACTIONS)
+    from peftrec.data.separated import read_separated
+
+    interactions = read_separated(folder / "u.data", "\t", _INTERACTIONS)
     flags = [f"genre:{genre}" for genre in _GENRES]
-    items = _read_separated(folder / "u.item", "|", "|", ("item_id", "title", "released", "video", "imdb", *flags))
+    items = read_separated(folder / "u.item", "|", ("item_id", "title", "released", "video", "imdb", *flags))
     genres = [pl.when(pl.col(flag) == "1").then(pl.lit(flag.removeprefix("genre:"))) for flag in flags]
     items = items.with_columns(pl.concat_str(genres, separator=" ", ignore_nulls=True).alias("category"))
     return _raw(folder / "u.data", interactions), _raw(folder / "u.item", _with_year(items))
 
 
 def _read_dat(folder: Path) -> tuple[RawTable, RawTable]:
-    interactions = _read_separated(folder / "ratings.dat", "::", "\t", _INTERACTIONS)
-    items = _read_separated(folder / "movies.dat", "::", "\t", ("item_id", "title", "genres"))
+    from peftrec.data.separated import read_separated
+
+    interactions = read_separated(folder / "ratings.dat", "::", _INTERACTIONS)
+    items = read_separated(folder / "movies.dat", "::", ("item_id", "title", "genres"))
     return _raw(folder / "ratings.dat", interactions), _raw(folder / "movies.dat", _with_year(_with_category(items)))
 
 
@@ -125,16 +129,13 @@ def _read_atomic(folder: Path) -> tuple[RawTable, RawTable]:
 
 
 def _read_atomic_file(folder: Path, pattern: str) -> RawTable:
-    """A RecBole atomic file: tab-separated without quotes, a header of `name:type`."""
+    from peftrec.data.separated import read_atomic
+
     found = sorted(folder.glob(pattern))
     if len(found) > 1:
         raise InputError(f"{folder} holds several {pattern} files: {', '.join(path.name for path in found)}; keep one")
-    header = _text(found[0]).partition("\n")[0].strip("\r").split("\t")
-    if not all(":" in name for name in header):
-        raise InputError(f"{found[0]}: a RecBole header looks like 'user_id:token', got {header[0]!r}")
-    names = [name.rpartition(":")[0] for name in header]
-    frame = _read_separated(found[0], "\t", "\t", tuple(_ATOMIC_NAMES.get(name, name) for name in names), skip=1)
-    return _raw(found[0], frame)
+    frame = read_atomic(found[0]).frame
+    return _raw(found[0], frame.rename(_ATOMIC_NAMES, strict=False))
 
 
 _Reader = Callable[[Path], "tuple[RawTable, RawTable]"]
@@ -167,14 +168,18 @@ def _read_own_users(folder: Path) -> RawTable:
 
 
 def _read_100k_users(folder: Path) -> RawTable:
-    return _raw(folder / "u.user", _read_separated(folder / "u.user", "|", "|", _USERS))
+    from peftrec.data.separated import read_separated
+
+    return _raw(folder / "u.user", read_separated(folder / "u.user", "|", _USERS))
 
 
 def _read_dat_users(folder: Path) -> RawTable:
     import polars as pl
 
+    from peftrec.data.separated import read_separated
+
     path = folder / "users.dat"
-    users = _read_separated(path, "::", "\t", ("user_id", "gender", "age", "occupation", "zip_code"))
+    users = read_separated(path, "::", ("user_id", "gender", "age", "occupation", "zip_code"))
     occupations = {str(number): name for number, name in enumerate(_OCCUPATIONS)}
     return _raw(path, users.with_columns(pl.col("age").replace(_AGES), pl.col("occupation").replace(occupations)))
 
@@ -189,43 +194,6 @@ _USER_FORMS: dict[str, tuple[str, Callable[[Path], RawTable]]] = {
     "ratings.dat": ("users.dat", _read_dat_users),
     "*.inter": ("*.user", _read_atomic_users),
 }
-
-
-def _text(path: Path) -> str:
-    """UTF-8 where the file is that (10M), else Latin-1 (100K, 1M)."""
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def _read_separated(path: Path, separator: str, read_as: str, names: tuple[str, ...], *, skip: int = 0) -> pl.DataFrame:
-    """A file without header or quotes; `read_as` is one character, as the reader takes no more."""
-    import polars as pl
-
-    content = _text(path)
-    if separator != read_as:
-        content = content.replace(separator, read_as)
-    if not content.strip():
-        raise InputError(f"{path} is empty")
-    try:
-        frame = pl.read_csv(
-            content.encode("utf-8"),
-            separator=read_as,
-            has_header=False,
-            quote_char=None,
-            infer_schema=False,
-            skip_rows=skip,
-        )
-    except pl.exceptions.NoDataError:
-        raise InputError(f"{path} holds no rows") from None
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if frame.width != len(names):
-        raise InputError(f"{path}: expected {len(names)} columns ({', '.join(names[:4])}, …), found {frame.width}")
-    frame.columns = list(names)
-    return frame
 
 
 def _with_category(items: pl.DataFrame) -> pl.DataFrame:

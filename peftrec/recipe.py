@@ -79,6 +79,8 @@ class Recipe:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
         self._check_methods()
         self._check_profile()
+        if self.training.augmentation.substitute is not None and not self.encoder.uses_text and self.baseline is None:
+            raise ValueError("training.augmentation.substitute: compares texts of items, but encoder.inputs is ids")
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
                 f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "

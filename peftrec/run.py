@@ -185,6 +185,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         loss=recipe.loss,
         optimizer=recipe.optimizer,
         training=recipe.training,
+        text_vectors=built.base_vectors_NH,
         evaluate=lambda trained: _evaluation(_model_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash()},

@@ -25,6 +25,8 @@ class UserBatch:
         seen_offsets: shape (B + 1,): row i's training items are `seen_items[seen_offsets[i]:seen_offsets[i + 1]]`.
         seen_items: all training items of each row's user, inside and outside the window, in order of time.
         events: the kind of each input's event, shape (B, L), left-padded with -1; None where there are no kinds.
+        past: how many of the user's training events lie before each target, shape (B, L); None where the inputs are
+            consecutive events, so that `starts` tells it.
     """
 
     users: NDArray[np.int64]
@@ -34,9 +36,20 @@ class UserBatch:
     seen_offsets: NDArray[np.int64]
     seen_items: NDArray[np.int64]
     events: NDArray[np.int64] | None = None
+    past: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def past_events(self) -> NDArray[np.int64]:
+        """How many of the user's training events lie before each target, shape (B, L): its place among them."""
+        if self.past is not None:
+            return self.past
+        # The newest input stands last; the one before it has one event fewer behind it.
+        width = self.inputs.shape[1]
+        lengths = (self.inputs >= 0).sum(axis=1, keepdims=True)
+        past: NDArray[np.int64] = self.starts[:, None] + np.arange(width) + 1 - (width - lengths)
+        return past
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,9 +58,7 @@ def plan_step(
         profiles: reads users' texts; None where the model reads none.
     """
     seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
-    # The newest input stands last; the one before it has one event fewer behind it.
-    lengths_B1 = (batch.inputs >= 0).sum(axis=1, keepdims=True)
-    past_BL = batch.starts[:, None] + np.arange(batch.inputs.shape[1]) + 1 - (batch.inputs.shape[1] - lengths_B1)
+    past_BL = batch.past_events()
     if loss.candidates == "catalogue":
         items, log_q = np.flatnonzero(item_counts_N), None
     else:
@@ -123,11 +121,12 @@ def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> Step
 
 def _num_events(batch: UserBatch) -> int:
     """Count the distinct events of a batch: inputs and targets are the same ones, a place apart; windows overlap."""
-    lengths = (batch.inputs >= 0).sum(axis=1) + (batch.targets[:, -1] >= 0)
-    rows = np.repeat(np.arange(len(batch)), lengths)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    places = batch.starts[rows] + within
-    return len(np.unique(batch.users[rows] * (places.max() + 1) + places))
+    past_BL = batch.past_events()
+    users_BL = np.broadcast_to(batch.users[:, None], past_BL.shape)
+    inputs_BL, targets_BL = batch.inputs >= 0, batch.targets >= 0
+    users = np.concatenate([users_BL[inputs_BL], users_BL[targets_BL]])
+    places = np.concatenate([past_BL[inputs_BL] - 1, past_BL[targets_BL]])
+    return len(np.unique(users * (places.max() + 1) + places))
 
 
 def _to_plan(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
@@ -18,6 +19,7 @@ from peftrec.data import TrainingWindows
 from peftrec.losses import LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
+from peftrec.training.augmentation import build_augmenter
 from peftrec.training.checkpoint import load_checkpoint, save_checkpoint
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.memory import peak_memory_mib
@@ -64,6 +66,7 @@ class Trainer:
         optimizer: the `optimizer` section, resolved.
         training: the `training` section.
         evaluate: maps the model to validation metrics.
+        text_vectors: of the catalogue, before training, shape (N, H); read only where inputs are substituted.
         folder: for checkpoints, `metrics.jsonl` and tracker files; None keeps nothing.
         recipe: handed to the trackers as hyper-parameters.
     Raises:
@@ -80,6 +83,7 @@ class Trainer:
         optimizer: OptimizerConfig,
         training: TrainingConfig,
         evaluate: Evaluate,
+        text_vectors: torch.Tensor | None = None,
         folder: Path | None = None,
         recipe: dict[str, Any] | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class Trainer:
         model.to(self.accelerator.device)
         self.model, self.windows, self.item_counts = model, windows, item_counts
         self.loss, self.config, self.evaluate, self.folder = loss, training, evaluate, folder
+        self.augmenter = build_augmenter(training.augmentation, training.seed, text_vectors, item_counts)
         self.clip_norm = optimizer.clip_norm
         self.recipe = flatten(recipe or {})
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
@@ -199,6 +204,7 @@ class Trainer:
         self.model.train()
         tuned = bool(self.model.method_parameters()) and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
+        batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
         total, positions = 0.0, 0
         for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):
             plans = [plan_step(batch, self.loss, self.item_counts, self.model.profiles) for batch in group]

@@ -19,7 +19,7 @@ from peftrec.config import (
 from peftrec.data import SOURCES, DataConfig
 from peftrec.encoders import EncoderConfig
 from peftrec.evaluation import EvaluationConfig
-from peftrec.losses import LOSSES, LossConfig
+from peftrec.losses import LOSSES, DebiasConfig, LossConfig
 from peftrec.losses.full_softmax import FullSoftmax
 from peftrec.methods import METHODS, MethodConfig
 from peftrec.methods.lora import LoraConfig
@@ -42,6 +42,7 @@ class Recipe:
         profile: a language model reads each user's attributes and history too; None leaves that out.
         scorer: how the two become a score.
         loss: what is minimised.
+        debias: penalties beside it, on popularity and on gaps between groups of items; None adds nothing.
         optimizer: rates, decay, schedule.
         training: epochs, batches, seed.
         evaluation: cutoffs and rules.
@@ -57,6 +58,7 @@ class Recipe:
     profile: ProfileConfig | None = None
     scorer: Annotated[ScorerConfig, SCORERS] = dataclasses.field(default_factory=CosineScorer)
     loss: Annotated[LossConfig, LOSSES] = dataclasses.field(default_factory=FullSoftmax)
+    debias: DebiasConfig | None = None
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from peftrec.baselines import FittedBaseline, fit_references, store_references
-from peftrec.build import build, frozen_vectors, published_vectors
+from peftrec.build import build, build_debias, frozen_vectors, published_vectors
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
@@ -186,6 +186,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         optimizer=recipe.optimizer,
         training=recipe.training,
         text_vectors=built.base_vectors_NH,
+        debias=build_debias(recipe, dataset),
         evaluate=lambda trained: _evaluation(_model_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash()},

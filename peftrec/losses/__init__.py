@@ -1,6 +1,8 @@
 """Losses: tensors in, scalar out; one file each, one registry line."""
 
 from peftrec.config import Registry
+from peftrec.losses.debias import Debias, ItemGroups, popularity_groups
+from peftrec.losses.debias_config import DebiasConfig
 from peftrec.losses.in_batch_softmax import log_inclusion_probability
 from peftrec.losses.loss import LossConfig, LossInputs
 
@@ -12,4 +14,13 @@ LOSSES = Registry(
     },
 )
 
-__all__ = ["LOSSES", "LossConfig", "LossInputs", "log_inclusion_probability"]
+__all__ = [
+    "LOSSES",
+    "Debias",
+    "DebiasConfig",
+    "ItemGroups",
+    "LossConfig",
+    "LossInputs",
+    "log_inclusion_probability",
+    "popularity_groups",
+]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.data import UserBatch
-from peftrec.losses import LossConfig, LossInputs, log_inclusion_probability
+from peftrec.losses import Debias, LossConfig, LossInputs, log_inclusion_probability
 from peftrec.models import ProfilePlan, Profiles, ProfileVectors, RecommenderModel
 
 
@@ -79,8 +79,9 @@ def step_loss(
     loss: LossConfig,
     text_vectors_CH: torch.Tensor | None,
     profile: ProfileVectors | None = None,
+    debias: Debias | None = None,
 ) -> torch.Tensor:
-    """Return the mean loss over the positions of a step.
+    """Return the mean loss over the positions of a step, and what is added to it against bias.
 
     Args:
         model: in training mode.
@@ -88,6 +89,7 @@ def step_loss(
         loss: config of the loss.
         text_vectors_CH: text vectors of `plan.items_C`, all from one state of the encoder; None for ids alone.
         profile: vectors of the users' texts, where the model reads them.
+        debias: penalties beside the loss; None adds nothing.
     """
     device = model.device
     items_C = plan.items_C.to(device)
@@ -95,18 +97,18 @@ def step_loss(
     targets_BL = plan.targets_BL.to(device)
     users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile)
     counted_BL = targets_BL >= 0
-    return loss.compute(
-        LossInputs(
-            queries_PD=users_BLD[counted_BL] * model.scale(),
-            candidates_CD=vectors_CD,
-            targets_P=targets_BL[counted_BL],
-            bias_C=model.item_encoder.candidate_bias(items_C),
-            rows_P=counted_BL.nonzero()[:, 0],
-            seen_BS=plan.seen_BS.to(device),
-            past_P=plan.past_BL.to(device)[counted_BL],
-            log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
-        )
+    inputs = LossInputs(
+        queries_PD=users_BLD[counted_BL] * model.scale(),
+        candidates_CD=vectors_CD,
+        targets_P=targets_BL[counted_BL],
+        bias_C=model.item_encoder.candidate_bias(items_C),
+        rows_P=counted_BL.nonzero()[:, 0],
+        seen_BS=plan.seen_BS.to(device),
+        past_P=plan.past_BL.to(device)[counted_BL],
+        log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
     )
+    result = loss.compute(inputs)
+    return result if debias is None else result + debias.penalty(inputs, items_C)
 
 
 def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> StepPlan:

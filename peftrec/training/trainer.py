@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data import TrainingWindows
-from peftrec.losses import LossConfig
+from peftrec.losses import Debias, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
 from peftrec.training.augmentation import build_augmenter
@@ -67,6 +67,7 @@ class Trainer:
         training: the `training` section.
         evaluate: maps the model to validation metrics.
         text_vectors: of the catalogue, before training, shape (N, H); read only where inputs are substituted.
+        debias: penalties beside the loss; None adds nothing.
         folder: for checkpoints, `metrics.jsonl` and tracker files; None keeps nothing.
         recipe: handed to the trackers as hyper-parameters.
     Raises:
@@ -84,6 +85,7 @@ class Trainer:
         training: TrainingConfig,
         evaluate: Evaluate,
         text_vectors: torch.Tensor | None = None,
+        debias: Debias | None = None,
         folder: Path | None = None,
         recipe: dict[str, Any] | None = None,
     ) -> None:
@@ -100,7 +102,7 @@ class Trainer:
             )
         model.to(self.accelerator.device)
         self.model, self.windows, self.item_counts = model, windows, item_counts
-        self.loss, self.config, self.evaluate, self.folder = loss, training, evaluate, folder
+        self.loss, self.debias, self.config, self.evaluate, self.folder = loss, debias, training, evaluate, folder
         self.augmenter = build_augmenter(training.augmentation, training.seed, text_vectors, item_counts)
         self.clip_norm = optimizer.clip_norm
         self.recipe = flatten(recipe or {})
@@ -233,7 +235,7 @@ class Trainer:
                 text_CH = self.text_table.vectors(plan, tuned=tuned)
                 profile = self.text_table.profile(plan, tuned=tuned)
             # Head and loss are small beside the language model and stay in full precision.
-            loss = step_loss(self.model, plan, self.loss, text_CH, profile) * (plan.num_positions / count)
+            loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias) * (plan.num_positions / count)
             self.accelerator.backward(loss)
             total += float(loss.detach())
             if tuned:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from peftrec.config import InputError as InputError
     from peftrec.config import RecipeError as RecipeError
+    from peftrec.ensembling import ensemble as ensemble
     from peftrec.methods.plain_peft import register_with_peft as register_with_peft
     from peftrec.recipe import Recipe as Recipe
     from peftrec.recipe import load_recipe as load_recipe
@@ -25,6 +26,7 @@ _MODULES = {
     "RecipeError": "peftrec.config",
     "Recipe": "peftrec.recipe",
     "load_recipe": "peftrec.recipe",
+    "ensemble": "peftrec.ensembling",
     "register_with_peft": "peftrec.methods.plain_peft",
     "Recommendation": "peftrec.recommender",
     "Recommender": "peftrec.recommender",

@@ -13,6 +13,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, Inspection, inspect_dataset, load_dataset
 from peftrec.data.source import distinct_words
 from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder, load_backbone, token_lengths, twin_backbone
+from peftrec.losses import Debias, ItemGroups, popularity_groups
 from peftrec.methods import METHODS
 from peftrec.methods.structure import changed_modules
 from peftrec.models import ProfileTexts, RecommenderModel, build_profiles
@@ -193,6 +194,38 @@ def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
     encoder = dataclasses.replace(recipe.encoder, pooling="mean")
     backbone = load_backbone(encoder.backbone, encoder.revision)
     return CatalogueText(TextEncoder(backbone, encoder, frozen), texts).vectors()
+
+
+def build_debias(recipe: Recipe, dataset: Dataset) -> Debias | None:
+    """Make the penalties beside the loss, or None where the recipe has none.
+
+    Raises:
+        InputError: if the items have no column of groups, or all are of one group.
+    """
+    if recipe.debias is None:
+        return None
+    return Debias(recipe.debias, dataset.item_counts(), item_groups(recipe, dataset))
+
+
+def item_groups(recipe: Recipe, dataset: Dataset) -> ItemGroups | None:
+    """Return the groups that the recipe's penalty is on, or None where there is no such penalty.
+
+    Raises:
+        InputError: if the items have no column of groups.
+    """
+    config = None if recipe.debias is None else recipe.debias.groups
+    if config is None:
+        return None
+    if config.popularity_bins is not None:
+        return popularity_groups(dataset.item_counts(), config.popularity_bins)
+    from peftrec.data.item_group import read_item_groups  # loads polars
+
+    assert config.column is not None
+    key = "debias.groups.column"
+    names, group_N = read_item_groups(recipe.data, config.column, dataset.catalogue.ids, key=key)
+    if not (group_N < 0).any():
+        return ItemGroups(names, group_N)
+    return ItemGroups((*names, "(no value)"), np.where(group_N < 0, len(names), group_N), unknown=len(names))
 
 
 def seed_all(seed: int) -> None:

@@ -19,7 +19,7 @@ from peftrec.config import (
 from peftrec.data import SOURCES, DataConfig
 from peftrec.encoders import EncoderConfig
 from peftrec.evaluation import EvaluationConfig
-from peftrec.losses import LOSSES, LossConfig
+from peftrec.losses import LOSSES, DebiasConfig, LossConfig
 from peftrec.losses.full_softmax import FullSoftmax
 from peftrec.methods import METHODS, MethodConfig
 from peftrec.methods.lora import LoraConfig
@@ -51,6 +51,7 @@ class Recipe:
         profile: a language model reads each user's attributes and history too; None leaves that out.
         scorer: how the two become a score.
         loss: what is minimised.
+        debias: penalties beside it, on popularity and on gaps between groups of items; None adds nothing.
         optimizer: rates, decay, schedule.
         training: epochs, batches, seed.
         evaluation: cutoffs and rules.
@@ -66,6 +67,7 @@ class Recipe:
     profile: ProfileConfig | None = None
     scorer: Annotated[ScorerConfig, SCORERS] = dataclasses.field(default_factory=CosineScorer)
     loss: Annotated[LossConfig, LOSSES] = dataclasses.field(default_factory=FullSoftmax)
+    debias: DebiasConfig | None = None
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
@@ -94,6 +96,8 @@ class Recipe:
         self._check_methods()
         self._check_profile()
         self._check_ratings()
+        if self.training.augmentation.substitute is not None and not self.encoder.uses_text and self.baseline is None:
+            raise ValueError("training.augmentation.substitute: compares texts of items, but encoder.inputs is ids")
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
                 f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from peftrec.config import InputError
 from peftrec.data import Catalogue
 from peftrec.data.given_history import Moment, event_kinds, event_times, history_indexes
-from peftrec.publishing import Run, load_run
+from peftrec.models import Profiles
+from peftrec.publishing import EnsembleRun, Run, load_run
 from peftrec.recipe import Recipe
 from peftrec.retrieval import top_items
 
@@ -203,7 +204,8 @@ class Recommender:
                 raise InputError(f"item '{item_id}' has an empty text")
             known.add(item_id)
         if self._run.model is None:
-            raise InputError("this run is a baseline; it cannot take in new items")
+            kind = "an ensemble" if isinstance(self._run, EnsembleRun) else "a baseline"
+            raise InputError(f"this run is {kind}; it cannot take in new items")
         if not names:
             return
         assert self._vectors_ND is not None
@@ -226,7 +228,7 @@ class Recommender:
         if events is None:
             return None
         words = self.recipe.data.event_words
-        if words is None or self._run.model is None or self._run.model.profiles is None:
+        if words is None or not self._profiles:
             raise InputError("kinds of events were given, but this run reads none (its recipe has no data.event_words)")
         return event_kinds(words, histories, events)
 
@@ -234,7 +236,7 @@ class Recommender:
         self, histories: Sequence[Sequence[str | int]], times: Sequence[Sequence[Moment]] | None
     ) -> NDArray[np.int64] | None:
         """Return the times of events, laid out as the histories are."""
-        if self._run.model is not None and self._run.model.needs_times:
+        if any(model.needs_times for model in self._run.models):
             return event_times(histories, times)
         if times is not None:
             raise InputError("times were given, but this run reads none (its recipe has no user.time_intervals: true)")
@@ -250,7 +252,7 @@ class Recommender:
         """Score all items; users of whom nothing is known get the training counts."""
         users_B = self._users(histories_BL, attributes)
         if self._run.model is None:
-            scores_BN = self._run.scores(histories_BL)
+            scores_BN = self._run.scores(histories_BL, users_B, events_BL, times_BL)
         else:
             assert self._vectors_ND is not None
             assert self._bias_N is not None
@@ -266,18 +268,23 @@ class Recommender:
         popularity_N[: self._num_trained] = self._run.train_counts_N.to(scores_BN)
         return torch.where(empty_B[:, None], popularity_N, scores_BN)
 
+    @property
+    def _profiles(self) -> list[Profiles]:
+        """What reads users' texts: of the model, or of each member of an ensemble that does."""
+        return [model.profiles for model in self._run.models if model.profiles is not None]
+
     def _users(self, histories_BL: NDArray[np.int64], attributes: Sequence[str] | None) -> NDArray[np.int64] | None:
-        """Tell the model of users' attributes and return their indexes there."""
-        profiles = None if self._run.model is None else self._run.model.profiles
+        """Tell what reads users' texts of their attributes and return their indexes there."""
         if attributes is None:
             return None
-        if profiles is None:
+        if not self._profiles:
             raise InputError("attributes were given, but this run reads no users' texts (its recipe has no profile)")
         if len(attributes) != len(histories_BL):
             raise InputError(
                 f"{len(attributes)} attributes for {len(histories_BL)} histories; there must be one of each"
             )
-        profiles.tokens.set_users(attributes)
+        for profiles in self._profiles:
+            profiles.tokens.set_users(attributes)
         return np.arange(len(attributes))
 
 

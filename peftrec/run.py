@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from peftrec.baselines import FittedBaseline, fit_references, store_references
-from peftrec.build import build, frozen_vectors, published_vectors
+from peftrec.build import build, build_debias, frozen_vectors, published_vectors
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
@@ -36,7 +36,7 @@ from peftrec.training import Trainer, peak_memory_mib, recover_folder, replace_f
 
 Report = Callable[[str], None]
 _SPLITS = ("valid", "test")
-_REFERENCES = "references"
+REFERENCE_FOLDER = "references"
 _OTHER_DATA = "These are NOT the events that the run was trained on: targets may be among those it learned from."
 
 
@@ -101,8 +101,8 @@ def evaluate(
         overrides: of the sections `data` and `evaluation`, such as `data.root=../elsewhere`.
         dataset: use this instead of loading what the recipe names.
     Returns:
-        `model`, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored `parameters`, `training`;
-        `same_data`: whether users, events and texts are those of the run.
+        `model`, members of an ensemble, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored
+        `parameters`, `training`; `same_data`: whether users, events and texts are those of the run.
     Raises:
         InputError: if the data hold other items than the run was trained on.
     """
@@ -130,11 +130,11 @@ def evaluate(
     references = fit_references(
         dataset,
         lambda: frozen_vectors(recipe, dataset.catalogue.texts),
-        run.folder / PRIVATE / _REFERENCES if same_data else None,
+        run.folder / PRIVATE / REFERENCE_FOLDER if same_data else None,
     )
-    if run.model is not None and run.model.profiles is not None:
-        run.model.profiles.tokens.set_users(dataset.user_texts)
-    rows: dict[str, UserScores] = {"model": run.scores, **_of_users(references)}
+    for profiles in (model.profiles for model in run.models if model.profiles is not None):
+        profiles.tokens.set_users(dataset.user_texts)
+    rows: dict[str, UserScores] = {"model": run.scores, **run.member_scores(), **_of_users(references)}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.
     if same_data and not any(override.startswith("evaluation.") for override in overrides):
@@ -185,6 +185,8 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         loss=recipe.loss,
         optimizer=recipe.optimizer,
         training=recipe.training,
+        text_vectors=built.base_vectors_NH,
+        debias=build_debias(recipe, dataset),
         evaluate=lambda trained: _evaluation(catalogue_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},
@@ -195,14 +197,13 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     for start, encoder in model.text_encoders().items():
         for name, value in encoder.method.summary().items():
             say(f"{start.replace('_', ' ')}, {name}: {json.dumps(value)}")
-    store_references(references, work / PRIVATE / _REFERENCES)
-    scores: dict[str, UserScores] = {"model": catalogue_scores(model), **_of_users(references)}
+    store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     metrics = {
         "training": dataclasses.asdict(result) | {"build_seconds": build_seconds},
         "parameters": model.count_rows(),
         "texts": built.text_counts(),
         "methods": {start: encoder.method.summary() for start, encoder in model.text_encoders().items()},
-    } | _all_results(scores, recipe, dataset, work)
+    } | _all_results({"model": catalogue_scores(model), **_of_users(references)}, recipe, dataset, work)
     trained = _adapter_states(model)
     moved = {
         start: any(not torch.equal(tensor, untrained[start][name]) for name, tensor in tensors.items())
@@ -229,7 +230,7 @@ def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> 
     say(f"{recipe.baseline.kind} fitted in {seconds:.1f} s")
     references = fit_references(dataset, vectors)
     work.mkdir(parents=True, exist_ok=True)
-    store_references(references, work / PRIVATE / _REFERENCES)
+    store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     scores = _of_users({"model": fitted, **references})
     metrics: dict[str, Any] = {
         "training": {"train_seconds": seconds, "peak_memory_mib": peak_memory_mib()},

@@ -29,6 +29,8 @@ class UserBatch:
             data hold only an order.
         ratings: how the event that follows each position was rated, float32, shape (B, L), left-padded with NaN; None
             where there are no ratings.
+        past: how many of the user's training events lie before each target, shape (B, L); None where the inputs are
+            consecutive events, so that `starts` tells it.
     """
 
     users: NDArray[np.int64]
@@ -40,9 +42,20 @@ class UserBatch:
     events: NDArray[np.int64] | None = None
     times: NDArray[np.int64] | None = None
     ratings: NDArray[np.float32] | None = None
+    past: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def past_events(self) -> NDArray[np.int64]:
+        """How many of the user's training events lie before each target, shape (B, L): its place among them."""
+        if self.past is not None:
+            return self.past
+        # The newest input stands last; the one before it has one event fewer behind it.
+        width = self.inputs.shape[1]
+        lengths = (self.inputs >= 0).sum(axis=1, keepdims=True)
+        past: NDArray[np.int64] = self.starts[:, None] + np.arange(width) + 1 - (width - lengths)
+        return past
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,8 @@
 """Losses: tensors in, scalar out; one file each, one registry line."""
 
 from peftrec.config import Registry
+from peftrec.losses.debias import Debias, ItemGroups, popularity_groups
+from peftrec.losses.debias_config import DebiasConfig
 from peftrec.losses.inclusion import log_complement, log_inclusion_probability, log_missed_probability
 from peftrec.losses.loss import LossConfig, LossInputs
 from peftrec.losses.negatives import NEGATIVES, DrawnNegatives, HardNegatives, NegativesConfig
@@ -21,12 +23,16 @@ LOSSES = Registry(
 __all__ = [
     "LOSSES",
     "NEGATIVES",
+    "Debias",
+    "DebiasConfig",
     "DrawnNegatives",
     "HardNegatives",
+    "ItemGroups",
     "LossConfig",
     "LossInputs",
     "NegativesConfig",
     "log_complement",
     "log_inclusion_probability",
     "log_missed_probability",
+    "popularity_groups",
 ]

@@ -1,10 +1,12 @@
 """Run folders: saved whole, proven on loading."""
 
-from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE
+from peftrec.publishing.ensemble_folder import EnsembleRun, assemble, save_ensemble_run
+from peftrec.publishing.item_table import read_items
+from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE, read_manifest
 from peftrec.publishing.merging import MERGE_REPORT, Gap, MergeReport, merge_run
 from peftrec.publishing.output_folder import check_output_folder
 from peftrec.publishing.per_user import read_per_user, write_per_user
-from peftrec.publishing.run_folder import METRICS, Run, load_run, save_baseline_run, save_model_run
+from peftrec.publishing.run_folder import METRICS, RECIPE, Run, load_run, save_baseline_run, save_model_run
 
 __all__ = [
     "FORMAT_VERSION",
@@ -12,14 +14,20 @@ __all__ = [
     "MERGE_REPORT",
     "METRICS",
     "PRIVATE",
+    "RECIPE",
+    "EnsembleRun",
     "Gap",
     "MergeReport",
     "Run",
+    "assemble",
     "check_output_folder",
     "load_run",
     "merge_run",
+    "read_items",
+    "read_manifest",
     "read_per_user",
     "save_baseline_run",
+    "save_ensemble_run",
     "save_model_run",
     "write_per_user",
 ]

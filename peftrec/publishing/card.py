@@ -21,7 +21,9 @@ def write_card(folder: Path, recipe: Recipe, metrics: Mapping[str, Any], num_ite
         metrics: what `metrics.json` holds.
         num_items: size of the catalogue.
     """
-    parts = [_metadata(recipe), f"# {Path(recipe.output_dir).name}", _summary(recipe, num_items), _USE]
+    ensemble = metrics.get("ensemble")
+    summary = _summary(recipe, num_items) if ensemble is None else _members(ensemble, num_items)
+    parts = [_metadata(recipe, ensemble=ensemble is not None), f"# {Path(recipe.output_dir).name}", summary, _USE]
     if metrics.get("parameters"):
         parts += ["## Parameters", _parameters(metrics["parameters"])]
     if "test" in metrics:
@@ -38,14 +40,25 @@ recommender.recommend(history=["an item's id"], k=10)
 ```"""
 
 
-def _metadata(recipe: Recipe) -> str:
+def _metadata(recipe: Recipe, *, ensemble: bool) -> str:
     values: dict[str, Any] = {"library_name": "peftrec", "tags": ["recommendation"]}
-    if recipe.baseline is None and recipe.encoder.uses_text:
+    if ensemble:
+        values["tags"] += ["ensemble"]
+    elif recipe.baseline is None and recipe.encoder.uses_text:
         values["tags"] += ["peft", recipe.method.kind]
         # A folder of this machine is no base model for anybody else.
         if not Path(recipe.encoder.backbone).is_dir():
             values |= {"base_model": recipe.encoder.backbone, "base_model_relation": "adapter"}
     return f"---\n{dump_yaml(values)}---"
+
+
+def _members(ensemble: Mapping[str, Any], num_items: int) -> str:
+    listed = ", ".join(f"{name} ({weight:g})" for name, weight in ensemble["weights"].items())
+    by = {"score": "standardised scores", "rank": "reciprocal ranks"}[ensemble["by"]]
+    return (
+        f"An ensemble over {num_items:,} items, made by peftrec: the weighted mean of the {by} of its members, which "
+        f"lie in `members/`, each a run of its own: {listed}."
+    )
 
 
 def _summary(recipe: Recipe, num_items: int) -> str:

@@ -15,6 +15,7 @@ import peftrec
 from peftrec.config import InputError, RecipeError
 from peftrec.encoders import TextEncoder, load_backbone, quiet_transformers
 from peftrec.methods import METHODS, read_adapter_tensors
+from peftrec.publishing.ensemble_folder import EnsembleRun
 from peftrec.publishing.probe import PROBES
 from peftrec.publishing.run_folder import Run, load_run
 from peftrec.recipe import Recipe
@@ -134,6 +135,8 @@ def _check_free(output: Path) -> Path:
 
 def _mergeable(run: Run) -> tuple[TextEncoder, list[int]]:
     """Return the trained encoder and the probe items."""
+    if isinstance(run, EnsembleRun):
+        raise InputError(f"{run.folder}: is an ensemble; merge its members, which lie in {run.folder / 'members'}")
     if run.recipe.baseline is not None:
         raise InputError(f"{run.folder}: is a run of {run.recipe.baseline.kind}, which has no language model to merge")
     if run.model is None or run.model.text_encoder is None:

@@ -22,6 +22,7 @@ from peftrec.baselines import FittedBaseline
 from peftrec.build import build_model
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Catalogue
+from peftrec.evaluation import UserScores
 from peftrec.methods import read_adapter_tensors
 from peftrec.models import RecommenderModel
 from peftrec.publishing.card import write_card
@@ -34,6 +35,7 @@ from peftrec.recipe import Recipe, load_recipe
 RECIPE, HEAD, IDS, VECTORS = "recipe.yaml", "head.safetensors", "ids.safetensors", "item_vectors.safetensors"
 BASELINE, METRICS, ENVIRONMENT = "baseline.safetensors", "metrics.json", "environment.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+ENSEMBLE = "ensemble.json"
 # Where each adapter lies in the folder.
 _PLACES = {"adapter": "", "user_adapter": "user_adapter/"}
 
@@ -61,6 +63,15 @@ class Run:
     baseline: FittedBaseline | None
     vectors_ND: torch.Tensor | None
     bias_N: torch.Tensor | None
+
+    @property
+    def models(self) -> tuple[RecommenderModel, ...]:
+        """All models that it scores with."""
+        return () if self.model is None else (self.model,)
+
+    def member_scores(self) -> dict[str, UserScores]:
+        """Return the scores of the members of an ensemble by their names; other runs have none."""
+        return {}
 
     def scores(
         self,
@@ -126,7 +137,7 @@ def save_model_run(
             (place / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             save_file(_ready(encoder.method.published_tensors()), place / ADAPTER)
     write_probes(folder, take_probes(model, len(catalogue)))
-    _finish(folder, recipe, catalogue, metrics, model)
+    finish_folder(folder, recipe, catalogue, metrics, model)
     _prove(folder, adapters_moved)
 
 
@@ -142,7 +153,7 @@ def save_baseline_run(
     """Write a fitted baseline in the layout of every run; arguments as in `save_model_run`."""
     save_file(_ready(baseline.tensors()), folder / BASELINE)
     save_file({"train_counts": torch.from_numpy(train_counts)}, folder / VECTORS)
-    _finish(folder, recipe, catalogue, metrics, None)
+    finish_folder(folder, recipe, catalogue, metrics, None)
     load_run(folder)
 
 
@@ -150,7 +161,7 @@ def load_run(folder: str | Path, *, verify: bool = True) -> Run:
     """Load a run folder.
 
     Args:
-        folder: written by `save_model_run` or `save_baseline_run`.
+        folder: written by `save_model_run`, `save_baseline_run` or `save_ensemble_run`.
         verify: also compare the backbone and the stored probes; checksums are always compared.
     Raises:
         InputError: if a file is missing, truncated or edited, the backbone is another one, the adapter does not fit, or
@@ -167,6 +178,10 @@ def load_run(folder: str | Path, *, verify: bool = True) -> Run:
     tensors = _read(folder / VECTORS)
     if {len(tensor) for tensor in tensors.values()} != {len(catalogue)}:
         raise InputError(f"{folder / VECTORS}: does not hold one row for each of the {len(catalogue):,} items")
+    if ENSEMBLE in manifest.files:
+        from peftrec.publishing.ensemble_folder import load_ensemble  # which loads its members here
+
+        return load_ensemble(folder, recipe, catalogue, tensors["train_counts"], manifest, verify=verify)
     if recipe.baseline is not None:
         require_listed(folder, manifest, (BASELINE,))
         fitted = recipe.baseline.from_tensors(_read(folder / BASELINE))
@@ -231,9 +246,10 @@ def _probe_texts(model: RecommenderModel, start: str, items: torch.Tensor) -> to
     return model.profiles.vectors(model.profiles.plan(items[None].numpy(), None, None)).vectors_RH
 
 
-def _finish(
+def finish_folder(
     folder: Path, recipe: Recipe, catalogue: Catalogue, metrics: Mapping[str, Any], model: RecommenderModel | None
 ) -> None:
+    """Write what every run has, and last the list of all files with their checksums."""
     write_items(folder, catalogue)
     (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
     write_card(folder, recipe, metrics, len(catalogue))

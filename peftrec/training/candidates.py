@@ -92,8 +92,9 @@ def _pick(found: Candidates, shape: tuple[int, ...], random: np.random.Generator
 
 def _num_events(batch: UserBatch) -> int:
     """Count the distinct events of a batch: inputs and targets are the same ones, a place apart; windows overlap."""
-    lengths = (batch.inputs >= 0).sum(axis=1) + (batch.targets[:, -1] >= 0)
-    rows = np.repeat(np.arange(len(batch)), lengths)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    places = batch.starts[rows] + within
-    return len(np.unique(batch.users[rows] * (places.max() + 1) + places))
+    past_BL = batch.past_events()
+    users_BL = np.broadcast_to(batch.users[:, None], past_BL.shape)
+    inputs_BL, targets_BL = batch.inputs >= 0, batch.targets >= 0
+    users = np.concatenate([users_BL[inputs_BL], users_BL[targets_BL]])
+    places = np.concatenate([past_BL[inputs_BL] - 1, past_BL[targets_BL]])
+    return len(np.unique(users * (places.max() + 1) + places))

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from peftrec.config import Range
+from peftrec.training.augmentation_config import AugmentationConfig
 from peftrec.training.optimizer_kind import OptimizerKind
 
 Rate = Annotated[float, Range(gt=0)]
@@ -65,6 +66,7 @@ class TrainingConfig:
             again chunk by chunk with the stored gradients.
         mixed_precision: as in Accelerate.
         seed: of everything that is random.
+        augmentation: what is done to the inputs of training windows; nothing by default.
         trackers: names that Accelerate's `log_with` knows, such as tensorboard.
     """
 
@@ -80,4 +82,5 @@ class TrainingConfig:
     graph_memory_mib: Annotated[int, Range(ge=0)] = 1024
     mixed_precision: Literal["no", "bf16"] = "no"
     seed: Annotated[int, Range(ge=0)] = 0
+    augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data import UserBatch
-from peftrec.losses import LossConfig, LossInputs
+from peftrec.losses import Debias, LossConfig, LossInputs
 from peftrec.models import ProfilePlan, Profiles, ProfileVectors, RecommenderModel
 from peftrec.training.candidates import Candidates, Drawn, find_candidates
 
@@ -84,9 +84,7 @@ def plan_step(
             f"data.ratings: true"
         )
     seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
-    # The newest input stands last; the one before it has one event fewer behind it.
-    lengths_B1 = (batch.inputs >= 0).sum(axis=1, keepdims=True)
-    past_BL = batch.starts[:, None] + np.arange(batch.inputs.shape[1]) + 1 - (batch.inputs.shape[1] - lengths_B1)
+    past_BL = batch.past_events()
     found = find_candidates(batch, loss, item_counts_N, drawn, random)
     # One more place than items, so that -1 maps to -1.
     place = np.full(len(item_counts_N) + 1, -1)
@@ -105,8 +103,9 @@ def step_loss(
     loss: LossConfig,
     text_vectors_CH: torch.Tensor | None,
     profile: ProfileVectors | None = None,
+    debias: Debias | None = None,
 ) -> torch.Tensor:
-    """Return the mean loss over the positions of a step, and that of the scorer's second stage where it has one.
+    """Return the mean loss over the positions of a step, with what the scorer's second stage and penalties add to it.
 
     Args:
         model: in training mode.
@@ -114,6 +113,7 @@ def step_loss(
         loss: config of the loss.
         text_vectors_CH: text vectors of `plan.items_C`, all from one state of the encoder; None for ids alone.
         profile: vectors of the users' texts, where the model reads them.
+        debias: penalties beside the loss; None adds nothing.
     """
     device = model.device
     items_C = plan.items_C.to(device)
@@ -137,7 +137,9 @@ def step_loss(
         num_items=plan.num_items,
     )
     result = loss.compute(inputs)
-    return result if model.second_stage is None else result + model.second_stage.loss(inputs, model.scale())
+    if model.second_stage is not None:
+        result = result + model.second_stage.loss(inputs, model.scale())
+    return result if debias is None else result + debias.penalty(inputs, items_C)
 
 
 def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> StepPlan:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data import TrainingWindows
-from peftrec.losses import LossConfig
+from peftrec.losses import Debias, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
+from peftrec.training.augmentation import build_augmenter
 from peftrec.training.checkpoint import load_checkpoint, save_checkpoint
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.memory import peak_memory_mib
@@ -65,6 +67,8 @@ class Trainer:
         optimizer: the `optimizer` section, resolved.
         training: the `training` section.
         evaluate: maps the model to validation metrics.
+        text_vectors: of the catalogue, before training, shape (N, H); read only where inputs are substituted.
+        debias: penalties beside the loss; None adds nothing.
         folder: for checkpoints, `metrics.jsonl` and tracker files; None keeps nothing.
         recipe: handed to the trackers as hyper-parameters.
     Raises:
@@ -81,6 +85,8 @@ class Trainer:
         optimizer: OptimizerConfig,
         training: TrainingConfig,
         evaluate: Evaluate,
+        text_vectors: torch.Tensor | None = None,
+        debias: Debias | None = None,
         folder: Path | None = None,
         recipe: dict[str, Any] | None = None,
     ) -> None:
@@ -98,7 +104,8 @@ class Trainer:
         model.to(self.accelerator.device)
         self.model, self.windows = model, windows
         self.planner = Planner(model, loss, item_counts, training.seed)
-        self.loss, self.config, self.evaluate, self.folder = loss, training, evaluate, folder
+        self.loss, self.debias, self.config, self.evaluate, self.folder = loss, debias, training, evaluate, folder
+        self.augmenter = build_augmenter(training.augmentation, training.seed, text_vectors, item_counts)
         self.clip_norm = optimizer.clip_norm
         self.recipe = flatten(recipe or {})
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
@@ -201,6 +208,7 @@ class Trainer:
         self.model.train()
         tuned = bool(self.model.method_parameters()) and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
+        batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
         self.planner.start_epoch(epoch)
         total, positions = 0.0, 0
         for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):
@@ -230,7 +238,7 @@ class Trainer:
                 text_CH = self.text_table.vectors(plan, tuned=tuned)
                 profile = self.text_table.profile(plan, tuned=tuned)
             # Head and loss are small beside the language model and stay in full precision.
-            loss = step_loss(self.model, plan, self.loss, text_CH, profile) * (plan.num_positions / count)
+            loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias) * (plan.num_positions / count)
             self.accelerator.backward(loss)
             total += float(loss.detach())
             if tuned:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
+from peftrec.data.attribute_table import AttributeTable, read_attributes
 from peftrec.data.catalogue import Catalogue
 from peftrec.data.cleaning import FIELD, Rules, Tables, clean
 from peftrec.data.event import event_codes
@@ -30,6 +31,8 @@ class Prepared:
     sequences: Sequences
     user_texts: tuple[str, ...] | None
     rows: tuple[CleaningRow, ...]
+    item_attributes: AttributeTable | None = None
+    user_attributes: AttributeTable | None = None
 
 
 def prepare(config: DataConfig) -> Prepared:
@@ -43,6 +46,23 @@ def prepare(config: DataConfig) -> Prepared:
         InputError: see `load_dataset`.
     """
     raw = config.read()
+    prepared = _prepare(raw, config)
+    item = user = None
+    rows = prepared.rows
+    if config.item_attributes is not None:
+        ids = prepared.catalogue.ids
+        item, row = read_attributes(raw.items, raw.columns.item, config.item_attributes, ids, "items")
+        rows = (*rows, row)
+    if config.user_attributes is not None:
+        assert raw.users is not None
+        ids = prepared.sequences.user_ids
+        user, row = read_attributes(raw.users, raw.columns.user, config.user_attributes, ids, "users")
+        rows = (*rows, row)
+    return replace(prepared, rows=rows, item_attributes=item, user_attributes=user)
+
+
+def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
+    """All but the attributes."""
     template = Template(config.template)
     template.check(raw.items.column_names, table=raw.items.name)
     interactions, note = _interactions(raw, config)

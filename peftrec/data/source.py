@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from peftrec.config import Range, Registry
+from peftrec.data.attribute import ATTRIBUTES, AttributeConfig
 from peftrec.data.split import SPLITS, LeaveOneOut, SplitConfig
 from peftrec.data.template import Template
 
@@ -102,6 +103,9 @@ class DataConfig:
             {occupation}"; None reads no such table.
         event_words: the word that a profile's text uses for each value of the column `columns.event`, e.g. {view:
             viewed, purchase: bought}; a whole number may be written '5' or '5.0'. None reads no such column.
+        item_attributes: columns of the items that are features beside their text, each with its kind, e.g. {price:
+            {kind: numeric, log1p: true}, brand: {kind: categorical}}; None has none.
+        user_attributes: likewise columns of the table of users.
         cleaning: what is removed.
         sample: keep only so many users, drawn after cleaning; None keeps all.
         split: which events train, validate and test.
@@ -113,6 +117,8 @@ class DataConfig:
     template: str = "{title}"
     user_template: str | None = None
     event_words: dict[str, str] | None = None
+    item_attributes: dict[str, Annotated[AttributeConfig, ATTRIBUTES]] | None = None
+    user_attributes: dict[str, Annotated[AttributeConfig, ATTRIBUTES]] | None = None
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     sample: SampleConfig | None = None
     split: Annotated[SplitConfig, SPLITS] = field(default_factory=LeaveOneOut)
@@ -126,6 +132,9 @@ class DataConfig:
                 raise ValueError(f"user_template: {error}") from None
         if self.event_words is not None:
             _check_event_words(self.event_words)
+        for key in ("item_attributes", "user_attributes"):
+            if getattr(self, key) == {}:
+                raise ValueError(f"{key}: is empty; name columns with their kinds, or leave it out")
         if self.split.needs_times and self.timestamps == "order":
             raise ValueError(
                 f"split.kind: {self.split.kind} needs times, but data.timestamps is 'order' (positions tell nothing "
@@ -133,12 +142,17 @@ class DataConfig:
             )
 
     def read(self) -> RawTables:
-        """Reads the tables, as they are; that of the users only where `user_template` is set.
+        """Reads the tables, as they are; that of the users only where `reads_users`.
 
         Raises:
             InputError: if a file is missing or cannot be read.
         """
         raise NotImplementedError
+
+    @property
+    def reads_users(self) -> bool:
+        """Whether anything is read of the table of users."""
+        return self.user_template is not None or self.user_attributes is not None
 
     def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """The columns that this recipe needs: of the interactions, of the items, and of the users."""
@@ -148,8 +162,8 @@ class DataConfig:
         user_fields = () if self.user_template is None else Template(self.user_template).fields
         return (
             (columns.user, columns.item, columns.time, *rating, *event),
-            (columns.item, columns.title, *fields),
-            (columns.user, *user_fields),
+            (columns.item, columns.title, *fields, *(self.item_attributes or ())),
+            (columns.user, *user_fields, *(self.user_attributes or ())),
         )
 
 

@@ -17,7 +17,7 @@ from peftrec.config import (
     section_to_dict,
 )
 from peftrec.data import SOURCES, DataConfig
-from peftrec.encoders import EncoderConfig
+from peftrec.encoders import AttributesConfig, EncoderConfig
 from peftrec.evaluation import EvaluationConfig
 from peftrec.losses import LOSSES, LossConfig
 from peftrec.losses.full_softmax import FullSoftmax
@@ -37,6 +37,7 @@ class Recipe:
     Args:
         data: where the tables are, how they are cleaned and split.
         encoder: how an item becomes a vector.
+        attributes: how the columns of `data.item_attributes` and `data.user_attributes` become vectors.
         method: what of the language model is trained.
         user: how a history becomes a vector.
         profile: a language model reads each user's attributes and history too; None leaves that out.
@@ -52,6 +53,7 @@ class Recipe:
 
     data: Annotated[DataConfig, SOURCES]
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    attributes: AttributesConfig = dataclasses.field(default_factory=AttributesConfig)
     method: Annotated[MethodConfig, METHODS] = dataclasses.field(default_factory=LoraConfig)
     user: Annotated[UserEncoderConfig, USER_ENCODERS] = dataclasses.field(default_factory=TransformerUserEncoder)
     profile: ProfileConfig | None = None
@@ -79,6 +81,12 @@ class Recipe:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
         self._check_methods()
         self._check_profile()
+        named = self.data.item_attributes is not None or self.data.user_attributes is not None
+        if not named and self.attributes != AttributesConfig():
+            raise ValueError(
+                "attributes: says how columns become vectors, but there are none; name them in data.item_attributes or "
+                "data.user_attributes"
+            )
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
                 f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from peftrec.config import InputError
 from peftrec.data import Catalogue
 from peftrec.data.source import distinct_words
+from peftrec.models import given_features, given_users
 from peftrec.publishing import Run, load_run
 from peftrec.recipe import Recipe
 from peftrec.retrieval import top_items
@@ -85,6 +86,7 @@ class Recommender:
         exclude_history: bool = True,
         attributes: str | None = None,
         events: Sequence[str] | None = None,
+        user_attributes: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
         """Return the k best items for one history.
 
@@ -95,12 +97,17 @@ class Recommender:
             exclude_history: leave items of the history out.
             attributes: what is known of the user, as `data.user_template` writes it; for runs that read users' texts.
             events: kind of each event of the history, as in the data; None takes the first of `data.event_words`.
+            user_attributes: columns of `data.user_attributes` to the user's values, as the table of users has them;
+                a column left out is missing.
         Raises:
-            InputError: if an id or a kind is unknown, k is below 1, or the run reads no users' texts.
+            InputError: if an id, a kind or a column is unknown, k is below 1, or the run does not read what it is told.
         """
         known = None if attributes is None else [attributes]
         kinds = None if events is None else [events]
-        return self.recommend_batch([history], k, exclude_history=exclude_history, attributes=known, events=kinds)[0]
+        told = None if user_attributes is None else [user_attributes]
+        return self.recommend_batch(
+            [history], k, exclude_history=exclude_history, attributes=known, events=kinds, user_attributes=told
+        )[0]
 
     def recommend_batch(
         self,
@@ -110,6 +117,7 @@ class Recommender:
         exclude_history: bool = True,
         attributes: Sequence[str] | None = None,
         events: Sequence[Sequence[str]] | None = None,
+        user_attributes: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[list[Recommendation]]:
         """Return the k best items for each of several histories; arguments as in `recommend`, one of each a user."""
         if k < 1:
@@ -118,7 +126,8 @@ class Recommender:
             return []
         histories_BL = self._indexes(histories)
         excluded = torch.from_numpy(histories_BL) if exclude_history else None
-        scores_BN = self._scores(histories_BL, attributes, self._kinds(histories, histories_BL, events))
+        kinds_BL = self._kinds(histories, histories_BL, events)
+        scores_BN = self._scores(histories_BL, attributes, kinds_BL, user_attributes)
         items_BK, scores_BK = top_items(scores_BN.cpu(), k, exclude_BL=excluded)
         return [
             [
@@ -162,15 +171,23 @@ class Recommender:
         ranks = above_BN.sum(1).tolist()
         return sorted(zip(names, ranks, strict=True), key=lambda pair: pair[1])[:k]
 
-    def add_items(self, ids: Sequence[str | int], texts: Sequence[str], titles: Sequence[str] | None = None) -> None:
-        """Make new items recommendable from their texts, without training.
+    def add_items(
+        self,
+        ids: Sequence[str | int],
+        texts: Sequence[str],
+        titles: Sequence[str] | None = None,
+        attributes: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Make new items recommendable from their texts and attributes, without training.
 
         Args:
             ids: new ids.
             texts: one an item, made as the recipe's template makes them.
             titles: for people; the texts where None.
+            attributes: one mapping an item of columns of `data.item_attributes` to values, as the table of items has
+                them; a column left out is missing. None leaves all out.
         Raises:
-            InputError: if an id exists already, a text is empty, or the model reads no texts.
+            InputError: if an id exists already, a text is empty, a column is unknown, or the model reads neither.
         """
         names = [str(item_id) for item_id in ids]
         titles = texts if titles is None else titles
@@ -190,7 +207,9 @@ class Recommender:
             return
         assert self._vectors_ND is not None
         assert self._bias_N is not None
-        vectors = self._run.model.encode_new_items(list(texts))
+        part = self._run.model.item_encoder.attributes
+        features = given_features(part, attributes, "item", [f"item '{name}'" for name in names])
+        vectors = self._run.model.encode_new_items(list(texts), features)
         self._vectors_ND = torch.cat([self._vectors_ND, vectors])
         self._bias_N = torch.cat([self._bias_N, self._bias_N.new_zeros(len(names))])
         if self._run.model.profiles is not None:
@@ -242,9 +261,10 @@ class Recommender:
         histories_BL: NDArray[np.int64],
         attributes: Sequence[str] | None = None,
         events_BL: NDArray[np.int64] | None = None,
+        user_attributes: Sequence[Mapping[str, Any]] | None = None,
     ) -> torch.Tensor:
         """Score all items; users of whom nothing is known get the training counts."""
-        users_B = self._users(histories_BL, attributes)
+        users_B, told_B = given_users(self._run.model, len(histories_BL), attributes, user_attributes)
         if self._run.model is None:
             scores_BN = self._run.scores(histories_BL)
         else:
@@ -254,27 +274,12 @@ class Recommender:
             scores_BN = self._run.model.scores(
                 histories, self._vectors_ND, self._bias_N, users_B=users_B, events_BL=events_BL
             )
-        told = [bool(text.strip()) for text in attributes or [""] * len(histories_BL)]
-        empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~np.array(told)).to(scores_BN.device)
+        empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~told_B).to(scores_BN.device)
         if not bool(empty_B.any()):
             return scores_BN
         popularity_N = scores_BN.new_zeros(len(self._catalogue))
         popularity_N[: self._num_trained] = self._run.train_counts_N.to(scores_BN)
         return torch.where(empty_B[:, None], popularity_N, scores_BN)
-
-    def _users(self, histories_BL: NDArray[np.int64], attributes: Sequence[str] | None) -> NDArray[np.int64] | None:
-        """Tell the model of users' attributes and return their indexes there."""
-        profiles = None if self._run.model is None else self._run.model.profiles
-        if attributes is None:
-            return None
-        if profiles is None:
-            raise InputError("attributes were given, but this run reads no users' texts (its recipe has no profile)")
-        if len(attributes) != len(histories_BL):
-            raise InputError(
-                f"{len(attributes)} attributes for {len(histories_BL)} histories; there must be one of each"
-            )
-        profiles.tokens.set_users(attributes)
-        return np.arange(len(attributes))
 
 
 def describe(recommendations: Sequence[Recommendation]) -> list[dict[str, Any]]:

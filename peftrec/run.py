@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from peftrec.baselines import FittedBaseline, fit_references, store_references
-from peftrec.build import build, frozen_vectors, published_vectors
+from peftrec.build import build, frozen_vectors, published_vectors, tell_users
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
@@ -132,8 +132,8 @@ def evaluate(
         lambda: frozen_vectors(recipe, dataset.catalogue.texts),
         run.folder / PRIVATE / _REFERENCES if same_data else None,
     )
-    if run.model is not None and run.model.profiles is not None:
-        run.model.profiles.tokens.set_users(dataset.user_texts)
+    if run.model is not None:
+        tell_users(run.model, dataset)
     rows: dict[str, UserScores] = {"model": run.scores, **_of_users(references)}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.

@@ -17,6 +17,7 @@ examples:
   peftrec recommend runs/first --history 50,181,172 --k 3 --json
   peftrec recommend runs/first --history ""           # a new user: the most popular items
   peftrec recommend runs/shop --history 50,181 --events view,purchase --attributes "31 years, teacher"
+  peftrec recommend runs/shop --history 50,181 --user-attributes '{"age": 31, "occupation": "teacher"}'
 """
 
 
@@ -34,7 +35,15 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--events", type=_ids, metavar="KIND,KIND,...", help="kind of each event, where the run reads them"
     )
-    parser.add_argument("--attributes", metavar="TEXT", help="what is known of the user, where the run reads it")
+    parser.add_argument(
+        "--attributes", metavar="TEXT", help="the user's text as data.user_template writes it, where the run reads it"
+    )
+    parser.add_argument(
+        "--user-attributes",
+        type=_columns,
+        metavar="JSON",
+        help="columns of data.user_attributes to the user's values, where the run reads them",
+    )
     parser.add_argument("--k", type=_positive, default=10, help="length of the list (default: 10)")
     parser.add_argument("--keep-history", action="store_true", help="items of the history may come back in the list")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -45,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from peftrec.recommender import Recommender, describe
 
     recommender = Recommender.from_pretrained(arguments.folder)
-    if not arguments.history and not arguments.attributes:
+    if not arguments.history and not arguments.attributes and not arguments.user_attributes:
         print("no history: these are the items with the most training events", file=sys.stderr)
     found = recommender.recommend(
         arguments.history,
@@ -53,6 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
         exclude_history=not arguments.keep_history,
         attributes=arguments.attributes,
         events=arguments.events,
+        user_attributes=arguments.user_attributes,
     )
     if arguments.json:
         print(json.dumps(describe(found), indent=2, ensure_ascii=False, allow_nan=False))
@@ -67,6 +77,16 @@ def _ids(text: str) -> list[str]:
     if "" in ids:
         raise argparse.ArgumentTypeError(f"'{text}' has an empty place; write ids with one comma between them")
     return ids
+
+
+def _columns(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"'{text}' is no JSON object such as {{\"age\": 31}}")
+    return values
 
 
 def _positive(text: str) -> int:

@@ -1,6 +1,7 @@
 """User encoders, scorers, and the recommender as one torch module."""
 
 from peftrec.config import Registry
+from peftrec.models.given_attributes import given_features, given_users
 from peftrec.models.profile import ProfilePlan, Profiles, ProfileVectors
 from peftrec.models.profile_builder import build_profiles
 from peftrec.models.profile_config import ProfileConfig
@@ -37,4 +38,6 @@ __all__ = [
     "ScorerConfig",
     "UserEncoderConfig",
     "build_profiles",
+    "given_features",
+    "given_users",
 ]

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from peftrec.config import InputError
-from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder
-from peftrec.methods import AppliedMethod, ParameterCount, check_tensors, count_parameters
+from peftrec.data import AttributeFeatures
+from peftrec.encoders import AttributePart, CatalogueText, ItemEncoder, TextEncoder
+from peftrec.methods import AppliedMethod, ParameterCount, check_tensors
+from peftrec.models.part_count import count_parts
 from peftrec.models.profile import Profiles, ProfileVectors
 from peftrec.models.scorer import LearnedScale, ScorerConfig
 from peftrec.models.user_encoder import UserEncoderConfig
@@ -34,7 +35,8 @@ class RecommenderModel(nn.Module):
         item_encoder: from text vectors and ids to item vectors.
         user: config of the user encoder.
         scorer: config of the scorer.
-        profiles: reads users' texts; None where users are known by their history alone.
+        profiles: reads users' texts; None where there are none to read.
+        user_attributes: what users' attributes add to their vectors; None where there are none.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class RecommenderModel(nn.Module):
         user: UserEncoderConfig,
         scorer: ScorerConfig,
         profiles: Profiles | None = None,
+        user_attributes: AttributePart | None = None,
     ) -> None:
         super().__init__()
         self.catalogue_text = catalogue_text
@@ -53,6 +56,7 @@ class RecommenderModel(nn.Module):
         self.user_encoder = user.build(item_encoder.dim) if reads_history else None
         self.max_history = user.max_history
         self.profiles = profiles
+        self.user_attributes = user_attributes
         self.scorer = scorer
         self.scale = LearnedScale(scorer.start_scale)
 
@@ -61,19 +65,31 @@ class RecommenderModel(nn.Module):
         """Where the head lives."""
         return self.scale.log_scale.device
 
-    def item_vectors(self, text_vectors_CH: torch.Tensor | None, items_C: torch.Tensor | None) -> torch.Tensor:
+    def item_vectors(
+        self,
+        text_vectors_CH: torch.Tensor | None,
+        items_C: torch.Tensor | None,
+        features: AttributeFeatures | None = None,
+    ) -> torch.Tensor:
         """Return item vectors as the scorer takes them, shape (C, D); arguments as in `ItemEncoder.forward`."""
-        return self.scorer.prepare(self.item_encoder(text_vectors_CH, items_C))
+        return self.scorer.prepare(self.item_encoder(text_vectors_CH, items_C, features))
 
     def user_vectors(
-        self, item_vectors_CD: torch.Tensor, histories_BL: torch.Tensor, profile: ProfileVectors | None = None
+        self,
+        item_vectors_CD: torch.Tensor,
+        histories_BL: torch.Tensor,
+        profile: ProfileVectors | None = None,
+        users_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return user vectors at every place, shape (B, L, D); an empty history gives zeros, but for what texts say.
+        """Return user vectors at every place, shape (B, L, D).
+
+        An empty history gives zeros, but for what the user's text says, and at the newest place the attributes.
 
         Args:
             item_vectors_CD: from `item_vectors`.
             histories_BL: places among those C items, -1 for padding, which stands on the left.
             profile: vectors of the users' texts.
+            users_B: indexes of users whose attributes have been set, -1 for others; None for none.
         """
         valid_BL = histories_BL >= 0
         gathered_BLD = item_vectors_CD[histories_BL.clamp(min=0)] * valid_BL[..., None]
@@ -84,6 +100,10 @@ class RecommenderModel(nn.Module):
             assert self.profiles is not None, "this model reads no users' texts"
             unit_RH = self.item_encoder.unit_axes(profile.vectors_RH)
             users_BLD = self.profiles(users_BLD, unit_RH, profile.plan)
+        if self.user_attributes is not None and users_B is not None:
+            told_BL = valid_BL.clone()
+            told_BL[:, -1] = True
+            users_BLD = users_BLD + self.user_attributes(users_B)[:, None] * told_BL[..., None]
         return self.scorer.prepare(users_BLD)
 
     @torch.no_grad()
@@ -100,16 +120,17 @@ class RecommenderModel(nn.Module):
         return vectors_ND, vectors_ND.new_zeros(num_items) if bias_N is None else bias_N
 
     @torch.no_grad()
-    def encode_new_items(self, texts: list[str]) -> torch.Tensor:
-        """Return the vectors of items that were not in the catalogue, from their texts alone, shape (C, D).
+    def encode_new_items(self, texts: list[str], features: AttributeFeatures | None = None) -> torch.Tensor:
+        """Return the vectors of items that were not in the catalogue, from texts and attributes, shape (C, D).
 
         Raises:
-            InputError: if the model reads no texts.
+            InputError: if the model reads neither, or only attributes and there are none of an item.
         """
-        if self.text_encoder is None:
-            raise InputError("this recommender knows ids only, so it cannot take in items that it was not trained with")
         self.eval()
-        return self.item_vectors(self.text_encoder.encode(self.text_encoder.tokenize(texts)), None)
+        text_CH = None
+        if self.text_encoder is not None:
+            text_CH = self.text_encoder.encode(self.text_encoder.tokenize(texts))
+        return self.item_vectors(text_CH, None, features)
 
     @torch.no_grad()
     def scores(
@@ -128,7 +149,7 @@ class RecommenderModel(nn.Module):
             histories_BL: indexes of items, -1 for padding, which stands on the left; only the last `max_history` places
                 are read.
             item_vectors_ND: and `bias_N`, from `encode_catalogue`.
-            users_B: indexes of the users, where texts are read and their attributes are known.
+            users_B: indexes of the users, where texts or attributes of theirs are known.
             events_BL: kinds of the events, where texts are read and there are kinds.
             items_N: which items of the catalogue the N vectors are of, for users' texts; None for all.
         """
@@ -140,7 +161,8 @@ class RecommenderModel(nn.Module):
                 read_BL = torch.where(read_BL >= 0, items_N.cpu()[read_BL.clamp(min=0)], -1)
             events_BL = None if events_BL is None else events_BL[:, -self.max_history :]
             profile = self.profiles.vectors(self.profiles.plan(read_BL.numpy(), events_BL, users_B))
-        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile)[:, -1]
+        users = None if users_B is None else torch.from_numpy(users_B).to(histories_BL.device)
+        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile, users_B=users)[:, -1]
         return torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
 
     def methods(self) -> list[AppliedMethod]:
@@ -187,7 +209,7 @@ class RecommenderModel(nn.Module):
         return self.item_encoder.id_parameters()
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return all other trained parameters: item head, user encoder, scale."""
+        """Return the trained parameters that belong to neither: item head, user encoder, scale."""
         ids = {id(parameter) for parameter in self.id_parameters()}
         item = [parameter for parameter in self.item_encoder.parameters() if id(parameter) not in ids]
         return [*item, *self._user_parameters(), *self.scale.parameters()]
@@ -195,7 +217,8 @@ class RecommenderModel(nn.Module):
     def _user_parameters(self) -> list[nn.Parameter]:
         texts = [] if self.profiles is None else list(self.profiles.out.parameters())
         history = [] if self.user_encoder is None else list(self.user_encoder.parameters())
-        return [*history, *texts]
+        attributes = [] if self.user_attributes is None else list(self.user_attributes.parameters())
+        return [*history, *texts, *attributes]
 
     def head_state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the head, buffers included, without ids and language model."""
@@ -241,31 +264,15 @@ class RecommenderModel(nn.Module):
             self.profiles.forget()
 
     def parameter_counts(self) -> dict[str, ParameterCount]:
-        """Count parameters and bytes by part, of `lm`, `user_lm`, `head`, `user`, `ids` those that are there.
-
-        Where items and users have adapters on the same frozen weights, those are counted in both totals.
-        """
-        counts = {
-            _PARTS[start]: count_parameters(
-                trainable=encoder.method.named_parameters().values(),
-                stored=encoder.method.published_tensors().values(),
-                total=encoder.model.parameters(),
-            )
-            for start, encoder in self.text_encoders().items()
-        }
-        user = self._user_parameters()
-        users = {id(parameter) for parameter in user}
-        head = [parameter for parameter in self.head_parameters() if id(parameter) not in users]
-        stored = self.head_state()
-        of_user = {name: t for name, t in stored.items() if name.startswith(("user_encoder.", "profiles."))}
-        of_head = [tensor for name, tensor in stored.items() if name not in of_user]
-        counts["head"] = count_parameters(trainable=head, stored=of_head, total=head)
-        if of_user:
-            counts["user"] = count_parameters(trainable=user, stored=of_user.values(), total=user)
-        if ids := self.id_state():
-            own = self.id_parameters()
-            counts["ids"] = count_parameters(trainable=own, stored=ids.values(), total=own)
-        return counts
+        """Count parameters and bytes by part, of `lm`, `user_lm`, `head`, `user`, `ids` those that are there."""
+        return count_parts(
+            {_PARTS[start]: encoder for start, encoder in self.text_encoders().items()},
+            head=self.head_parameters(),
+            user=self._user_parameters(),
+            ids=self.id_parameters(),
+            head_state=self.head_state(),
+            id_state=self.id_state(),
+        )
 
     def count_rows(self) -> list[dict[str, object]]:
         """Return `parameter_counts` as plain rows for JSON and tables."""

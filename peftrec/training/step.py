@@ -30,6 +30,7 @@ class StepPlan:
         past_BL: how many of those lie before each target.
         log_q_C: log-probability that an item is among a batch's items; None where the items are not a batch's.
         profiles: users' texts, where the model reads them.
+        users_B: indexes of the users.
     """
 
     items_C: torch.Tensor
@@ -39,6 +40,7 @@ class StepPlan:
     past_BL: torch.Tensor
     log_q_C: torch.Tensor | None
     profiles: ProfilePlan | None = None
+    users_B: torch.Tensor | None = None
 
     @property
     def num_positions(self) -> int:
@@ -72,6 +74,7 @@ def plan_step(
     place = np.full(len(item_counts_N) + 1, -1)
     place[items] = np.arange(len(items))
     plan = _to_plan(items, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL, log_q)
+    plan = dataclasses.replace(plan, users_B=torch.from_numpy(batch.users))
     return plan if profiles is None else _with_profiles(plan, batch, profiles)
 
 
@@ -95,7 +98,8 @@ def step_loss(
     items_C = plan.items_C.to(device)
     vectors_CD = model.item_vectors(text_vectors_CH, items_C)
     targets_BL = plan.targets_BL.to(device)
-    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile)
+    users_B = None if plan.users_B is None else plan.users_B.to(device)
+    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile, users_B=users_B)
     counted_BL = targets_BL >= 0
     return loss.compute(
         LossInputs(

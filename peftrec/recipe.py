@@ -90,7 +90,8 @@ class Recipe:
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
                 f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "
-                f"epochs leaves none in which the language model trains; lower it, or use method.kind=frozen"
+                f"epochs leaves none in which the language model trains, or its pooling; lower it, or use "
+                f"method.kind=frozen without encoder.pooling=attention"
             )
 
     def _check_methods(self) -> None:
@@ -104,6 +105,11 @@ class Recipe:
             able = method.declared()
             if method.layers != "all" and not able.can_limit_layers:
                 raise ValueError(f"{path}.layers: '{method.kind}' acts on all layers or none; use all")
+            if self.encoder.pooling == "attention" and method.reads_pooled_states:
+                raise ValueError(
+                    f"encoder.pooling: attention learns from the states of all tokens, but {path}.kind '{method.kind}' "
+                    f"reads pooled ones, once; use mean, or another method"
+                )
             if self.encoder.quantization != "none" and not able.quantized_base:
                 raise ValueError(
                     f"{path}.kind: '{method.kind}' with these settings needs full precision; encoder.quantization is "
@@ -127,7 +133,7 @@ class Recipe:
     def _tunes_backbone(self) -> bool:
         users = None if self.profile is None else self.profile.method
         tunes = self.method.kind != "frozen" or (users is not None and users.kind != "frozen")
-        return self.baseline is None and self.encoder.uses_text and tunes
+        return self.baseline is None and self.encoder.uses_text and (tunes or self.encoder.pooling == "attention")
 
     def resolved(self) -> Recipe:
         """Return the recipe with each method's own learning rate where none is given."""

@@ -180,6 +180,10 @@ class RecommenderModel(nn.Module):
         """Return what the PEFT methods train."""
         return [parameter for _, parameter, _ in self.method_rates()]
 
+    def pooling_parameters(self) -> list[nn.Parameter]:
+        """Return what attention pooling trains; it steps with the language model."""
+        return [parameter for encoder in self.text_encoders().values() for parameter in encoder.pooling_parameters()]
+
     def method_rates(self) -> list[tuple[str, nn.Parameter, float]]:
         """Return what the PEFT methods train: the part (`lm` or `user_lm`), and the factor on its learning rate."""
         return [
@@ -213,6 +217,9 @@ class RecommenderModel(nn.Module):
         ids = {id(parameter) for parameter in self.id_parameters()}
         item = [parameter for parameter in self.item_encoder.parameters() if id(parameter) not in ids]
         return [*item, *self._user_parameters(), *self.scale.parameters()]
+
+    def _user_pooling(self) -> list[nn.Parameter]:
+        return self.profiles.encoder.pooling_parameters() if self.profiles is not None and self.profiles.own else []
 
     def _user_parameters(self) -> list[nn.Parameter]:
         texts = [] if self.profiles is None else list(self.profiles.out.parameters())
@@ -267,8 +274,8 @@ class RecommenderModel(nn.Module):
         """Count parameters and bytes by part, of `lm`, `user_lm`, `head`, `user`, `ids` those that are there."""
         return count_parts(
             {_PARTS[start]: encoder for start, encoder in self.text_encoders().items()},
-            head=self.head_parameters(),
-            user=self._user_parameters(),
+            head=[*self.head_parameters(), *self.pooling_parameters()],
+            user=[*self._user_parameters(), *self._user_pooling()],
             ids=self.id_parameters(),
             head_state=self.head_state(),
             id_state=self.id_state(),
@@ -279,5 +286,5 @@ class RecommenderModel(nn.Module):
         return [{"part": part, **dataclasses.asdict(count)} for part, count in self.parameter_counts().items()]
 
     def _own_state(self) -> dict[str, torch.Tensor]:
-        backbones = ("text_encoder.", "profiles.text_encoder.")
+        backbones = ("text_encoder.model.", "profiles.text_encoder.model.")
         return {name: t.detach() for name, t in self.state_dict().items() if not name.startswith(backbones)}

@@ -109,7 +109,7 @@ class Trainer:
             group["name"]: (group["lr"], rate_factor(optimizer, steps[is_lm_group(group["name"])]))
             for group in self.optimizer.param_groups
         }
-        if model.method_parameters() and first_tuned >= self.num_steps:
+        if self._moves_encoder and first_tuned >= self.num_steps:
             raise InputError(
                 f"training.max_steps is {training.max_steps}: all of these steps lie in the frozen warm-up, so the "
                 f"language model would never train; raise it, or lower training.warmup_frozen_epochs"
@@ -118,6 +118,10 @@ class Trainer:
             method.begin_training(self.num_encoder_steps)
         if training.trackers:
             self.accelerator.init_trackers("peftrec", config=self.recipe)
+
+    @property
+    def _moves_encoder(self) -> bool:
+        return bool(self.model.method_parameters() or self.model.pooling_parameters())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -197,7 +201,7 @@ class Trainer:
     def _epoch(self, epoch: int, state: dict[str, Any], progress: TrainingProgress) -> float:
         """Train one epoch and return the mean loss over its positions."""
         self.model.train()
-        tuned = bool(self.model.method_parameters()) and epoch > self.config.warmup_frozen_epochs
+        tuned = self._moves_encoder and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
         total, positions = 0.0, 0
         for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):

@@ -90,9 +90,12 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
     Args:
         recipe: resolved.
         dataset: use this instead of loading what `recipe.data` names.
+    Raises:
+        InputError: if it was read with other attributes, or an attribute tells nothing of what trains.
     """
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     has_id = torch.from_numpy(dataset.item_counts() > 0)
+    _check_attributes(recipe, dataset)
     attributes = fit_attributes(dataset)
     seed_all(recipe.training.seed)
     model = build_model(recipe, dataset.catalogue.texts, has_id, attributes)
@@ -110,6 +113,14 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
         users = model.profiles.encoder
         users.method.initialize(users.batches(training_profiles(model, dataset).texts))
     return Built(dataset, model, base_vectors_NH)
+
+
+def _check_attributes(recipe: Recipe, dataset: Dataset) -> None:
+    """See that a data set was read with the attributes that the recipe names."""
+    for key in ("item_attributes", "user_attributes"):
+        named, table = getattr(recipe.data, key), getattr(dataset, key)
+        if named != (None if table is None else dict(table.configs)):
+            raise InputError(f"data.{key}: the data set was read with other attributes than the recipe names")
 
 
 def build_model(
@@ -162,7 +173,8 @@ def tell_users(model: RecommenderModel, dataset: Dataset) -> None:
     if model.profiles is not None:
         model.profiles.tokens.set_users(dataset.user_texts)
     if model.user_attributes is not None:
-        assert dataset.user_attributes is not None, "the recipe names attributes, which every data set of it has"
+        if dataset.user_attributes is None:
+            raise InputError("data.user_attributes: the model reads attributes of users, but the data have none")
         model.user_attributes.set_rows(model.user_attributes.fitted.encode(dataset.user_attributes))
 
 

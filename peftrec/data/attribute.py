@@ -27,9 +27,15 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeConfig:
-    """What every kind of attribute has: a kind, and how its column is read."""
+    """What every kind of attribute has: a kind, and how its column is read.
+
+    Args:
+        missing: values that say nothing, such as unknown or '-1'; they count as missing, as empty ones do. They are
+            compared as text without outer spaces, whole numbers without their '.0'.
+    """
 
     kind: ClassVar[str]
+    missing: tuple[str, ...] = ()
 
     def read(self, values: pl.Series, name: str) -> Numbers | Labels:
         """Reads a column as the file gave it.
@@ -42,6 +48,22 @@ class AttributeConfig:
         Raises:
             InputError: naming the first row (the first data row is 1) that holds anything else than this kind does.
         """
+        return self._parse(self._without_missing(values, name), name)
+
+    def _without_missing(self, values: pl.Series, name: str) -> pl.Series:
+        import polars as pl
+
+        from peftrec.data.source import WHOLE_NUMBER
+        from peftrec.data.table import text_of
+
+        if not self.missing or isinstance(values.dtype, pl.List | pl.Array):
+            return values
+        text = text_of(values, name).str.strip_chars().str.replace(WHOLE_NUMBER, "$1")
+        says_nothing = text.is_in([_compared(value) for value in self.missing]).fill_null(False)
+        return pl.select(pl.when(~says_nothing).then(values)).to_series()
+
+    def _parse(self, values: pl.Series, name: str) -> Numbers | Labels:
+        """Reads a column in which what counts as missing is null."""
         raise NotImplementedError
 
 
@@ -55,18 +77,20 @@ class NumericAttribute(AttributeConfig):
     (Rows of which nothing at all is known do not count: attributes add nothing to them.)
 
     Args:
+        missing: values that say nothing, such as unknown or '-1'.
         log1p: take log(1 + x) first; every number must then be above -1.
     """
 
     kind: ClassVar[str] = "numeric"
     log1p: bool = False
 
-    def read(self, values: pl.Series, name: str) -> Numbers:
+    def _parse(self, values: pl.Series, name: str) -> Numbers:
         from peftrec.data.timestamp import parse_numbers, refuse_unread
 
         parsed = parse_numbers(values)
         refuse_unread(
-            values, parsed, name, "a numeric attribute needs a number or nothing in every row; for others use "
+            values, parsed, name, "a numeric attribute needs a number or nothing in every row: name values "
+            "that say nothing in its list `missing`; for others use "
             "kind: categorical, date or multi",
         )  # fmt: skip
         numbers = parsed.cast(float).fill_null(np.nan).to_numpy()
@@ -84,6 +108,7 @@ class DateAttribute(AttributeConfig):
     ISO 8601 dates, and seconds, milliseconds, microseconds or nanoseconds since 1970; all in UTC.
 
     Args:
+        missing: see `numeric`.
         cyclic: `month` gives the sine and cosine of 2 pi (month - 1) / 12, `weekday` those of 2 pi day / 7 with Monday
             0; both 0 where the date is missing.
     """
@@ -95,7 +120,7 @@ class DateAttribute(AttributeConfig):
         if len(set(self.cyclic)) < len(self.cyclic):
             raise ValueError(f"cyclic: {', '.join(self.cyclic)} names a cycle twice; keep one")
 
-    def read(self, values: pl.Series, name: str) -> Numbers:
+    def _parse(self, values: pl.Series, name: str) -> Numbers:
         from peftrec.data.timestamp import EARLIEST_LIKELY_MS, parse_numbers, parse_times
 
         times, _ = parse_times(values, name)
@@ -116,6 +141,7 @@ class CategoricalAttribute(AttributeConfig):
     than `min_count`, and those that no training row has, share one vector, `other`.
 
     Args:
+        missing: see `numeric`.
         min_count: training rows that a value needs to have a vector of its own. With 1 nothing is rare in training, so
             that `other` stays at zero and new values count as missing. The values that are kept are written into the
             run folder: above 1 none of them belongs to a single user.
@@ -124,7 +150,7 @@ class CategoricalAttribute(AttributeConfig):
     kind: ClassVar[str] = "categorical"
     min_count: Annotated[int, Range(ge=1)] = 2
 
-    def read(self, values: pl.Series, name: str) -> Labels:
+    def _parse(self, values: pl.Series, name: str) -> Labels:
         import polars as pl
 
         from peftrec.data.table import text_of
@@ -139,6 +165,7 @@ class MultiAttribute(CategoricalAttribute):
     """Several values in a row, as the mean of their vectors; else as a categorical attribute. Each counts once a row.
 
     Args:
+        missing: see `numeric`; of single values.
         min_count: see `categorical`.
         separator: stands between the values where the column holds text; lists need none.
     """
@@ -150,7 +177,7 @@ class MultiAttribute(CategoricalAttribute):
         if not self.separator:
             raise ValueError("separator: is empty; it stands between values, such as '|' or ', '")
 
-    def read(self, values: pl.Series, name: str) -> Labels:
+    def _parse(self, values: pl.Series, name: str) -> Labels:
         import polars as pl
 
         from peftrec.data.table import text_of
@@ -159,7 +186,10 @@ class MultiAttribute(CategoricalAttribute):
             rows = values.cast(pl.List(pl.String)).to_list()
         else:
             rows = [(text or "").split(self.separator) for text in text_of(values, name).to_list()]
-        return tuple(tuple(dict.fromkeys(filter(None, map(_compared, row or ())))) for row in rows)
+        nothing = {"", *map(_compared, self.missing)}
+        return tuple(
+            tuple(dict.fromkeys(value for value in map(_compared, row or ()) if value not in nothing)) for row in rows
+        )
 
 
 def _compared(value: str | None) -> str:

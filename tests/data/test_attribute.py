@@ -157,6 +157,25 @@ def test_mixed_columns_are_refused(workspace: Workspace, column: str, was: str, 
         load(workspace, ITEMS.replace(was, now), item_attributes={column: CONFIGS[column]})
 
 
+def test_values_that_say_nothing(workspace: Workspace) -> None:
+    configs = {
+        "price": NumericAttribute(missing=("-1", "unkonwn")),
+        "brand": CategoricalAttribute(missing=("none",)),
+        "released": DateAttribute(cyclic=("month", "weekday"), missing=("soon",)),
+        "tags": MultiAttribute(missing=("odd",)),
+    }
+    items = ITEMS.replace("b,Blue Cheese,,Acme", "b,Blue Cheese, -1.0 ,Acme")
+    items = items.replace("e,White Rice,,,,", "e,White Rice,unkonwn,none,soon,odd")
+    items = items.replace("dry | green |dry", "dry | green |odd|dry")
+    said, plain = load(workspace, items, item_attributes=configs), load(workspace)
+    assert table_of(said).plain() == table_of(plain).plain()
+    rows = [{"price": -1, "brand": "none", "released": "soon", "tags": ["odd", "dry"]}]
+    assert fitted(said).encode_rows(rows, ["x"]).codes[1].tolist() == [[1]]
+    assert fitted(said).encode_rows([{**rows[0], "tags": "odd"}], ["x"]).known.tolist() == [False]
+    with pytest.raises(InputError, match=r"data row 2 holds ' -1\.0 x'"):
+        load(workspace, items.replace("-1.0 ", "-1.0 x"), item_attributes=configs)
+
+
 def test_years_are_no_dates(workspace: Workspace) -> None:
     with pytest.raises(InputError, match=r"holds numbers up to 1000, which are too small .*, use kind: numeric"):
         load(workspace, item_attributes={"price": DateAttribute()})
@@ -313,7 +332,7 @@ def test_in_a_recipe() -> None:
         "tags": MultiAttribute(separator=" "),
     }
     plain = section_to_dict(config)
-    assert plain["item_attributes"]["tags"] == {"kind": "multi", "min_count": 2, "separator": " "}
+    assert plain["item_attributes"]["tags"] == {"kind": "multi", "missing": [], "min_count": 2, "separator": " "}
     plain.pop("kind")
     assert parse_section(TablesConfig, plain) == config
 

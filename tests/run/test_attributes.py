@@ -230,6 +230,18 @@ def test_what_is_not_read_is_refused(make_recipe: Callable[..., Any], tmp_path: 
         Recommender.from_pretrained(tmp_path / "popular").recommend(HISTORY, user_attributes={"age": 3})
 
 
+def test_data_with_other_attributes_are_refused(make: Callable[..., Any], run: Path) -> None:
+    recipe = make()
+    dataset, plain = load_dataset(recipe.data), load_dataset(make_plain(recipe).data)
+    for one, other in ((recipe, plain), (make_plain(recipe), dataset)):
+        with pytest.raises(InputError, match=r"data\.item_attributes: the data set was read with other attributes"):
+            build(one, other)
+    with pytest.raises(InputError, match="the model reads attributes of users, but the data have none"):
+        evaluate(run, dataset=plain)
+    with pytest.raises(InputError, match="the attributes were read with other settings"):
+        evaluate(run, overrides=["data.user_attributes={age: {kind: numeric}}"])
+
+
 def sign(folder: Path) -> None:
     manifest = json.loads((folder / "peftrec.json").read_text())
     (folder / "peftrec.json").write_text(json.dumps({**manifest, "files": file_table(folder)}))

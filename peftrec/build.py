@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from peftrec.config import InputError, RecipeError
-from peftrec.data import Dataset, Inspection, inspect_dataset, load_dataset
+from peftrec.data import Dataset, FittedAttributes, Inspection, fit_attributes, inspect_dataset, load_dataset
 from peftrec.data.source import distinct_words
-from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder, load_backbone, token_lengths, twin_backbone
+from peftrec.encoders import (
+    AttributePart,
+    CatalogueText,
+    ItemEncoder,
+    TextEncoder,
+    load_backbone,
+    token_lengths,
+    twin_backbone,
+)
 from peftrec.losses import Debias, ItemGroups, popularity_groups
 from peftrec.methods import METHODS
 from peftrec.methods.structure import changed_modules
@@ -66,6 +74,8 @@ class Built:
                     f"profiles: {counts['num_profiles']:,} users, {counts['num_profile_tokens']:,} tokens; "
                     f"{counts['num_profiles_cut']:,} cut, {counts['num_events_left_out']:,} events not told whole"
                 )
+        parts = {"items": self.model.item_encoder.attributes, "users": self.model.user_attributes}
+        lines += [f"attributes of {who}: {part.fitted.describe()}" for who, part in parts.items() if part is not None]
         for start, encoder in self.model.text_encoders().items():
             method, who = encoder.method, "users" if start == "user_adapter" else "items"
             if method.named_parameters():
@@ -108,7 +118,8 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
         recipe: resolved.
         dataset: use this instead of loading what `recipe.data` names.
     Raises:
-        InputError: if the model reads times and the data have none.
+        InputError: if the model reads times and the data have none, the data were read with other attributes, or an
+            attribute tells nothing of what trains.
     """
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     if recipe.reads_times and dataset.sequences.times is None:
@@ -117,8 +128,13 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
             "false"
         )
     has_id = torch.from_numpy(dataset.item_counts() > 0)
+    _check_attributes(recipe, dataset)
+    attributes = fit_attributes(dataset)
     seed_all(recipe.training.seed)
-    model = build_model(recipe, dataset.catalogue.texts, has_id)
+    model = build_model(recipe, dataset.catalogue.texts, has_id, attributes)
+    if model.item_encoder.attributes is not None and dataset.item_attributes is not None:
+        model.item_encoder.attributes.set_rows(attributes["items"].encode(dataset.item_attributes))
+    tell_users(model, dataset)
     if model.catalogue_text is None:
         return Built(dataset, model, None)
     model.catalogue_text.store_trunk()  # first, so that the vectors too are computed from it
@@ -126,21 +142,33 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
     model.item_encoder.fit_whitening(base_vectors_NH)
     encoder = model.catalogue_text.encoder
     encoder.method.initialize(encoder.batches(model.catalogue_text.tokenized))
-    if model.profiles is not None:
-        model.profiles.tokens.set_users(dataset.user_texts)
-        if model.profiles.own:
-            users = model.profiles.encoder
-            users.method.initialize(users.batches(training_profiles(model, dataset).texts))
+    if model.profiles is not None and model.profiles.own:
+        users = model.profiles.encoder
+        users.method.initialize(users.batches(training_profiles(model, dataset).texts))
     return Built(dataset, model, base_vectors_NH)
 
 
-def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> RecommenderModel:
+def _check_attributes(recipe: Recipe, dataset: Dataset) -> None:
+    """See that a data set was read with the attributes that the recipe names."""
+    for key in ("item_attributes", "user_attributes"):
+        named, table = getattr(recipe.data, key), getattr(dataset, key)
+        if named != (None if table is None else dict(table.configs)):
+            raise InputError(f"data.{key}: the data set was read with other attributes than the recipe names")
+
+
+def build_model(
+    recipe: Recipe,
+    texts: Sequence[str],
+    has_id: torch.Tensor,
+    attributes: Mapping[str, FittedAttributes] | None = None,
+) -> RecommenderModel:
     """Make the untrained model for a catalogue; its whitening is not fitted yet.
 
     Args:
         recipe: resolved.
         texts: one an item.
         has_id: which items have an id vector, shape (N,); read only where ids are used.
+        attributes: columns of `items` and `users` as training has seen them, where there are any.
     Raises:
         InputError: if the backbone cannot be loaded or the method cannot act on it.
     """
@@ -151,16 +179,36 @@ def build_model(recipe: Recipe, texts: Sequence[str], has_id: torch.Tensor) -> R
             spare = twin_backbone(backbone, (recipe.method, recipe.profile.method))
         catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts)
     text_dim = 0 if catalogue_text is None else catalogue_text.encoder.dim
-    item_encoder = ItemEncoder(recipe.encoder, text_dim, has_id if recipe.encoder.uses_ids else None)
+    dim = recipe.encoder.embedding_dim or text_dim
+    # Everything else starts as it does without attributes.
+    with torch.random.fork_rng(devices=()):
+        fitted = {} if attributes is None else attributes
+        parts = {subject: AttributePart(recipe.attributes, columns, dim) for subject, columns in fitted.items()}
+    has_id_N = has_id if recipe.encoder.uses_ids else None
+    item_encoder = ItemEncoder(recipe.encoder, text_dim, has_id_N, parts.get("items"))
     if recipe.profile is not None and catalogue_text is not None:
         words = None if recipe.data.event_words is None else distinct_words(recipe.data.event_words)
         profiles = build_profiles(recipe.profile, catalogue_text.encoder, spare, texts, words, item_encoder.dim)
     try:
-        model = RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer, profiles)
+        model = RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer, profiles, parts.get("users"))
     except ValueError as error:
         raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
     # A quantised backbone lies on the GPU where there is one; the rest follows it there.
     return model if catalogue_text is None else model.to(catalogue_text.encoder.device)
+
+
+def tell_users(model: RecommenderModel, dataset: Dataset) -> None:
+    """Tell a model what is known of each user: the text and the attributes, where it reads them.
+
+    Raises:
+        InputError: if attributes were read with other settings than the model was trained with.
+    """
+    if model.profiles is not None:
+        model.profiles.tokens.set_users(dataset.user_texts)
+    if model.user_attributes is not None:
+        if dataset.user_attributes is None:
+            raise InputError("data.user_attributes: the model reads attributes of users, but the data have none")
+        model.user_attributes.set_rows(model.user_attributes.fitted.encode(dataset.user_attributes))
 
 
 def training_profiles(model: RecommenderModel, dataset: Dataset) -> ProfileTexts:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from peftrec.build import tell_users
 from peftrec.config import InputError, RecipeError, section_to_dict
 from peftrec.data import Cases, Dataset, load_dataset
 from peftrec.evaluation import evaluate_cases
@@ -181,8 +182,8 @@ def _choose_weights(run: EnsembleRun, dataset: Dataset, metric: str) -> tuple[En
 
     Members score every case once; the test cases are not looked at.
     """
-    for profiles in (model.profiles for model in run.models if model.profiles is not None):
-        profiles.tokens.set_users(dataset.user_texts)
+    for model in run.models:
+        tell_users(model, dataset)
     name, _, cutoff = metric.partition("@")
     cases, rules = dataset.split.valid, run.recipe.evaluation
     tried = [Fusion(run.fusion.by, weights) for weights in weight_grid(len(run.members))]

@@ -17,7 +17,7 @@ from peftrec.config import (
     section_to_dict,
 )
 from peftrec.data import SOURCES, DataConfig
-from peftrec.encoders import EncoderConfig
+from peftrec.encoders import AttributesConfig, EncoderConfig
 from peftrec.evaluation import EvaluationConfig
 from peftrec.losses import LOSSES, DebiasConfig, LossConfig
 from peftrec.losses.full_softmax import FullSoftmax
@@ -46,6 +46,7 @@ class Recipe:
     Args:
         data: where the tables are, how they are cleaned and split.
         encoder: how an item becomes a vector.
+        attributes: how the columns of `data.item_attributes` and `data.user_attributes` become vectors.
         method: what of the language model is trained.
         user: how a history becomes a vector.
         profile: a language model reads each user's attributes and history too; None leaves that out.
@@ -62,6 +63,7 @@ class Recipe:
 
     data: Annotated[DataConfig, SOURCES]
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    attributes: AttributesConfig = dataclasses.field(default_factory=AttributesConfig)
     method: Annotated[MethodConfig, METHODS] = dataclasses.field(default_factory=LoraConfig)
     user: Annotated[UserEncoderConfig, USER_ENCODERS] = dataclasses.field(default_factory=TransformerUserEncoder)
     profile: ProfileConfig | None = None
@@ -98,10 +100,17 @@ class Recipe:
         self._check_ratings()
         if self.training.augmentation.substitute is not None and not self.encoder.uses_text and self.baseline is None:
             raise ValueError("training.augmentation.substitute: compares texts of items, but encoder.inputs is ids")
+        named = self.data.item_attributes is not None or self.data.user_attributes is not None
+        if not named and self.attributes != AttributesConfig():
+            raise ValueError(
+                "attributes: says how columns become vectors, but there are none; name them in data.item_attributes or "
+                "data.user_attributes"
+            )
         if self.training.warmup_frozen_epochs >= self.training.num_epochs and self._tunes_backbone:
             raise ValueError(
                 f"training.warmup_frozen_epochs: {self.training.warmup_frozen_epochs} of {self.training.num_epochs} "
-                f"epochs leaves none in which the language model trains; lower it, or use method.kind=frozen"
+                f"epochs leaves none in which the language model trains, or its pooling; lower it, or use "
+                f"method.kind=frozen without encoder.pooling=attention"
             )
 
     def _check_methods(self) -> None:
@@ -115,6 +124,11 @@ class Recipe:
             able = method.declared()
             if method.layers != "all" and not able.can_limit_layers:
                 raise ValueError(f"{path}.layers: '{method.kind}' acts on all layers or none; use all")
+            if self.encoder.pooling == "attention" and method.reads_pooled_states:
+                raise ValueError(
+                    f"encoder.pooling: attention learns from the states of all tokens, but {path}.kind '{method.kind}' "
+                    f"reads pooled ones, once; use mean, or another method"
+                )
             if self.encoder.quantization != "none" and not able.quantized_base:
                 raise ValueError(
                     f"{path}.kind: '{method.kind}' with these settings needs full precision; encoder.quantization is "
@@ -161,7 +175,7 @@ class Recipe:
     def _tunes_backbone(self) -> bool:
         users = None if self.profile is None else self.profile.method
         tunes = self.method.kind != "frozen" or (users is not None and users.kind != "frozen")
-        return self.baseline is None and self.encoder.uses_text and tunes
+        return self.baseline is None and self.encoder.uses_text and (tunes or self.encoder.pooling == "attention")
 
     def resolved(self) -> Recipe:
         """Return the recipe with each method's own learning rate where none is given."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from peftrec.config import InputError
 from peftrec.data import Catalogue
 from peftrec.data.given_history import Moment, event_kinds, event_times, history_indexes
-from peftrec.models import Profiles
+from peftrec.models import given_features, given_users
 from peftrec.publishing import EnsembleRun, Run, load_run
 from peftrec.recipe import Recipe
 from peftrec.retrieval import top_items
@@ -87,6 +87,7 @@ class Recommender:
         attributes: str | None = None,
         events: Sequence[str] | None = None,
         times: Sequence[Moment] | None = None,
+        user_attributes: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
         """Return the k best items for one history.
 
@@ -99,16 +100,22 @@ class Recommender:
             events: kind of each event of the history, as in the data; None takes the first of `data.event_words`.
             times: when each event of the history happened, in a form that a time column may have (all in one unit), or
                 `datetime`; for runs with `user.time_intervals`, which need them for two events or more.
+            user_attributes: columns of `data.user_attributes` to the user's values, as the table of users has them;
+                a column left out is missing.
         Raises:
-            InputError: if an id or a kind is unknown, times are missing or fall, k is below 1, or the run does not read
-                what it is told.
+            InputError: if an id, a kind or a column is unknown, times are missing or fall, k is below 1, or the run
+                does not read what it is told.
         """
-        known = None if attributes is None else [attributes]
-        kinds = None if events is None else [events]
-        moments = None if times is None else [times]
-        return self.recommend_batch(
-            [history], k, exclude_history=exclude_history, attributes=known, events=kinds, times=moments
-        )[0]
+        (found,) = self.recommend_batch(
+            [history],
+            k,
+            exclude_history=exclude_history,
+            attributes=None if attributes is None else [attributes],
+            events=None if events is None else [events],
+            times=None if times is None else [times],
+            user_attributes=None if user_attributes is None else [user_attributes],
+        )
+        return found
 
     def recommend_batch(
         self,
@@ -119,6 +126,7 @@ class Recommender:
         attributes: Sequence[str] | None = None,
         events: Sequence[Sequence[str]] | None = None,
         times: Sequence[Sequence[Moment]] | None = None,
+        user_attributes: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[list[Recommendation]]:
         """Return the k best items for each of several histories; arguments as in `recommend`, one of each a user."""
         if k < 1:
@@ -128,7 +136,7 @@ class Recommender:
         histories_BL = history_indexes(self._catalogue, histories)
         excluded = torch.from_numpy(histories_BL) if exclude_history else None
         scores_BN = self._scores(
-            histories_BL, self._times(histories, times), attributes, self._kinds(histories, events)
+            histories_BL, self._times(histories, times), attributes, self._kinds(histories, events), user_attributes
         )
         items_BK, scores_BK = top_items(scores_BN.cpu(), k, exclude_BL=excluded)
         return [
@@ -181,15 +189,23 @@ class Recommender:
         ranks = above_BN.sum(1).tolist()
         return sorted(zip(names, ranks, strict=True), key=lambda pair: pair[1])[:k]
 
-    def add_items(self, ids: Sequence[str | int], texts: Sequence[str], titles: Sequence[str] | None = None) -> None:
-        """Make new items recommendable from their texts, without training.
+    def add_items(
+        self,
+        ids: Sequence[str | int],
+        texts: Sequence[str],
+        titles: Sequence[str] | None = None,
+        attributes: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Make new items recommendable from their texts and attributes, without training.
 
         Args:
             ids: new ids.
             texts: one an item, made as the recipe's template makes them.
             titles: for people; the texts where None.
+            attributes: one mapping an item of columns of `data.item_attributes` to values, as the table of items has
+                them; a column left out is missing. None leaves all out.
         Raises:
-            InputError: if an id exists already, a text is empty, or the model reads no texts.
+            InputError: if an id exists already, a text is empty, a column is unknown, or the model reads neither.
         """
         names = [str(item_id) for item_id in ids]
         titles = texts if titles is None else titles
@@ -210,7 +226,9 @@ class Recommender:
             return
         assert self._vectors_ND is not None
         assert self._bias_N is not None
-        vectors = self._run.model.encode_new_items(list(texts))
+        part = self._run.model.item_encoder.attributes
+        features = given_features(part, attributes, "item", [f"item '{name}'" for name in names])
+        vectors = self._run.model.encode_new_items(list(texts), features)
         self._vectors_ND = torch.cat([self._vectors_ND, vectors])
         self._bias_N = torch.cat([self._bias_N, self._bias_N.new_zeros(len(names))])
         if self._run.model.profiles is not None:
@@ -228,7 +246,7 @@ class Recommender:
         if events is None:
             return None
         words = self.recipe.data.event_words
-        if words is None or not self._profiles:
+        if words is None or all(model.profiles is None for model in self._run.models):
             raise InputError("kinds of events were given, but this run reads none (its recipe has no data.event_words)")
         return event_kinds(words, histories, events)
 
@@ -248,9 +266,10 @@ class Recommender:
         times_BL: NDArray[np.int64] | None,
         attributes: Sequence[str] | None = None,
         events_BL: NDArray[np.int64] | None = None,
+        user_attributes: Sequence[Mapping[str, Any]] | None = None,
     ) -> torch.Tensor:
         """Score all items; users of whom nothing is known get the training counts."""
-        users_B = self._users(histories_BL, attributes)
+        users_B, told_B = given_users(self._run.models, len(histories_BL), attributes, user_attributes)
         if self._run.model is None:
             scores_BN = self._run.scores(histories_BL, users_B, events_BL, times_BL)
         else:
@@ -260,32 +279,12 @@ class Recommender:
             scores_BN = self._run.model.scores(
                 histories, self._vectors_ND, self._bias_N, users_B=users_B, events_BL=events_BL, times_BL=times_BL
             )
-        told = [bool(text.strip()) for text in attributes or [""] * len(histories_BL)]
-        empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~np.array(told)).to(scores_BN.device)
+        empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~told_B).to(scores_BN.device)
         if not bool(empty_B.any()):
             return scores_BN
         popularity_N = scores_BN.new_zeros(len(self._catalogue))
         popularity_N[: self._num_trained] = self._run.train_counts_N.to(scores_BN)
         return torch.where(empty_B[:, None], popularity_N, scores_BN)
-
-    @property
-    def _profiles(self) -> list[Profiles]:
-        """What reads users' texts: of the model, or of each member of an ensemble that does."""
-        return [model.profiles for model in self._run.models if model.profiles is not None]
-
-    def _users(self, histories_BL: NDArray[np.int64], attributes: Sequence[str] | None) -> NDArray[np.int64] | None:
-        """Tell what reads users' texts of their attributes and return their indexes there."""
-        if attributes is None:
-            return None
-        if not self._profiles:
-            raise InputError("attributes were given, but this run reads no users' texts (its recipe has no profile)")
-        if len(attributes) != len(histories_BL):
-            raise InputError(
-                f"{len(attributes)} attributes for {len(histories_BL)} histories; there must be one of each"
-            )
-        for profiles in self._profiles:
-            profiles.tokens.set_users(attributes)
-        return np.arange(len(attributes))
 
 
 def describe(recommendations: Sequence[Recommendation]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from peftrec.baselines import FittedBaseline, fit_references, store_references
-from peftrec.build import build, build_debias, frozen_vectors, published_vectors
+from peftrec.build import build, build_debias, frozen_vectors, published_vectors, tell_users
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
@@ -132,8 +132,8 @@ def evaluate(
         lambda: frozen_vectors(recipe, dataset.catalogue.texts),
         run.folder / PRIVATE / REFERENCE_FOLDER if same_data else None,
     )
-    for profiles in (model.profiles for model in run.models if model.profiles is not None):
-        profiles.tokens.set_users(dataset.user_texts)
+    for model in run.models:
+        tell_users(model, dataset)
     rows: dict[str, UserScores] = {"model": run.scores, **run.member_scores(), **_of_users(references)}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.
@@ -200,7 +200,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     metrics = {
         "training": dataclasses.asdict(result) | {"build_seconds": build_seconds},
-        "parameters": model.count_rows(),
+        "parameters": [{"part": part, **dataclasses.asdict(count)} for part, count in model.parameter_counts().items()],
         "texts": built.text_counts(),
         "methods": {start: encoder.method.summary() for start, encoder in model.text_encoders().items()},
     } | _all_results({"model": catalogue_scores(model), **_of_users(references)}, recipe, dataset, work)

@@ -227,12 +227,12 @@ def test_modules_are_short_and_say_what_they_hold() -> None:
 def test_every_registry_entry_resolves_and_knows_its_kind() -> None:
     from peftrec.baselines import BASELINES
     from peftrec.config import Registry
-    from peftrec.data import SOURCES, SPLITS
+    from peftrec.data import ATTRIBUTES, SOURCES, SPLITS
     from peftrec.losses import LOSSES, NEGATIVES
     from peftrec.methods import METHODS
     from peftrec.models import SCORERS, USER_ENCODERS
 
-    known = (BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS)
+    known = (ATTRIBUTES, BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS)
     in_source = sum(
         isinstance(node, ast.Call) and ast.unparse(node.func) == Registry.__name__
         for path in source_files(PACKAGE)

@@ -18,6 +18,7 @@ examples:
   peftrec recommend runs/first --history ""           # a new user: the most popular items
   peftrec recommend runs/shop --history 50,181 --events view,purchase --attributes "31 years, teacher"
   peftrec recommend runs/timed --history 50,181 --times 881250949,881251200
+  peftrec recommend runs/shop --history 50,181 --user-attributes '{"age": 31, "occupation": "teacher"}'
 """
 
 
@@ -38,7 +39,15 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--times", type=_ids, metavar="TIME,TIME,...", help="when each event happened, where the run reads it"
     )
-    parser.add_argument("--attributes", metavar="TEXT", help="what is known of the user, where the run reads it")
+    parser.add_argument(
+        "--attributes", metavar="TEXT", help="the user's text as data.user_template writes it, where the run reads it"
+    )
+    parser.add_argument(
+        "--user-attributes",
+        type=_columns,
+        metavar="JSON",
+        help="columns of data.user_attributes to the user's values, where the run reads them",
+    )
     parser.add_argument("--k", type=_positive, default=10, help="length of the list (default: 10)")
     parser.add_argument("--keep-history", action="store_true", help="items of the history may come back in the list")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -49,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from peftrec.recommender import Recommender, describe
 
     recommender = Recommender.from_pretrained(arguments.folder)
-    if not arguments.history and not arguments.attributes:
+    if not arguments.history and not arguments.attributes and not arguments.user_attributes:
         print("no history: these are the items with the most training events", file=sys.stderr)
     found = recommender.recommend(
         arguments.history,
@@ -58,6 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
         attributes=arguments.attributes,
         events=arguments.events,
         times=arguments.times,
+        user_attributes=arguments.user_attributes,
     )
     if arguments.json:
         print(json.dumps(describe(found), indent=2, ensure_ascii=False, allow_nan=False))
@@ -72,6 +82,16 @@ def _ids(text: str) -> list[str]:
     if "" in ids:
         raise argparse.ArgumentTypeError(f"'{text}' has an empty place; write ids with one comma between them")
     return ids
+
+
+def _columns(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"'{text}' is no JSON object such as {{\"age\": 31}}")
+    return values
 
 
 def _positive(text: str) -> int:

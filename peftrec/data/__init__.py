@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from peftrec.data.attribute import ATTRIBUTES as ATTRIBUTES
+    from peftrec.data.attribute import AttributeConfig as AttributeConfig
+    from peftrec.data.attribute_fit import AttributeFeatures as AttributeFeatures
+    from peftrec.data.attribute_fit import FittedAttributes as FittedAttributes
+    from peftrec.data.attribute_fit import fit_attributes as fit_attributes
+    from peftrec.data.attribute_table import AttributeTable as AttributeTable
     from peftrec.data.batch import TrainingWindows as TrainingWindows
     from peftrec.data.batch import UserBatch as UserBatch
     from peftrec.data.case import Cases as Cases
@@ -36,6 +42,9 @@ if TYPE_CHECKING:
     from peftrec.data.template import Template as Template
 
 _MODULES = {
+    "attribute": ("ATTRIBUTES", "AttributeConfig"),
+    "attribute_fit": ("AttributeFeatures", "FittedAttributes", "fit_attributes"),
+    "attribute_table": ("AttributeTable",),
     "batch": ("TrainingWindows", "UserBatch"),
     "case": ("Cases",),
     "catalogue": ("Catalogue",),

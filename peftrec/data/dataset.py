@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.data.attribute_table import AttributeTable
 from peftrec.data.catalogue import Catalogue
 from peftrec.data.report import CleaningReport, CleaningRow
 from peftrec.data.sequence import Sequences
@@ -31,6 +32,8 @@ class Dataset:
         user_texts: what is known of each user, in the order of `sequences.user_ids`, "" where nothing is; None where
             the recipe reads no table of users.
         event_words: by code in `sequences.events`, the word for that kind of event; None where there are no kinds.
+        item_attributes: what is known of each item beside its text; None where the recipe names no such columns.
+        user_attributes: likewise of each user.
     """
 
     catalogue: Catalogue
@@ -39,6 +42,8 @@ class Dataset:
     report: CleaningReport
     user_texts: tuple[str, ...] | None = None
     event_words: tuple[str, ...] | None = None
+    item_attributes: AttributeTable | None = None
+    user_attributes: AttributeTable | None = None
 
     def __post_init__(self) -> None:
         assert self.user_texts is None or len(self.user_texts) == len(self.sequences)
@@ -60,6 +65,8 @@ class Dataset:
         texts: list[Any] = [self.catalogue.ids, self.catalogue.texts, self.sequences.user_ids]
         profiles = {"user_texts": self.user_texts, "event_words": self.event_words}
         texts += [[name, words] for name, words in profiles.items() if words is not None]
+        attributes = {"item_attributes": self.item_attributes, "user_attributes": self.user_attributes}
+        texts += [[name, table.plain()] for name, table in attributes.items() if table is not None]
         digest = hashlib.sha256(json.dumps(texts).encode())
         sequences = self.sequences
         arrays = [sequences.offsets, sequences.items, self.split.train_lengths, sequences.events, sequences.ratings]
@@ -106,4 +113,6 @@ def load_dataset(config: DataConfig) -> Dataset:
         report=CleaningReport((*prepared.rows, row)),
         user_texts=prepared.user_texts,
         event_words=None if config.event_words is None else distinct_words(config.event_words),
+        item_attributes=prepared.item_attributes,
+        user_attributes=prepared.user_attributes,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
+from peftrec.data.attribute_table import AttributeTable, read_attributes
 from peftrec.data.catalogue import Catalogue
 from peftrec.data.cleaning import clean
 from peftrec.data.cleaning_step import FIELD, Rules, Tables
@@ -32,6 +34,8 @@ class Prepared:
     sequences: Sequences
     user_texts: tuple[str, ...] | None
     rows: tuple[CleaningRow, ...]
+    item_attributes: AttributeTable | None = None
+    user_attributes: AttributeTable | None = None
 
 
 def prepare(config: DataConfig) -> Prepared:
@@ -45,6 +49,23 @@ def prepare(config: DataConfig) -> Prepared:
         InputError: see `load_dataset`.
     """
     raw = config.read()
+    prepared = _prepare(raw, config)
+    item = user = None
+    rows = prepared.rows
+    if config.item_attributes is not None:
+        ids = prepared.catalogue.ids
+        item, row = read_attributes(raw.items, raw.columns.item, config.item_attributes, ids, "items")
+        rows = (*rows, row)
+    if config.user_attributes is not None:
+        assert raw.users is not None
+        owners = _owners(prepared.sequences, config)
+        user, row = read_attributes(raw.users, raw.columns.user, config.user_attributes, owners, "users")
+        rows = (*rows, row)
+    return replace(prepared, rows=rows, item_attributes=item, user_attributes=user)
+
+
+def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
+    """All but the attributes."""
     template = Template(config.template)
     template.check(raw.items.column_names, table=raw.items.name)
     interactions, note = _interactions(raw, config)
@@ -74,10 +95,14 @@ def prepare(config: DataConfig) -> Prepared:
     rows = (*read, *cleaned, *weighed, *kept)
     if user_table is None:
         return Prepared(_catalogue(tables), sequences, None, rows)
-    owners = [owner_of(user) for user in sequences.user_ids] if config.sessions is not None else sequences.user_ids
-    user_texts, row = user_table.texts_of(owners, raw.interactions.name)
+    user_texts, row = user_table.texts_of(_owners(sequences, config), raw.interactions.name)
     rows = (*read, *user_table.rows, *cleaned, *weighed, *kept, row)
     return Prepared(_catalogue(tables), sequences, user_texts, rows)
+
+
+def _owners(sequences: Sequences, config: DataConfig) -> Sequence[str]:
+    """The ids of the users whose sequences these are."""
+    return sequences.user_ids if config.sessions is None else [owner_of(session) for session in sequences.user_ids]
 
 
 def weigh_targets(tables: Tables, config: DataConfig) -> tuple[Tables, tuple[CleaningRow, ...]]:

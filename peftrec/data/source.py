@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from peftrec.config import Range, Registry
+from peftrec.data.attribute import ATTRIBUTES, AttributeConfig
 from peftrec.data.cleaning_config import CleaningConfig, SampleConfig, SessionConfig
 from peftrec.data.report import CleaningRow
 from peftrec.data.split import SPLITS, LeaveOneOut, SplitConfig
@@ -80,6 +81,9 @@ class DataConfig:
             targets nor evaluated. None lets every event be a target.
         sessions: cut users into sessions; None keeps users whole.
         ratings: keep how each interaction was rated (the column `columns.rating`), for a loss that learns it.
+        item_attributes: columns of the items that are features beside their text, each with its kind, e.g. {price:
+            {kind: numeric, log1p: true}, brand: {kind: categorical}}; None has none.
+        user_attributes: likewise columns of the table of users.
         cleaning: what is removed.
         sample: keep only so many users, drawn after cleaning; None keeps all.
         split: which events train, validate and test.
@@ -96,6 +100,8 @@ class DataConfig:
     min_target_weight: Annotated[float, Range(gt=0)] | None = None
     sessions: SessionConfig | None = None
     ratings: bool = False
+    item_attributes: dict[str, Annotated[AttributeConfig, ATTRIBUTES]] | None = None
+    user_attributes: dict[str, Annotated[AttributeConfig, ATTRIBUTES]] | None = None
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     sample: SampleConfig | None = None
     split: Annotated[SplitConfig, SPLITS] = field(default_factory=LeaveOneOut)
@@ -111,6 +117,9 @@ class DataConfig:
             _check_event_words(self.event_words)
         self._check_weights()
         self._check_times()
+        for key in ("item_attributes", "user_attributes"):
+            if getattr(self, key) == {}:
+                raise ValueError(f"{key}: is empty; name columns with their kinds, or leave it out")
 
     def _check_weights(self) -> None:
         if self.event_weights is not None:
@@ -157,12 +166,17 @@ class DataConfig:
         return not self.cleaning.count_repeats and (self.cleaning.min_count is not None or self.weigh_counts)
 
     def read(self) -> RawTables:
-        """Reads the tables, as they are; that of the users only where `user_template` is set.
+        """Reads the tables, as they are; that of the users only where `reads_users`.
 
         Raises:
             InputError: if a file is missing or cannot be read.
         """
         raise NotImplementedError
+
+    @property
+    def reads_users(self) -> bool:
+        """Whether anything is read of the table of users."""
+        return self.user_template is not None or self.user_attributes is not None
 
     def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """The columns that this recipe needs: of the interactions, of the items, and of the users."""
@@ -173,8 +187,8 @@ class DataConfig:
         user_fields = () if self.user_template is None else Template(self.user_template).fields
         return (
             (columns.user, columns.item, columns.time, *rating, *event, *count),
-            (columns.item, columns.title, *fields),
-            (columns.user, *user_fields),
+            (columns.item, columns.title, *fields, *(self.item_attributes or ())),
+            (columns.user, *user_fields, *(self.user_attributes or ())),
         )
 
 

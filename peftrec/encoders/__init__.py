@@ -1,5 +1,6 @@
 """Item encoders: a pretrained language model over texts, id vectors, and their fusion."""
 
+from peftrec.encoders.attribute import AttributePart, AttributesConfig
 from peftrec.encoders.backbone import Backbone, load_backbone, quiet_transformers
 from peftrec.encoders.catalogue_text import CatalogueText
 from peftrec.encoders.config import EncoderConfig
@@ -16,6 +17,8 @@ from peftrec.encoders.whitening import Whitening
 
 __all__ = [
     "PACKAGED_BACKBONES",
+    "AttributePart",
+    "AttributesConfig",
     "Backbone",
     "CatalogueText",
     "EncoderConfig",

@@ -24,10 +24,17 @@ class EncoderConfig:
             on their text.
         max_tokens: texts are cut to this many tokens, special tokens included.
         pooling: how token states become one vector; `auto` takes the mean for encoders and the last token for decoders.
+            `attention` learns weights (see `TokenAttention`) and starts as the mean, for decoders too. It trains when
+            the language model does: not in frozen epochs, in steps of `training.encoder_interval`, at the head's rate;
+            with `method.kind: frozen` it is all that trains there, over states of all tokens, held in memory.
+        attention_dim: inner width of attention pooling.
         prefix: put before every text; None takes what the backbone was trained with ("query: " for E5), if anything.
         whitening: map pooled vectors by x -> (x - mean) C^-power, with mean and C those of the frozen backbone over the
             catalogue.
-        whitening_power: 0.5 whitens fully, 0.25 half-way (as `content_knn` does).
+        whitening_power: 0.25 whitens half-way (as `content_knn` does). 0.5 whitens fully: all axes get the variance
+            lambda / (lambda + ridge), near 1 (Su et al., 2021, Whitening Sentence Representations). UniSRec's
+            parametric whitening (x - b) W, with b and W learned (Hou et al., 2022, eq. 2), is this with `head:
+            projection`, whose learned linear map follows; there W starts at random, and the vectors are not whitened.
         whitening_ridge: added to the eigenvalues of C.
         embedding_dim: width of item vectors; None keeps the backbone's.
         head: `residual` adds a zero-initialised MLP to the main axes of the (whitened) unit vectors, so that training
@@ -47,7 +54,8 @@ class EncoderConfig:
     quantization: Quantization = "none"
     inputs: Literal["text", "ids", "text+ids"] = "text"
     max_tokens: Annotated[int, Range(ge=3)] = 64
-    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    pooling: Literal["auto", "mean", "cls", "last", "attention"] = "auto"
+    attention_dim: Annotated[int, Range(ge=1)] = 128
     prefix: str | None = None
     whitening: bool = True
     whitening_power: Annotated[float, Range(gt=0, le=0.5)] = 0.25

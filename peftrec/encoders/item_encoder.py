@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from peftrec.config import InputError
+from peftrec.data import AttributeFeatures
+from peftrec.encoders.attribute import AttributePart
 from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.whitening import Whitening
 
@@ -19,12 +21,14 @@ class ItemEncoder(nn.Module):
 
     item = P unit(W t) + MLP(unit(W t)) + id with the residual head, Linear(W t) + id with the projection head; W is the
     whitening (identity where it is off), t the pooled text vector, and P keeps the D axes of most variance. The MLP
-    ends in zeros and ids start near zero, so that the residual head starts from the text similarities.
+    ends in zeros and ids start near zero, so that the residual head starts from the text similarities. Where items have
+    attributes, the part of these is added, which starts at zero.
 
     Args:
         config: the `encoder` section.
         text_dim: H; 0 where texts are not used.
         has_id_N: which items had training interactions; the others have no id vector. None where ids are not used.
+        attributes: the part of the attributes; None where there are none.
     Raises:
         InputError: if the residual head is to be wider than the text vectors.
     """
@@ -33,11 +37,18 @@ class ItemEncoder(nn.Module):
     whitening_matrix: torch.Tensor
     has_id: torch.Tensor
 
-    def __init__(self, config: EncoderConfig, text_dim: int, has_id_N: torch.Tensor | None) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        text_dim: int,
+        has_id_N: torch.Tensor | None,
+        attributes: AttributePart | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         dim = config.embedding_dim or text_dim
         self.dim = dim
+        self.attributes = attributes
         if config.uses_text and config.head == "residual" and dim > text_dim:
             raise InputError(
                 f"encoder.embedding_dim is {dim}, but text vectors have {text_dim} dimensions; use at most that, or "
@@ -85,24 +96,40 @@ class ItemEncoder(nn.Module):
         """Return the parameters that belong to single items."""
         return [parameter for name, parameter in self.named_parameters() if name in ("id_vectors", "bias")]
 
-    def forward(self, text_vectors_CH: torch.Tensor | None, items_C: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self,
+        text_vectors_CH: torch.Tensor | None,
+        items_C: torch.Tensor | None,
+        features: AttributeFeatures | None = None,
+    ) -> torch.Tensor:
         """Return item vectors, shape (C, D), not of unit length.
 
         Args:
             text_vectors_CH: pooled text vectors; None where texts are not used.
             items_C: indexes in the trained catalogue, -1 for items that were not in it; None if none was.
+            features: attributes of items that were not in it; those of others are known.
         Raises:
-            InputError: if an item has neither text nor id.
+            InputError: if an item has neither text nor id nor attributes.
         """
         parts = []
+        if items_C is None and not self.config.uses_text:
+            self._refuse_unknown(features)
         if self.config.uses_text:
             assert text_vectors_CH is not None, "this encoder reads texts"
             parts.append(self._text_part(text_vectors_CH))
         if self.config.uses_ids and items_C is not None:
             parts.append(self._id_part(items_C))
-        if not parts:
-            raise InputError("items without text cannot be added to a recommender that knows ids only")
+        if self.attributes is not None and features is not None:
+            parts.append(self.attributes.of(features))
+        elif self.attributes is not None and items_C is not None:
+            parts.append(self.attributes(items_C))
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def _refuse_unknown(self, features: AttributeFeatures | None) -> None:
+        if self.attributes is None:
+            raise InputError("this recommender knows ids only, so it cannot take in items that it was not trained with")
+        if features is None or not features.known.all():
+            raise InputError("this recommender reads no texts, so that a new item needs attributes; give some of each")
 
     def candidate_bias(self, items_C: torch.Tensor) -> torch.Tensor | None:
         """Return the learned logit of each item, shape (C,), 0 for unknown ones; None where there is none."""

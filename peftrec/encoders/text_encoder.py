@@ -18,6 +18,7 @@ from peftrec.encoders.backbone import Backbone
 from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
+from peftrec.encoders.token_attention import TokenAttention
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
 from peftrec.methods.structure import position_limit
@@ -66,6 +67,14 @@ class TextEncoder(nn.Module):
             )
         pooling = config.pooling
         self.pooling = ("last" if backbone.causal else "mean") if pooling == "auto" else pooling
+        self.token_attention: TokenAttention | None = None
+        if self.pooling == "attention":
+            if method.reads_pooled_states:
+                raise InputError(
+                    f"encoder.pooling: attention learns from the states of all tokens, but '{method.kind}' reads "
+                    f"pooled ones, once; use mean"
+                )
+            self.token_attention = TokenAttention(self.dim, config.attention_dim).to(self.device)
         self.prefix = backbone.default_prefix if config.prefix is None else config.prefix
 
     @property
@@ -77,6 +86,14 @@ class TextEncoder(nn.Module):
     def device(self) -> torch.device:
         """Where the backbone lives."""
         return next(self.model.parameters()).device
+
+    def pooling_parameters(self) -> list[nn.Parameter]:
+        """Return what attention pooling trains."""
+        return [] if self.token_attention is None else list(self.token_attention.parameters())
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Return all that moves the vectors when it is trained: the method's parameters and those of pooling."""
+        return [*self.method.named_parameters().values(), *self.pooling_parameters()]
 
     def train(self, mode: bool = True) -> TextEncoder:
         """Switch the method's dropout only: the frozen layers always run in eval mode."""
@@ -97,7 +114,8 @@ class TextEncoder(nn.Module):
         """Return the texts with the states that stay the same in training, computed once and held in memory.
 
         Those that enter the lowest changed layer cost 4 * H bytes a token, those that a method beside the backbone
-        reads 4 * H * K a text. Nothing is stored where the method reaches down to the embeddings.
+        reads 4 * H * K a text. Nothing is stored where the method reaches down to the embeddings. Where no layer
+        changes, but pooling learns, the last states are stored.
         """
         first = self.method.first_layer
         everything = torch.arange(len(texts))
@@ -107,13 +125,17 @@ class TextEncoder(nn.Module):
             for chunk in chunks:
                 pooled_NKH[chunk.to(self.device)] = self._pooled_states(texts, chunk)
             return dataclasses.replace(texts, pooled_NKH=pooled_NKH)
-        if not 0 < first < self.num_layers:
+        if not 0 < first < self.num_layers + (self.token_attention is not None):
             return texts
         trunk_TH = torch.empty(len(texts.tokens_T), self.dim, device=self.device)
         with torch.no_grad():
             for chunk in chunks:
                 place_CP, valid_CP = texts.gather(chunk)
-                states_CPH = entering_states(self.model, first, **self._inputs(texts, place_CP, valid_CP))
+                inputs = self._inputs(texts, place_CP, valid_CP)
+                if first < self.num_layers:
+                    states_CPH = entering_states(self.model, first, **inputs)
+                else:
+                    states_CPH = self.model(**inputs).last_hidden_state
                 trunk_TH[place_CP[valid_CP].to(self.device)] = states_CPH[valid_CP.to(self.device)].float()
         return dataclasses.replace(texts, trunk_TH=trunk_TH)
 
@@ -129,14 +151,14 @@ class TextEncoder(nn.Module):
     def token_states(self, texts: ItemTexts, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the last states of all tokens of one chunk (C, P, H), and which of them are tokens (C, P)."""
         place_CP, valid_CP = texts.gather(items_C)
-        inputs = self._inputs(texts, place_CP, valid_CP)
         if texts.trunk_TH is None:
-            states_CPH = self.model(**inputs).last_hidden_state
+            states_CPH = self.model(**self._inputs(texts, place_CP, valid_CP)).last_hidden_state
         else:
-            with stored_states(
-                self.model, self.method.first_layer, texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device)
-            ):
-                states_CPH = self.model(**inputs).last_hidden_state
+            stored_CPH = texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device)
+            if self.method.first_layer == self.num_layers:
+                return stored_CPH, valid_CP.to(self.device)
+            with stored_states(self.model, self.method.first_layer, stored_CPH):
+                states_CPH = self.model(**self._inputs(texts, place_CP, valid_CP)).last_hidden_state
         return states_CPH[:, self.method.num_virtual_tokens :], valid_CP.to(self.device)
 
     @torch.no_grad()
@@ -167,7 +189,8 @@ class TextEncoder(nn.Module):
         """Estimate the bytes that the graphs hold: some 16 states and the inner ones, per token and layer."""
         tokens = int(texts.lengths[items].sum())
         inner = getattr(self.model.config, "intermediate_size", None) or 4 * self.dim
-        return tokens * (self.num_layers - self.method.first_layer) * 4 * (16 * self.dim + 3 * inner)
+        pooling = 0 if self.token_attention is None else 2 * (self.dim + self.config.attention_dim)
+        return tokens * 4 * ((self.num_layers - self.method.first_layer) * (16 * self.dim + 3 * inner) + pooling)
 
     def _enable_checkpointing(self, supported: bool) -> None:
         name = self.backbone.base.name
@@ -202,6 +225,9 @@ class TextEncoder(nn.Module):
         return {"input_ids": tokens_CP.to(self.device), "attention_mask": valid_CP.long().to(self.device)}
 
     def _pool(self, states_CPH: torch.Tensor, valid_CP: torch.Tensor) -> torch.Tensor:
+        if self.token_attention is not None:
+            vectors_CH: torch.Tensor = self.token_attention(states_CPH, valid_CP)
+            return vectors_CH
         if self.pooling == "cls":
             return states_CPH[:, 0]
         if self.pooling == "last":

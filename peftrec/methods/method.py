@@ -179,6 +179,8 @@ class MethodConfig:
     kind: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     default_learning_rate: ClassVar[float]
+    # Whether it works on pooled states, computed once, so that pooling cannot learn.
+    reads_pooled_states: ClassVar[bool] = False
 
     layers: Literal["all"] | Annotated[int, Range(ge=1)] = "all"
 

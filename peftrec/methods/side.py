@@ -121,6 +121,7 @@ class SideConfig(MethodConfig):
 
     kind: ClassVar[str] = "side"
     default_learning_rate: ClassVar[float] = 1e-3
+    reads_pooled_states: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         identity_at_start=True,
         base_frozen=True,

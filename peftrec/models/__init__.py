@@ -2,6 +2,7 @@
 
 from peftrec.config import Registry
 from peftrec.models.catalogue_scores import catalogue_scores
+from peftrec.models.given_attributes import given_features, given_users
 from peftrec.models.profile import ProfilePlan, Profiles, ProfileVectors
 from peftrec.models.profile_builder import build_profiles
 from peftrec.models.profile_config import ProfileConfig
@@ -43,4 +44,6 @@ __all__ = [
     "UserEncoderConfig",
     "build_profiles",
     "catalogue_scores",
+    "given_features",
+    "given_users",
 ]

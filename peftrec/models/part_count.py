@@ -26,8 +26,8 @@ def count_parts(
 
     Args:
         text_encoders: by part.
-        head: trained parameters of the head, those of the user encoder among them.
-        user: those of the user encoder.
+        head: trained parameters of the head, those of the user encoder and of pooling among them.
+        user: those of the user encoder, and of what else makes users' vectors.
         ids: those that belong to single items.
         head_state: what is stored of the head, user encoder included.
         id_state: what is stored of single items.
@@ -42,7 +42,8 @@ def count_parts(
     }
     users = {id(parameter) for parameter in user}
     rest = [parameter for parameter in head if id(parameter) not in users]
-    of_user = {name: t for name, t in head_state.items() if name.startswith(("user_encoder.", "profiles."))}
+    starts = ("user_encoder.", "profiles.", "user_attributes.")
+    of_user = {name: t for name, t in head_state.items() if name.startswith(starts)}
     of_head = [tensor for name, tensor in head_state.items() if name not in of_user]
     counts["head"] = count_parameters(trainable=rest, stored=of_head, total=rest)
     if of_user:

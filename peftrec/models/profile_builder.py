@@ -39,6 +39,8 @@ def build_profiles(
         settings = dataclasses.replace(
             items.config, max_tokens=config.max_tokens, token_budget=max(items.config.token_budget, config.max_tokens)
         )
+        if items.backbone.causal:  # a vector after every event: there is nothing to pool
+            settings = dataclasses.replace(settings, pooling="last")
         try:
             encoder = TextEncoder(spare, settings, config.method)
         except InputError as error:

@@ -6,7 +6,6 @@ item vectors, P positions.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from peftrec.config import InputError
-from peftrec.encoders import CatalogueText, ItemEncoder, TextEncoder
+from peftrec.data import AttributeFeatures
+from peftrec.encoders import AttributePart, CatalogueText, ItemEncoder, TextEncoder
 from peftrec.methods import AppliedMethod, ParameterCount, check_tensors
 from peftrec.models.part_count import count_parts
 from peftrec.models.profile import Profiles, ProfileVectors
@@ -35,7 +35,8 @@ class RecommenderModel(nn.Module):
         item_encoder: from text vectors and ids to item vectors.
         user: config of the user encoder.
         scorer: config of the scorer.
-        profiles: reads users' texts; None where users are known by their history alone.
+        profiles: reads users' texts; None where there are none to read.
+        user_attributes: what users' attributes add to their vectors; None where there are none.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class RecommenderModel(nn.Module):
         user: UserEncoderConfig,
         scorer: ScorerConfig,
         profiles: Profiles | None = None,
+        user_attributes: AttributePart | None = None,
     ) -> None:
         super().__init__()
         self.catalogue_text = catalogue_text
@@ -55,6 +57,7 @@ class RecommenderModel(nn.Module):
         self.needs_times = reads_history and user.needs_times
         self.max_history = user.max_history
         self.profiles = profiles
+        self.user_attributes = user_attributes
         self.scorer = scorer
         self.scale = LearnedScale(scorer.start_scale, learned=scorer.learn_scale)
         self.second_stage = scorer.second_stage(item_encoder.dim)
@@ -64,9 +67,14 @@ class RecommenderModel(nn.Module):
         """Where the head lives."""
         return self.scale.log_scale.device
 
-    def item_vectors(self, text_vectors_CH: torch.Tensor | None, items_C: torch.Tensor | None) -> torch.Tensor:
+    def item_vectors(
+        self,
+        text_vectors_CH: torch.Tensor | None,
+        items_C: torch.Tensor | None,
+        features: AttributeFeatures | None = None,
+    ) -> torch.Tensor:
         """Return item vectors as the scorer takes them, shape (C, D); arguments as in `ItemEncoder.forward`."""
-        return self.scorer.prepare(self.item_encoder(text_vectors_CH, items_C))
+        return self.scorer.prepare(self.item_encoder(text_vectors_CH, items_C, features))
 
     def user_vectors(
         self,
@@ -74,16 +82,20 @@ class RecommenderModel(nn.Module):
         histories_BL: torch.Tensor,
         profile: ProfileVectors | None = None,
         times_BL: torch.Tensor | None = None,
+        users_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return user vectors at every place, shape (B, L, D); an empty history gives zeros, but for what texts say.
+        """Return user vectors at every place, shape (B, L, D).
+
+        An empty history gives zeros, but for what the user's text says, and at the newest place the attributes.
 
         Args:
             item_vectors_CD: from `item_vectors`.
             histories_BL: places among those C items, -1 for padding, which stands on the left.
             profile: vectors of the users' texts.
             times_BL: when events happened, int64 milliseconds; read where `needs_times`.
+            users_B: indexes of users whose attributes have been set, -1 for others; None for none.
         Raises:
-            InputError: if they are needed and there are none.
+            InputError: if times are needed and there are none.
         """
         if self.needs_times and times_BL is None:
             raise InputError("user.time_intervals: this model reads when events happened, but was given no times")
@@ -97,6 +109,10 @@ class RecommenderModel(nn.Module):
             assert self.profiles is not None, "this model reads no users' texts"
             unit_RH = self.item_encoder.unit_axes(profile.vectors_RH)
             users_BLD = self.profiles(users_BLD, unit_RH, profile.plan)
+        if self.user_attributes is not None and users_B is not None:
+            told_BL = valid_BL.clone()
+            told_BL[:, -1] = True
+            users_BLD = users_BLD + self.user_attributes(users_B)[:, None] * told_BL[..., None]
         return self.scorer.prepare(users_BLD)
 
     @torch.no_grad()
@@ -113,16 +129,17 @@ class RecommenderModel(nn.Module):
         return vectors_ND, vectors_ND.new_zeros(num_items) if bias_N is None else bias_N
 
     @torch.no_grad()
-    def encode_new_items(self, texts: list[str]) -> torch.Tensor:
-        """Return the vectors of items that were not in the catalogue, from their texts alone, shape (C, D).
+    def encode_new_items(self, texts: list[str], features: AttributeFeatures | None = None) -> torch.Tensor:
+        """Return the vectors of items that were not in the catalogue, from texts and attributes, shape (C, D).
 
         Raises:
-            InputError: if the model reads no texts.
+            InputError: if the model reads neither, or only attributes and there are none of an item.
         """
-        if self.text_encoder is None:
-            raise InputError("this recommender knows ids only, so it cannot take in items that it was not trained with")
         self.eval()
-        return self.item_vectors(self.text_encoder.encode(self.text_encoder.tokenize(texts)), None)
+        text_CH = None
+        if self.text_encoder is not None:
+            text_CH = self.text_encoder.encode(self.text_encoder.tokenize(texts))
+        return self.item_vectors(text_CH, None, features)
 
     @torch.no_grad()
     def scores(
@@ -142,7 +159,7 @@ class RecommenderModel(nn.Module):
             histories_BL: indexes of items, -1 for padding, which stands on the left; only the last `max_history` places
                 are read.
             item_vectors_ND: and `bias_N`, from `encode_catalogue`.
-            users_B: indexes of the users, where texts are read and their attributes are known.
+            users_B: indexes of the users, where texts or attributes of theirs are known.
             events_BL: kinds of the events, where texts are read and there are kinds.
             times_BL: when events happened, milliseconds since 1970; read where `needs_times`.
             items_N: which items of the catalogue the N vectors are of, for users' texts; None for all.
@@ -158,7 +175,8 @@ class RecommenderModel(nn.Module):
         times = None
         if self.needs_times and times_BL is not None:
             times = torch.from_numpy(times_BL[:, -self.max_history :]).to(histories_BL.device)
-        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile, times)[:, -1]
+        of_B = None if users_B is None else torch.from_numpy(users_B).to(histories_BL.device)
+        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile, times, of_B)[:, -1]
         first_BN = torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
         return first_BN if self.second_stage is None else self.second_stage.rescore(first_BN, users_BD, item_vectors_ND)
 
@@ -177,6 +195,10 @@ class RecommenderModel(nn.Module):
         """Return what the PEFT methods train."""
         return [parameter for _, parameter, _ in self.method_rates()]
 
+    def pooling_parameters(self) -> list[nn.Parameter]:
+        """Return what attention pooling trains; it steps with the language model."""
+        return [parameter for encoder in self.text_encoders().values() for parameter in encoder.pooling_parameters()]
+
     def method_rates(self) -> list[tuple[str, nn.Parameter, float]]:
         """Return what the PEFT methods train: the part (`lm` or `user_lm`), and the factor on its learning rate."""
         return [
@@ -186,36 +208,22 @@ class RecommenderModel(nn.Module):
             for name, parameter in encoder.method.named_parameters().items()
         ]
 
-    def method_state(self) -> dict[str, torch.Tensor]:
-        """Return what a checkpoint needs of the methods beyond `trained_state`."""
-        return {
-            f"{place}.{name}": tensor.detach().clone().contiguous()
-            for place, method in enumerate(self.methods())
-            for name, tensor in method.training_state().items()
-        }
-
-    def load_method_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Load what `method_state` returned."""
-        for place, method in enumerate(self.methods()):
-            start = f"{place}."
-            own = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-            method.load_training_state(own)
-
     def id_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that belong to single items."""
         return self.item_encoder.id_parameters()
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return all other trained parameters: item head, user encoder, scorer."""
+        """Return the trained parameters that belong to neither: item head, user encoder, scorer."""
         ids = {id(parameter) for parameter in self.id_parameters()}
-        item = [parameter for parameter in self.item_encoder.parameters() if id(parameter) not in ids]
-        second = [] if self.second_stage is None else list(self.second_stage.parameters())
-        return [*item, *self._user_parameters(), *self.scale.parameters(), *second]
+        parts = (self.item_encoder, self.scale, self.second_stage)
+        own = [p for part in parts if part is not None for p in part.parameters() if id(p) not in ids]
+        return [*own, *self._user_parameters()]
 
     def _user_parameters(self) -> list[nn.Parameter]:
         texts = [] if self.profiles is None else list(self.profiles.out.parameters())
         history = [] if self.user_encoder is None else list(self.user_encoder.parameters())
-        return [*history, *texts]
+        attributes = [] if self.user_attributes is None else list(self.user_attributes.parameters())
+        return [*history, *texts, *attributes]
 
     def head_state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the head, buffers included, without ids and language model."""
@@ -246,7 +254,7 @@ class RecommenderModel(nn.Module):
 
     def load_trained_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Load what `trained_state` returned."""
-        starts = tuple(f"{start}." for start in ("adapter", "user_adapter"))
+        starts = ("adapter.", "user_adapter.")
         self.load_own_state({name: tensor for name, tensor in tensors.items() if not name.startswith(starts)})
         for start, encoder in self.text_encoders().items():
             own = {n.removeprefix(f"{start}."): t for n, t in tensors.items() if n.startswith(f"{start}.")}
@@ -262,19 +270,17 @@ class RecommenderModel(nn.Module):
 
     def parameter_counts(self) -> dict[str, ParameterCount]:
         """Count parameters and bytes by part, of `lm`, `user_lm`, `head`, `user`, `ids` those that are there."""
+        encoders = {_PARTS[start]: encoder for start, encoder in self.text_encoders().items()}
+        user_pooling = encoders["user_lm"].pooling_parameters() if "user_lm" in encoders else []
         return count_parts(
-            {_PARTS[start]: encoder for start, encoder in self.text_encoders().items()},
-            head=self.head_parameters(),
-            user=self._user_parameters(),
+            encoders,
+            head=[*self.head_parameters(), *self.pooling_parameters()],
+            user=[*self._user_parameters(), *user_pooling],
             ids=self.id_parameters(),
             head_state=self.head_state(),
             id_state=self.id_state(),
         )
 
-    def count_rows(self) -> list[dict[str, object]]:
-        """Return `parameter_counts` as plain rows for JSON and tables."""
-        return [{"part": part, **dataclasses.asdict(count)} for part, count in self.parameter_counts().items()]
-
     def _own_state(self) -> dict[str, torch.Tensor]:
-        backbones = ("text_encoder.", "profiles.text_encoder.")
+        backbones = ("text_encoder.model.", "profiles.text_encoder.model.")
         return {name: t.detach() for name, t in self.state_dict().items() if not name.startswith(backbones)}

@@ -144,6 +144,10 @@ def _mergeable(run: Run) -> tuple[TextEncoder, list[int]]:
     kind = run.recipe.method.kind
     if not run.model.text_encoder.method.state_dict():
         raise InputError(f"{run.folder}: was trained with '{kind}', which leaves nothing to merge into the backbone")
+    if run.model.text_encoder.token_attention is not None:
+        raise InputError(
+            f"{run.folder}: was trained with encoder.pooling attention, whose weights no language model can hold"
+        )
     if not run.recipe.method.declared().can_merge:
         raise InputError(f"{run.folder}: was trained with '{kind}', which cannot be merged into the backbone's weights")
     return run.model.text_encoder, load_file(run.folder / PROBES)["items"].tolist()

@@ -26,6 +26,8 @@ _FIRST_GAP_MS = 1000
 def take_probes(model: RecommenderModel, num_items: int) -> dict[str, torch.Tensor]:
     """Return text vectors and item vectors of items spread over the catalogue, and scores for them as a history.
 
+    Where users have attributes, also what those of a few who are made up add.
+
     Args:
         model: with its catalogue's texts.
         num_items: size of the catalogue.
@@ -40,6 +42,8 @@ def take_probes(model: RecommenderModel, num_items: int) -> dict[str, torch.Tens
     items_Q = items_Q.to(model.device)
     vectors_QD = model.item_vectors(text_QH, items_Q)
     probes["item_vectors"] = vectors_QD
+    if model.user_attributes is not None:
+        probes["user_attributes"] = model.user_attributes.probe()
     bias_Q = model.item_encoder.candidate_bias(items_Q)
     history_1L = torch.arange(min(len(items_Q), model.max_history), device=model.device)[None]
     probes["scores"] = model.scores(

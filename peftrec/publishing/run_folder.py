@@ -25,6 +25,12 @@ from peftrec.data import Catalogue
 from peftrec.evaluation import UserScores
 from peftrec.methods import read_adapter_tensors
 from peftrec.models import RecommenderModel
+from peftrec.publishing.attribute_file import (
+    attribute_files,
+    read_attributes,
+    set_item_attributes,
+    write_attributes,
+)
 from peftrec.publishing.card import write_card
 from peftrec.publishing.environment import describe_environment
 from peftrec.publishing.item_table import ITEMS, read_items, write_items
@@ -136,6 +142,7 @@ def save_model_run(
             place.mkdir(exist_ok=True)
             (place / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             save_file(_ready(encoder.method.published_tensors()), place / ADAPTER)
+    write_attributes(folder, model)
     write_probes(folder, take_probes(model, len(catalogue)))
     finish_folder(folder, recipe, catalogue, metrics, model)
     _prove(folder, adapters_moved)
@@ -194,10 +201,12 @@ def load_run(folder: str | Path, *, verify: bool = True) -> Run:
 
 
 def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Manifest) -> RecommenderModel:
-    require_listed(folder, manifest, (HEAD, PROBES, *((IDS,) if recipe.encoder.uses_ids else ())))
+    ids = (IDS,) if recipe.encoder.uses_ids else ()
+    require_listed(folder, manifest, (HEAD, PROBES, *ids, *attribute_files(recipe.data)))
     own = _read(folder / HEAD) | (_read(folder / IDS) if recipe.encoder.uses_ids else {})
     has_id = own.get("item_encoder.has_id", torch.zeros(len(catalogue), dtype=torch.bool))
-    model = build_model(recipe, catalogue.texts, has_id)
+    model = build_model(recipe, catalogue.texts, has_id, read_attributes(folder, recipe.data))
+    set_item_attributes(folder, model, len(catalogue))
     if model.text_encoder is not None:
         found = model.text_encoder.backbone.fingerprint
         expected = (manifest.backbone or {}).get("fingerprint")
@@ -228,6 +237,8 @@ def _prove(folder: Path, adapters_moved: Mapping[str, bool]) -> None:
     for start in model.text_encoders():
         if not adapters_moved[start]:
             continue
+        # Nothing but the adapter shall tell the two apart.
+        fresh.text_encoders()[start].token_attention = model.text_encoders()[start].token_attention
         found = [_probe_texts(one, start, items) for one in (model, fresh)]
         if torch.equal(*found):
             raise InputError(

@@ -16,7 +16,8 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         training: the `training` section.
         folder: trackers write under `private/` of it; None where there is no run folder.
     Raises:
-        InputError: if a tracker is missing, the device lacks the precision, or this process has trained with another.
+        InputError: if a tracker is missing, the device lacks the precision, this process has trained with another, or
+            several processes were launched.
     """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
@@ -26,7 +27,7 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         if name not in available:
             raise InputError(f"training.trackers: '{name}' is not installed; pip install {name}, or leave it out")
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=training.mixed_precision,
             log_with=list(training.trackers) or None,
             project_dir=None if folder is None else str(folder / "private" / "trackers"),
@@ -39,3 +40,9 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
             f"training.mixed_precision is {training.mixed_precision}, but this process has already trained with "
             f"another setting, which Accelerate cannot change; start a new process ({error})"
         ) from None
+    if accelerator.num_processes > 1:
+        raise InputError(
+            f"{accelerator.num_processes} processes were launched, but training runs in one process; launch with "
+            f"--config_file recipes/accelerate/cpu.yaml or --num_processes 1"
+        )
+    return accelerator

@@ -41,7 +41,7 @@ def save_checkpoint(
     aside.mkdir(parents=True)
     save_file(model.trained_state(), aside / "model.safetensors")
     save_file(best, aside / "best.safetensors")
-    save_file(model.method_state(), aside / "method.safetensors")
+    save_file(_method_state(model), aside / "method.safetensors")
     save_file(flat_state(optimizer), aside / "optimizer.safetensors")
     save_file({"cpu": torch.get_rng_state()} | _cuda_states(), aside / "random.safetensors")
     (aside / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
@@ -79,13 +79,28 @@ def load_checkpoint(
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{folder}: the checkpoint is damaged ({error})") from error
     model.load_trained_state(tensors)
-    model.load_method_state(method_state)
+    _load_method_state(model, method_state)
     _load_optimizer_tensors(optimizer, moments, folder)
     torch.set_rng_state(random["cpu"])
     for name, value in random.items():
         if name.startswith("cuda") and torch.cuda.is_available():
             torch.cuda.set_rng_state(value, int(name.removeprefix("cuda")))
     return state, best
+
+
+def _method_state(model: RecommenderModel) -> dict[str, torch.Tensor]:
+    """Return what the PEFT methods need beyond `trained_state`."""
+    return {
+        f"{place}.{name}": tensor.detach().clone().contiguous()
+        for place, method in enumerate(model.methods())
+        for name, tensor in method.training_state().items()
+    }
+
+
+def _load_method_state(model: RecommenderModel, tensors: dict[str, torch.Tensor]) -> None:
+    for place, method in enumerate(model.methods()):
+        start = f"{place}."
+        method.load_training_state({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
 
 
 def _cuda_states() -> dict[str, torch.Tensor]:

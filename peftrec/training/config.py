@@ -23,7 +23,7 @@ class OptimizerConfig:
             without paging. These three need bitsandbytes.
         learning_rate: of what the PEFT method trains; None takes the method's own default.
         user_learning_rate: of what the users' own method trains (`profile.method`); None takes that method's default.
-        head_learning_rate: of item head, user encoder and scale.
+        head_learning_rate: of item head, user encoder and scale, and of attention pooling.
         id_learning_rate: of id vectors and item biases; None takes the head's.
         weight_decay: of all groups but the ids.
         id_weight_decay: of the ids; None takes `weight_decay`.

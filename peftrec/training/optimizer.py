@@ -14,20 +14,20 @@ from peftrec.training.optimizer_kind import optimizer_class
 
 
 def parameter_groups(model: RecommenderModel) -> dict[str, list[nn.Parameter]]:
-    """Return the trained parameters by group: `lm`, `user_lm`, `head`, `ids`; empty groups are left out.
+    """Return the trained parameters by group: `lm`, `user_lm`, `pooling`, `head`, `ids`; empty groups are left out.
 
     What a method trains at another rate stands in groups of its own, named `lm x <factor>`.
     """
     groups: dict[str, list[nn.Parameter]] = {"lm": []}
     for part, parameter, factor in model.method_rates():
         groups.setdefault(_lm_group(part, factor), []).append(parameter)
-    groups |= {"head": model.head_parameters(), "ids": model.id_parameters()}
+    groups |= {"pooling": model.pooling_parameters(), "head": model.head_parameters(), "ids": model.id_parameters()}
     return {name: parameters for name, parameters in groups.items() if parameters}
 
 
 def is_lm_group(name: str) -> bool:
-    """Whether a group holds parameters of the language model."""
-    return name.split(" x ")[0] in ("lm", "user_lm")
+    """Whether a group holds parameters of the language model, or of the pooling that steps with it."""
+    return name.split(" x ")[0] in ("lm", "user_lm", "pooling")
 
 
 def _lm_group(part: str, factor: float) -> str:
@@ -51,6 +51,7 @@ def build_optimizer(model: RecommenderModel, config: OptimizerConfig) -> torch.o
             _lm_group(part, factor): (factor * (rates[part] or 0.0), config.weight_decay)
             for part, _, factor in model.method_rates()
         },
+        "pooling": (config.head_learning_rate, config.weight_decay),
         "head": (config.head_learning_rate, config.weight_decay),
         "ids": (config.id_learning_rate or config.head_learning_rate, id_decay),
     }

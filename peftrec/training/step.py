@@ -33,6 +33,7 @@ class StepPlan:
         log_q_C: log-probability that an item is among them; None where all items are.
         profiles: users' texts, where the model reads them.
         times_BL: when the inputs happened, int64 milliseconds; None where the data hold only an order.
+        users_B: indexes of the users.
         negative_C: which of the items were drawn as negatives; None where all may be.
         picks_BLK: places among the items of each position's own negatives; None where positions share all.
         ratings_BL: how the next item was rated; None where the data have no ratings.
@@ -47,6 +48,7 @@ class StepPlan:
     log_q_C: torch.Tensor | None
     profiles: ProfilePlan | None = None
     times_BL: torch.Tensor | None = None
+    users_B: torch.Tensor | None = None
     negative_C: torch.Tensor | None = None
     picks_BLK: torch.Tensor | None = None
     ratings_BL: torch.Tensor | None = None
@@ -90,10 +92,13 @@ def plan_step(
     place = np.full(len(item_counts_N) + 1, -1)
     place[found.items] = np.arange(len(found.items))
     plan = _to_plan(found, place[batch.inputs], place[batch.targets], place[seen_BS], past_BL)
-    times_BL = None if batch.times is None else torch.from_numpy(batch.times)
-    ratings_BL = None if batch.ratings is None else torch.from_numpy(batch.ratings)
-    num_items = int(np.count_nonzero(item_counts_N))
-    plan = dataclasses.replace(plan, times_BL=times_BL, ratings_BL=ratings_BL, num_items=num_items)
+    plan = dataclasses.replace(
+        plan,
+        times_BL=None if batch.times is None else torch.from_numpy(batch.times),
+        users_B=torch.from_numpy(batch.users),
+        ratings_BL=None if batch.ratings is None else torch.from_numpy(batch.ratings),
+        num_items=int(np.count_nonzero(item_counts_N)),
+    )
     return plan if profiles is None else _with_profiles(plan, batch, profiles)
 
 
@@ -120,7 +125,8 @@ def step_loss(
     vectors_CD = model.item_vectors(text_vectors_CH, items_C)
     targets_BL = plan.targets_BL.to(device)
     times_BL = None if plan.times_BL is None else plan.times_BL.to(device)
-    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile, times_BL)
+    users_B = None if plan.users_B is None else plan.users_B.to(device)
+    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile, times_BL, users_B)
     counted_BL = targets_BL >= 0
     inputs = LossInputs(
         queries_PD=users_BLD[counted_BL] * model.scale(),

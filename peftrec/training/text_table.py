@@ -62,7 +62,7 @@ class TextTable:
         catalogue = self.model.catalogue_text
         if catalogue is None:
             return None
-        if not (tuned and catalogue.encoder.method.named_parameters()):
+        if not (tuned and catalogue.encoder.trained_parameters()):
             return catalogue.vectors()[plan.items_C.to(self.model.device)]
         if self._table is None:
             self._table = catalogue.training_vectors(plan.items_C, graph_bytes=self.graph_bytes)
@@ -74,7 +74,7 @@ class TextTable:
             return None
         profiles = self.model.profiles
         assert profiles is not None
-        if not (tuned and profiles.encoder.method.named_parameters()):
+        if not (tuned and profiles.encoder.trained_parameters()):
             return profiles.vectors(plan.profiles)
         self._users = profiles.training_vectors(plan.profiles, graph_bytes=self.graph_bytes)
         return ProfileVectors(plan.profiles, self._users.vectors_NH)
@@ -114,7 +114,7 @@ class TextTable:
         """Take the gradients that users' texts have left on the language model, lest the head's step use them."""
         if self.model.profiles is None:
             return
-        for parameter in self.model.profiles.encoder.method.named_parameters().values():
+        for parameter in self.model.profiles.encoder.trained_parameters():
             if parameter.grad is not None:
                 held = self._held.get(parameter)
                 self._held[parameter] = parameter.grad if held is None else held + parameter.grad

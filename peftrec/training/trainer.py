@@ -96,11 +96,6 @@ class Trainer:
                 f"every step, so there is no table to keep; use 1, or loss.kind=full_softmax"
             )
         self.accelerator = make_accelerator(training, folder)
-        if self.accelerator.num_processes > 1:
-            raise InputError(
-                f"{self.accelerator.num_processes} processes were launched, but training runs in one process; launch "
-                f"with --config_file recipes/accelerate/cpu.yaml or --num_processes 1"
-            )
         model.to(self.accelerator.device)
         self.model, self.windows = model, windows
         self.planner = Planner(model, loss, item_counts, training.seed)
@@ -118,7 +113,7 @@ class Trainer:
             group["name"]: (group["lr"], rate_factor(optimizer, steps[is_lm_group(group["name"])]))
             for group in self.optimizer.param_groups
         }
-        if model.method_parameters() and first_tuned >= self.num_steps:
+        if self._moves_encoder and first_tuned >= self.num_steps:
             raise InputError(
                 f"training.max_steps is {training.max_steps}: all of these steps lie in the frozen warm-up, so the "
                 f"language model would never train; raise it, or lower training.warmup_frozen_epochs"
@@ -127,6 +122,10 @@ class Trainer:
             method.begin_training(self.num_encoder_steps)
         if training.trackers:
             self.accelerator.init_trackers("peftrec", config=self.recipe)
+
+    @property
+    def _moves_encoder(self) -> bool:
+        return bool(self.model.method_parameters() or self.model.pooling_parameters())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -206,7 +205,7 @@ class Trainer:
     def _epoch(self, epoch: int, state: dict[str, Any], progress: TrainingProgress) -> float:
         """Train one epoch and return the mean loss over its positions."""
         self.model.train()
-        tuned = bool(self.model.method_parameters()) and epoch > self.config.warmup_frozen_epochs
+        tuned = self._moves_encoder and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
         batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
         self.planner.start_epoch(epoch)

@@ -229,7 +229,7 @@ class TestRefused:
         train(make_recipe("baseline.kind=popularity", output_dir=tmp_path / "other", data=root))
         with pytest.raises(InputError, match=f"text and .*other were trained on different data: .*{message}"):
             ensemble([runs["text"], tmp_path / "other"], tmp_path / "run")
-        with pytest.raises(InputError, match="does not hold the data that .* was trained on"):
+        with pytest.raises(InputError, match=r"does not hold the data that .* was trained on"):
             ensemble([runs["text"], runs["ids"]], tmp_path / "run", overrides=[f"data.root={root}"])
         assert not (tmp_path / "run").exists()
         assert not (tmp_path / "run.partial").exists()

@@ -25,8 +25,8 @@ from peftrec.training.augmentation_config import (
     ReorderConfig,
     SubstituteConfig,
 )
-from peftrec.training.neighbour import nearest_items
 from peftrec.training.candidates import _num_events
+from peftrec.training.neighbour import nearest_items
 from peftrec.training.step import plan_step
 
 # Items 0 to 99 are events, one each; 100 to 199 are near to them, item 100 + i to item i.

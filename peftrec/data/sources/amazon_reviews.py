@@ -71,8 +71,9 @@ class AmazonReviewsConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.user_template is not None:
-            raise ValueError("user_template: the reviews say nothing of their users; leave it out")
+        if self.reads_users:
+            key = "user_attributes" if self.user_template is None else "user_template"
+            raise ValueError(f"{key}: the reviews say nothing of their users; leave it out")
 
     def read(self) -> RawTables:
         """Reads the columns that the recipe needs of both files."""

@@ -64,7 +64,7 @@ class CompleteJourneyConfig(DataConfig):
         if self.level == "type":
             interactions, items = _by_type(interactions, items)
         users = None
-        if self.user_template is not None:
+        if self.reads_users:
             users = _table(folder / "demographics.parquet", _USERS, tuple(_USERS))
         return RawTables(interactions, items, columns, users)
 

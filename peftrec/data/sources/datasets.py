@@ -75,8 +75,11 @@ class DatasetsConfig(DataConfig):
                 raise ValueError(
                     f"{key}.path: missing; name a Hub id or a folder there, or in data.path for all tables"
                 )
-        if (self.users is None) != (self.user_template is None):
-            raise ValueError("users: goes with user_template, which says how the columns of the users make a text")
+        if (self.users is not None) != self.reads_users:
+            raise ValueError(
+                "users: goes with user_template, which says how the columns of the users make a text, or with "
+                "user_attributes"
+            )
 
     def read(self) -> RawTables:
         """Reads the columns that the recipe needs of each table."""

@@ -47,10 +47,10 @@ class MovieLensConfig(DataConfig):
     Read are, in this order: `interactions.csv` with `items.csv` (what `peftrec data get` writes), GroupLens `u.data`
     (100K), `ratings.dat` (1M, 10M), `ratings.csv` (20M and later), RecBole `*.inter` with `*.item`.
 
-    100K and 1M say something of their users too: `user_template` finds the columns age (a number; in 1M a range such
-    as 25-34), gender (M or F), occupation and zip_code, from `users.csv`, `u.user`, `users.dat` or `*.user`. RecBole's
-    1M keeps the numbers that stand for age and occupation. The kind of an event is its rating: `event_words` maps
-    ratings.
+    100K and 1M say something of their users too: `user_template` and `user_attributes` find the columns age (a
+    number; in 1M a range such as 25-34), gender (M or F), occupation and zip_code, from `users.csv`, `u.user`,
+    `users.dat` or `*.user`. RecBole's 1M keeps the numbers that stand for age and occupation. The kind of an event is
+    its rating: `event_words` maps ratings.
 
     Args:
         folder: the folder, relative to `root`.
@@ -72,7 +72,8 @@ class MovieLensConfig(DataConfig):
         for files, reader in _FORMS:
             if all(any(folder.glob(pattern)) for pattern in files):
                 interactions, items = reader(folder)
-                users = None if self.user_template is None else _read_users(folder, files[0])
+                key = f"data.{'user_attributes' if self.user_template is None else 'user_template'}"
+                users = _read_users(folder, files[0], key) if self.reads_users else None
                 return RawTables(interactions, items, Columns(event=Columns().rating), users)
         wanted = "; ".join(" with ".join(files) for files, _ in _FORMS)
         raise InputError(f"{folder} is no MovieLens folder: it holds {_held(folder)}; known are {wanted}")
@@ -148,14 +149,14 @@ _FORMS: tuple[tuple[tuple[str, str], _Reader], ...] = (
 )
 
 
-def _read_users(folder: Path, interactions: str) -> RawTable:
+def _read_users(folder: Path, interactions: str, key: str) -> RawTable:
     """The users beside interactions of one form; only 100K and 1M have them."""
     if interactions not in _USER_FORMS:
-        raise InputError(f"{folder}: {interactions} comes without attributes of users; unset data.user_template")
+        raise InputError(f"{folder}: {interactions} comes without attributes of users; unset {key}")
     pattern, reader = _USER_FORMS[interactions]
     if not any(folder.glob(pattern)):
         raise InputError(
-            f"{folder} holds no {pattern}, which data.user_template reads beside {interactions}; it holds "
+            f"{folder} holds no {pattern}, which {key} reads beside {interactions}; it holds "
             f"{_held(folder)}. Only 100K and 1M have attributes of users"
         )
     return reader(folder)

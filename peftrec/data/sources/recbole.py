@@ -46,14 +46,14 @@ class RecBoleConfig(DataConfig):
             )
 
     def read(self) -> RawTables:
-        """Reads NAME.inter and NAME.item, and NAME.user where a template asks for it."""
+        """Reads NAME.inter and NAME.item, and NAME.user where a template or attributes ask for it."""
         from peftrec.data.table import resolve_path
 
         folder = resolve_path(self.folder, self.root)
         if not folder.is_dir():
             raise InputError(f"no such folder: {folder} (data.folder: {self.folder}, data.root: {self.root})")
         name = self.dataset or _only_name(folder)
-        users = None if self.user_template is None else self._table(folder, name, "user")
+        users = self._table(folder, name, "user") if self.reads_users else None
         return RawTables(self._table(folder, name, "inter"), self._table(folder, name, "item"), self.columns, users)
 
     def _table(self, folder: Path, name: str, suffix: str) -> RawTable:
@@ -62,7 +62,8 @@ class RecBoleConfig(DataConfig):
         path = folder / f"{name}.{suffix}"
         if not path.is_file():
             there = ", ".join(sorted(other.name for other in folder.iterdir())[:12]) or "nothing"
-            needed = "; data.user_template reads it" if suffix == "user" else ""
+            key = "user_attributes" if self.user_template is None else "user_template"
+            needed = f"; data.{key} reads it" if suffix == "user" else ""
             raise InputError(f"no such file: {path}{needed}. The folder holds {there}")
         return read_atomic(path, separator=self.field_separator, seq_separator=self.seq_separator)
 

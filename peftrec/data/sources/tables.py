@@ -19,7 +19,8 @@ class TablesConfig(DataConfig):
     Args:
         interactions: the file of who interacted with what and when, relative to `root`.
         items: the file of what each item says about itself, relative to `root`.
-        users: the file of what is known of each user, one row a user, relative to `root`; `user_template` reads it.
+        users: the file of what is known of each user, one row a user, relative to `root`; `user_template` and
+            `user_attributes` read it.
         columns: what the columns are called there.
     """
 
@@ -35,10 +36,15 @@ class TablesConfig(DataConfig):
             raise ValueError(
                 f"user_template: {self.user_template!r} has no table to read; name the file of the users in data.users"
             )
-        if self.users is not None and self.user_template is None:
+        if self.users is None and self.user_attributes is not None:
+            raise ValueError(
+                f"user_attributes: {', '.join(self.user_attributes)} have no table to be read from; name the file of "
+                f"the users in data.users"
+            )
+        if self.users is not None and not self.reads_users:
             raise ValueError(
                 f"users: {self.users!r} is read only with a template; say in data.user_template how its columns make "
-                f"a text, such as '{{age}} years, {{occupation}}'"
+                f"a text, such as '{{age}} years, {{occupation}}', or name columns in data.user_attributes"
             )
 
     def read(self) -> RawTables:

@@ -190,7 +190,15 @@ def build_model(
         words = None if recipe.data.event_words is None else distinct_words(recipe.data.event_words)
         profiles = build_profiles(recipe.profile, catalogue_text.encoder, spare, texts, words, item_encoder.dim)
     try:
-        model = RecommenderModel(catalogue_text, item_encoder, recipe.user, recipe.scorer, profiles, parts.get("users"))
+        model = RecommenderModel(
+            catalogue_text,
+            item_encoder,
+            recipe.user,
+            recipe.scorer,
+            profiles,
+            parts.get("users"),
+            recipe.loss.margin_at_start,
+        )
     except ValueError as error:
         raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
     # A quantised backbone lies on the GPU where there is one; the rest follows it there.

@@ -23,6 +23,7 @@ class Gbce(ContrastLoss):
     takes negatives for a uniform sample.
 
     Args:
+        start_margin: the margin at the start, as in `bce`.
         calibration: t, from 0 (`bce`) to 1 (probabilities as if all other items were negatives).
     Source:
         Petrov and Macdonald (2023), gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
@@ -31,7 +32,12 @@ class Gbce(ContrastLoss):
 
     kind: ClassVar[str] = "gbce"
 
+    start_margin: float = 0.67
     calibration: Annotated[float, Range(ge=0, le=1)] = 0.75
+
+    @property
+    def margin_at_start(self) -> float:
+        return self.start_margin
 
     def formula(self, inputs: LossInputs) -> Formula:
         assert inputs.num_items is not None, "the share of negatives is of all items"

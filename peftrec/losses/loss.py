@@ -77,6 +77,11 @@ class LossConfig:
         """How many negatives are picked for each position for itself; None where positions share them all."""
         return None
 
+    @property
+    def margin_at_start(self) -> float | None:
+        """Where the learned margin starts that is taken off every dot product; None where the loss needs none."""
+        return None
+
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         """Return the mean over positions, a scalar.
 

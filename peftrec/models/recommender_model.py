@@ -37,6 +37,7 @@ class RecommenderModel(nn.Module):
         scorer: config of the scorer.
         profiles: reads users' texts; None where there are none to read.
         user_attributes: what users' attributes add to their vectors; None where there are none.
+        start_margin: of the logits in training, see `LearnedScale`; None where the loss needs none.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RecommenderModel(nn.Module):
         scorer: ScorerConfig,
         profiles: Profiles | None = None,
         user_attributes: AttributePart | None = None,
+        start_margin: float | None = None,
     ) -> None:
         super().__init__()
         self.catalogue_text = catalogue_text
@@ -59,7 +61,7 @@ class RecommenderModel(nn.Module):
         self.profiles = profiles
         self.user_attributes = user_attributes
         self.scorer = scorer
-        self.scale = LearnedScale(scorer.start_scale, learned=scorer.learn_scale)
+        self.scale = LearnedScale(scorer.start_scale, learned=scorer.learn_scale, start_margin=start_margin)
         self.second_stage = scorer.second_stage(item_encoder.dim)
 
     @property

@@ -65,23 +65,42 @@ class CosineScorer(ScorerConfig):
 
 
 class LearnedScale(nn.Module):
-    """A positive number that trains as its logarithm, or stays as it is.
+    """A positive number that trains as its logarithm, or stays as it is; and a margin, which training alone knows.
+
+    With a margin, a logit of the loss is scale * (user . item - margin). It is the same for all items: no list and no
+    softmax depends on it, but a loss that judges each logit by itself needs to say where "no" begins.
 
     Args:
         start: the number at the start.
         learned: whether it trains.
+        start_margin: the margin at the start, which always trains; None has none.
+    Source:
+        Zhai et al. (2023), Sigmoid Loss for Language Image Pre-Training, sec. 3.2, whose bias is -scale * margin.
     """
 
     log_scale: torch.Tensor
 
-    def __init__(self, start: float, *, learned: bool = True) -> None:
+    def __init__(self, start: float, *, learned: bool = True, start_margin: float | None = None) -> None:
         super().__init__()
         log_start = torch.tensor(math.log(start))
         if learned:
             self.log_scale = nn.Parameter(log_start)
         else:
             self.register_buffer("log_scale", log_start)
+        self.margin = None if start_margin is None else nn.Parameter(torch.tensor(start_margin))
 
     def forward(self) -> torch.Tensor:
         """Return the scale, a scalar."""
         return self.log_scale.exp()
+
+    def add_offset(self, bias_C: torch.Tensor | None, num_items: int) -> torch.Tensor | None:
+        """Return what is added to the logits of items in training, shape (C,): their bias less scale * margin.
+
+        Args:
+            bias_C: of the items, or None.
+            num_items: C.
+        """
+        if self.margin is None:
+            return bias_C
+        offset: torch.Tensor = -self() * self.margin
+        return offset.expand(num_items) if bias_C is None else bias_C + offset

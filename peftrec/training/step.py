@@ -132,7 +132,7 @@ def step_loss(
         queries_PD=users_BLD[counted_BL] * model.scale(),
         candidates_CD=vectors_CD,
         targets_P=targets_BL[counted_BL],
-        bias_C=model.item_encoder.candidate_bias(items_C),
+        bias_C=model.scale.add_offset(model.item_encoder.candidate_bias(items_C), len(items_C)),
         rows_P=counted_BL.nonzero()[:, 0],
         seen_BS=plan.seen_BS.to(device),
         past_P=plan.past_BL.to(device)[counted_BL],

@@ -70,13 +70,14 @@ def naive_loss(recipe: Any, dataset: Any, model: Any, plan: StepPlan, batch: Any
             picks.append([0] if plan.picks_BLK is None else plan.picks_BLK[row, column].tolist())
     seen = [batch.seen_items[batch.seen_offsets[r] : batch.seen_offsets[r + 1]].tolist() for r in range(len(batch))]
     longest = max(map(len, seen))
+    margin = model.scale.margin
     places = [[place.get(item, -1) for item in own] + [-1] * (longest - len(own)) for own in seen]
     found: torch.Tensor = recipe.loss.compute(
         LossInputs(
             queries_PD=torch.stack(queries),
             candidates_CD=vectors,
             targets_P=torch.tensor(targets),
-            bias_C=None,
+            bias_C=None if margin is None else -(model.scale() * margin).expand(len(items)),
             rows_P=torch.tensor(rows),
             seen_BS=torch.tensor(places),
             past_P=torch.tensor(pasts),
@@ -122,6 +123,38 @@ def test_a_step_has_the_gradient_of_plain_autograd(
         assert (gradient is None) == (expected is None), name
         if gradient is not None and expected is not None:
             assert float((gradient - expected).norm()) <= 1e-4 * max(float(expected.norm()), 1e-3 * largest), name
+
+
+@pytest.mark.parametrize("loss", SETTINGS)
+def test_what_judges_single_logits_learns_a_margin(
+    loss: str, make_recipe: Callable[..., Any], rated_dataset: Any
+) -> None:
+    recipe = make_recipe("method.kind=frozen", *overrides_of(SETTINGS[loss]))
+    model = build(recipe, rated_dataset).model
+    if loss not in ("bce", "gbce"):
+        assert model.scale.margin is None
+        return
+    assert model.scale.margin.item() == pytest.approx(0.67)
+    assert "scale.margin" in model.head_state()
+    batch = next(TrainingWindows(rated_dataset, 10).epoch(0, 1, 12))
+    planner = Planner(model, recipe.loss, rated_dataset.item_counts(), 0)
+    planner.start_epoch(1)
+    plan = planner.plan(batch)
+    model.eval()
+    text_CH = model.catalogue_text.vectors()[plan.items_C]
+    losses, scores = [], []
+    histories = torch.from_numpy(batch.inputs)
+    for margin in (0.0, 0.67, 3.0):
+        with torch.no_grad():
+            model.scale.margin.fill_(margin)
+        model.zero_grad()
+        result = step_loss(model, plan, recipe.loss, text_CH)
+        result.backward()
+        losses.append((float(result), float(model.scale.margin.grad)))
+        scores.append(model.scores(histories, *model.encode_catalogue()))
+    # At 0 all cosines say yes: a larger margin helps; at 3 nothing is a yes: a smaller one does.
+    assert losses[0][1] < 0 < losses[2][1]
+    assert all(torch.equal(scores[0], other) for other in scores[1:])
 
 
 @pytest.mark.parametrize("loss", [*SETTINGS.values(), HARD])

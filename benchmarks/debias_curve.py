@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from peftrec.build import item_groups
+from peftrec.build import item_groups, tell_users
 from peftrec.data import Dataset, load_dataset
 from peftrec.evaluation import evaluate_cases
 from peftrec.losses.debias import group_parts
@@ -71,8 +71,7 @@ def measure(folder: Path, recipe: Recipe, dataset: Dataset) -> dict[str, float]:
     """
     run, counts, lists = load_run(folder), dataset.item_counts(), []
     for model in run.models:
-        if model.profiles is not None:
-            model.profiles.tokens.set_users(dataset.user_texts)
+        tell_users(model, dataset)
 
     def scores(histories: Any, *known: Any) -> torch.Tensor:
         found = run.scores(histories, *known)

@@ -1,0 +1,225 @@
+"""Trains one recipe with many choices, several seeds each, and writes what each reached as tables.
+
+    python benchmarks/choices.py benchmarks/choices.yaml --output runs/choices            # trains what is missing
+    python benchmarks/choices.py benchmarks/choices.yaml --output runs/choices --tables   # only writes the tables
+
+Each run is a process of its own with one thread, its folder lies below OUTPUT, and a folder that is there is not
+trained again. Of each run a JSON is written to `benchmarks/results/<name of the YAML file>/`; the tables, with differences from
+the first row of each paired over users, go to `docs/<name of the YAML file>.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from peftrec.evaluation import Evaluation, paired_test
+from peftrec.publishing import read_per_user
+
+ROOT = Path(__file__).parents[1]
+METRIC = "ndcg@10"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of a table: what is set beside the recipe, and how many seeds train it."""
+
+    name: str
+    overrides: tuple[str, ...]
+    num_seeds: int
+
+    def folder(self, output: Path, seed: int) -> Path:
+        """Return where its run lies."""
+        return output / f"{re.sub(r'[^a-z0-9]+', '_', self.name.lower())}_seed_{seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """What the YAML file says."""
+
+    name: str
+    recipe: str
+    settings: tuple[str, ...]
+    notes: Mapping[str, str]
+    tables: Mapping[str, tuple[Row, ...]]
+
+    def runs(self) -> list[tuple[Row, int]]:
+        """Return every run once, first seeds first."""
+        rows = {row.name: row for rows in self.tables.values() for row in rows}
+        return sorted(((row, seed) for row in rows.values() for seed in range(row.num_seeds)), key=lambda run: run[1])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", type=Path, help="YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="for every run, such as data.root=../elsewhere")
+    parser.add_argument("--output", required=True, type=Path, help="folder of the run folders")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    parser.add_argument("--tables", action="store_true", help="train nothing")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON files"
+    )
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the tables")
+    arguments = parser.parse_intermixed_args(argv)
+    suite = read_suite(arguments.suite)
+    results = arguments.results / suite.name
+    results.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = [] if arguments.tables else suite.runs()
+        waiting = [pool.submit(train, suite, row, seed, arguments, results) for row, seed in runs]
+        for future in concurrent.futures.as_completed(waiting):
+            failed += not future.result()
+    write_tables(suite, arguments.output, results, arguments.docs)
+    if failed:
+        sys.exit(f"{failed} runs failed")
+
+
+def read_suite(path: Path) -> Suite:
+    """Read the YAML file; `same_as` names a row that has been there before, under another name."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    known: dict[str, Row] = {}
+    tables = {}
+    for title, table in content["tables"].items():
+        rows = []
+        for name, entry in table["rows"].items():
+            if "same_as" in entry:
+                rows.append(dataclasses.replace(known[entry["same_as"]], num_seeds=entry["seeds"]))
+                continue
+            if name in known:
+                raise ValueError(f"{path}: the row '{name}' is there twice; name the second one with same_as")
+            known[name] = Row(name, tuple(entry["set"]), entry["seeds"])
+            rows.append(known[name])
+        tables[title] = tuple(rows)
+    notes = {title: table["note"] for title, table in content["tables"].items()}
+    return Suite(path.stem, content["recipe"], tuple(content["settings"]), notes, tables)
+
+
+def train(suite: Suite, row: Row, seed: int, arguments: argparse.Namespace, results: Path) -> bool:
+    """Train one run, unless its folder is there, write its JSON, and return whether that worked."""
+    folder = row.folder(arguments.output, seed)
+    overrides = [*suite.settings, *row.overrides, f"training.seed={seed}"]
+    if not folder.is_dir():
+        words = ["train", suite.recipe, *overrides, *arguments.overrides, f"output_dir={folder}", "--overwrite"]
+        ran = subprocess.run(
+            [sys.executable, "-m", "peftrec", *words],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode:
+            print(f"{folder.name} failed: {ran.stderr.strip()[-600:]}", file=sys.stderr, flush=True)
+            return False
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    training = metrics["training"]
+    found = {
+        "row": row.name,
+        "seed": seed,
+        "recipe": suite.recipe,
+        "overrides": overrides,
+        "data_sha256": metrics["data_sha256"],
+        "best_epoch": training["best_epoch"],
+        "train_seconds": training["train_seconds"],
+        "peak_memory_mib": training["peak_memory_mib"],
+        "valid": metrics["valid"]["model"],
+        "test": metrics["test"]["model"],
+        "environment": json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+    }
+    text = json.dumps(found, indent=2, allow_nan=False)
+    (results / f"{folder.name}.json").write_text(text + "\n", encoding="utf-8")
+    valid, test = (found[split]["metrics"][METRIC] for split in ("valid", "test"))
+    print(f"{folder.name}: valid {valid:.4f}, test {test:.4f}, {training['train_seconds']:.0f} s", flush=True)
+    return True
+
+
+def write_tables(suite: Suite, output: Path, results: Path, docs: Path) -> None:
+    """Write the tables of what is there; differences are stored, so that they outlive the run folders."""
+    stored = results / "differences.json"
+    differences: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+    lines = [f"# {suite.name.capitalize()}", "", _introduction(suite, results), ""]
+    for title, rows in suite.tables.items():
+        lines += [f"## {title}", "", suite.notes[title], ""]
+        lines += [f"| {title.lower()} | seeds | valid NDCG@10 | test NDCG@10 | test HR@10 | difference, test NDCG@10 |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in rows:
+            cells = _cells(row, rows[0], output, results, differences)
+            if cells is not None:
+                lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    stored.write_text(json.dumps(differences, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / f"{suite.name}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _cells(
+    row: Row, first: Row, output: Path, results: Path, differences: dict[str, Any]
+) -> tuple[str, str, str, str, str] | None:
+    """Return seeds, means over them, and the difference from the first row; None where no run is there."""
+    paths = [results / f"{row.folder(output, seed).name}.json" for seed in range(row.num_seeds)]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    if not runs:
+        return None
+    key = f"{row.name} - {first.name}, {METRIC}"
+    pairs = [(row.folder(output, seed), first.folder(output, seed)) for seed in range(min(len(runs), first.num_seeds))]
+    if row != first and all(folder.is_dir() for pair in pairs for folder in pair):
+        found = read_per_user([folder for side in zip(*pairs, strict=True) for folder in side], "test")
+        test = paired_test(_mean_over_seeds(found[: len(pairs)]), _mean_over_seeds(found[len(pairs) :]), METRIC)
+        differences[key] = dataclasses.asdict(test) | {"num_seeds": len(pairs)}
+    difference = ""
+    if key in differences:
+        stored = differences[key]
+        difference = f"{stored['difference']:+.4f} [{stored['low']:+.4f}, {stored['high']:+.4f}]"
+    means = [
+        _mean_and_span([run[split]["metrics"][metric] for run in runs])
+        for split, metric in (("valid", METRIC), ("test", METRIC), ("test", "hr@10"))
+    ]
+    return str(len(runs)), means[0], means[1], means[2], difference
+
+
+def _mean_over_seeds(found: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluation whose metric of each user is the mean over the seeds."""
+    order = [np.lexsort((run.targets, run.users)) for run in found]
+    base = found[0]
+    means = np.mean([run.per_user[METRIC][place] for run, place in zip(found, order, strict=True)], axis=0)
+    return dataclasses.replace(
+        base, users=base.users[order[0]], targets=base.targets[order[0]], per_user={METRIC: means}
+    )
+
+
+def _mean_and_span(values: Sequence[float]) -> str:
+    span = f" ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{span}"
+
+
+def _introduction(suite: Suite, results: Path) -> str:
+    runs = [json.loads(path.read_text()) for path in sorted(results.glob("*_seed_*.json"))]
+    commits = sorted({str(run["environment"]["commit"])[:7] for run in runs})
+    machine = runs[0]["environment"]["machine"]
+    packages = runs[0]["environment"]["packages"]
+    settings = ", ".join(f"`{setting}`" for setting in suite.settings)
+    return (
+        f"Written by `python benchmarks/choices.py benchmarks/{suite.name}.yaml --output runs/{suite.name}` from "
+        f"`benchmarks/results/{suite.name}/`. Recipe `{suite.recipe}` with {settings}; the best epoch by validation; "
+        f"means over seeds, with the lowest and highest. Differences are from the first row of each table, same seeds, "
+        f"paired over the {runs[0]['test']['num_users']} test users, with bootstrap intervals of 95 %. Learning rates "
+        f"were tuned for the first row alone. {machine['cores']} cores of an {machine['processor']}, torch "
+        f"{packages['torch']}, commits {', '.join(commits)}."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,8 @@
     python benchmarks/choices.py benchmarks/choices.yaml --output runs/choices --tables   # only writes the tables
 
 Each run is a process of its own with one thread, its folder lies below OUTPUT, and a folder that is there is not
-trained again. Of each run a JSON is written to `benchmarks/results/<name of the YAML file>/`; the tables, with differences from
-the first row of each paired over users, go to `docs/<name of the YAML file>.md`.
+trained again. Of each run a JSON is written to `benchmarks/results/<name of the YAML file>/`; the tables, with
+differences from the first row of each paired over users, go to `docs/<name of the YAML file>.md`.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def build_model(
             recipe.scorer,
             profiles,
             parts.get("users"),
-            recipe.loss.margin_at_start,
+            learns_margin=recipe.loss.learns_margin,
         )
     except ValueError as error:
         raise error if isinstance(error, InputError) else RecipeError(str(error)) from None

@@ -18,10 +18,9 @@ class Bce(ContrastLoss):
 
     loss = mean_p -1 / (|S_p| + 1) [ log sigmoid(s_target) + sum_(n in S_p) log(1 - sigmoid(s_n)) ]; see `ContrastLoss`
     for S_p. All logits have a learned margin taken off (logit = scale * (u . v - margin) + b): without it, dot products
-    that are all positive, as cosines of texts mostly are, would say yes to everything.
+    that are all positive, as cosines of texts mostly are, would say yes to everything. It starts where the loss of the
+    first batch is least.
 
-    Args:
-        start_margin: the margin at the start; about as much as a dot product must reach to mean yes.
     Source:
         Kang and McAuley (2018), Self-Attentive Sequential Recommendation, sec. III-F, with one negative a position
         (half of theirs, a sum over both); the mean over several negatives as in Petrov and Macdonald (2023);
@@ -29,12 +28,7 @@ class Bce(ContrastLoss):
     """
 
     kind: ClassVar[str] = "bce"
-
-    start_margin: float = 0.67
-
-    @property
-    def margin_at_start(self) -> float:
-        return self.start_margin
+    learns_margin: ClassVar[bool] = True
 
     def formula(self, inputs: LossInputs) -> Formula:
         del inputs

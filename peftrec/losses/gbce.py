@@ -19,11 +19,10 @@ class Gbce(ContrastLoss):
 
     loss = mean_p -1 / (|S_p| + 1) [ log sigmoid(s_target)^beta + sum_(n in S_p) log(1 - sigmoid(s_n)) ], where
     beta = alpha (t (1 - 1 / alpha) + 1 / alpha) and alpha = |S_p| / (N - 1), the share of the N items with training
-    events that are negatives; see `ContrastLoss` for S_p. With t = 0, or all items as negatives, this is `bce`. Alpha
-    takes negatives for a uniform sample.
+    events that are negatives; see `ContrastLoss` for S_p, and `bce` for the margin. With t = 0, or all items as
+    negatives, this is `bce`. Alpha takes negatives for a uniform sample.
 
     Args:
-        start_margin: the margin at the start, as in `bce`.
         calibration: t, from 0 (`bce`) to 1 (probabilities as if all other items were negatives).
     Source:
         Petrov and Macdonald (2023), gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
@@ -31,13 +30,9 @@ class Gbce(ContrastLoss):
     """
 
     kind: ClassVar[str] = "gbce"
+    learns_margin: ClassVar[bool] = True
 
-    start_margin: float = 0.67
     calibration: Annotated[float, Range(ge=0, le=1)] = 0.75
-
-    @property
-    def margin_at_start(self) -> float:
-        return self.start_margin
 
     def formula(self, inputs: LossInputs) -> Formula:
         assert inputs.num_items is not None, "the share of negatives is of all items"

@@ -53,12 +53,15 @@ class LossConfig:
     items of the batch, or those and drawn ones. Items without training events are never candidates: they could only be
     pushed down, and rest on their texts instead.
 
+    `learns_margin` says that every logit has a learned number taken off, the same for all items.
+
     Args:
         skip_repeats: events of an item that the user has had before are no targets; lists leave such items out.
     """
 
     kind: ClassVar[str]
     needs_ratings: ClassVar[bool] = False
+    learns_margin: ClassVar[bool] = False
 
     skip_repeats: bool = True
 
@@ -75,11 +78,6 @@ class LossConfig:
     @property
     def num_picks(self) -> int | None:
         """How many negatives are picked for each position for itself; None where positions share them all."""
-        return None
-
-    @property
-    def margin_at_start(self) -> float | None:
-        """Where the learned margin starts that is taken off every dot product; None where the loss needs none."""
         return None
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:

@@ -37,7 +37,7 @@ class RecommenderModel(nn.Module):
         scorer: config of the scorer.
         profiles: reads users' texts; None where there are none to read.
         user_attributes: what users' attributes add to their vectors; None where there are none.
-        start_margin: of the logits in training, see `LearnedScale`; None where the loss needs none.
+        learns_margin: whether the logits in training have a margin taken off; see `LearnedScale`.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class RecommenderModel(nn.Module):
         scorer: ScorerConfig,
         profiles: Profiles | None = None,
         user_attributes: AttributePart | None = None,
-        start_margin: float | None = None,
+        *,
+        learns_margin: bool = False,
     ) -> None:
         super().__init__()
         self.catalogue_text = catalogue_text
@@ -61,7 +62,7 @@ class RecommenderModel(nn.Module):
         self.profiles = profiles
         self.user_attributes = user_attributes
         self.scorer = scorer
-        self.scale = LearnedScale(scorer.start_scale, learned=scorer.learn_scale, start_margin=start_margin)
+        self.scale = LearnedScale(scorer.start_scale, learned=scorer.learn_scale, learns_margin=learns_margin)
         self.second_stage = scorer.second_stage(item_encoder.dim)
 
     @property

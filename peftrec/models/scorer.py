@@ -73,21 +73,21 @@ class LearnedScale(nn.Module):
     Args:
         start: the number at the start.
         learned: whether it trains.
-        start_margin: the margin at the start, which always trains; None has none.
+        learns_margin: whether there is a margin, which starts at 0 and trains.
     Source:
         Zhai et al. (2023), Sigmoid Loss for Language Image Pre-Training, sec. 3.2, whose bias is -scale * margin.
     """
 
     log_scale: torch.Tensor
 
-    def __init__(self, start: float, *, learned: bool = True, start_margin: float | None = None) -> None:
+    def __init__(self, start: float, *, learned: bool = True, learns_margin: bool = False) -> None:
         super().__init__()
         log_start = torch.tensor(math.log(start))
         if learned:
             self.log_scale = nn.Parameter(log_start)
         else:
             self.register_buffer("log_scale", log_start)
-        self.margin = None if start_margin is None else nn.Parameter(torch.tensor(start_margin))
+        self.margin = nn.Parameter(torch.zeros(())) if learns_margin else None
 
     def forward(self) -> torch.Tensor:
         """Return the scale, a scalar."""

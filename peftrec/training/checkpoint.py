@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ def load_checkpoint(
         if name.startswith("cuda") and torch.cuda.is_available():
             torch.cuda.set_rng_state(value, int(name.removeprefix("cuda")))
     return state, best
+
+
+def write_epochs(folder: Path, epochs: Sequence[dict[str, float]]) -> None:
+    """Write `metrics.jsonl`, a line an epoch; it is never half-written."""
+    aside = folder / "metrics.jsonl.partial"
+    aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
+    aside.rename(folder / "metrics.jsonl")
 
 
 def _method_state(model: RecommenderModel) -> dict[str, torch.Tensor]:

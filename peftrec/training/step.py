@@ -120,6 +120,20 @@ def step_loss(
         profile: vectors of the users' texts, where the model reads them.
         debias: penalties beside the loss; None adds nothing.
     """
+    inputs = step_inputs(model, plan, text_vectors_CH, profile)
+    result = loss.compute(inputs)
+    if model.second_stage is not None:
+        result = result + model.second_stage.loss(inputs, model.scale())
+    return result if debias is None else result + debias.penalty(inputs, plan.items_C.to(model.device))
+
+
+def step_inputs(
+    model: RecommenderModel,
+    plan: StepPlan,
+    text_vectors_CH: torch.Tensor | None,
+    profile: ProfileVectors | None = None,
+) -> LossInputs:
+    """Return what the loss sees of a step; arguments as in `step_loss`."""
     device = model.device
     items_C = plan.items_C.to(device)
     vectors_CD = model.item_vectors(text_vectors_CH, items_C)
@@ -128,7 +142,7 @@ def step_loss(
     users_B = None if plan.users_B is None else plan.users_B.to(device)
     users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile, times_BL, users_B)
     counted_BL = targets_BL >= 0
-    inputs = LossInputs(
+    return LossInputs(
         queries_PD=users_BLD[counted_BL] * model.scale(),
         candidates_CD=vectors_CD,
         targets_P=targets_BL[counted_BL],
@@ -142,10 +156,6 @@ def step_loss(
         ratings_P=None if plan.ratings_BL is None else plan.ratings_BL.to(device)[counted_BL],
         num_items=plan.num_items,
     )
-    result = loss.compute(inputs)
-    if model.second_stage is not None:
-        result = result + model.second_stage.loss(inputs, model.scale())
-    return result if debias is None else result + debias.penalty(inputs, items_C)
 
 
 def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> StepPlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from peftrec.losses import Debias, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
 from peftrec.training.augmentation import build_augmenter
-from peftrec.training.checkpoint import load_checkpoint, save_checkpoint
+from peftrec.training.checkpoint import load_checkpoint, save_checkpoint, write_epochs
 from peftrec.training.config import OptimizerConfig, TrainingConfig
+from peftrec.training.margin import fit_margin
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
 from peftrec.training.planner import Planner
@@ -187,6 +187,7 @@ class Trainer:
         return self.folder / "private" / "checkpoints" / "last"
 
     def _start(self, resume: bool) -> dict[str, Any]:
+        self._fits_margin = self.loss.learns_margin and not resume
         if resume:
             state, self.best = load_checkpoint(
                 self._checkpoint, model=self.model, optimizer=self.optimizer, recipe=self.recipe
@@ -236,6 +237,9 @@ class Trainer:
             with self.accelerator.autocast():
                 text_CH = self.text_table.vectors(plan, tuned=tuned)
                 profile = self.text_table.profile(plan, tuned=tuned)
+            if self._fits_margin:
+                fit_margin(self.model, plan, self.loss, text_CH, profile)
+                self._fits_margin = False
             # Head and loss are small beside the language model and stay in full precision.
             loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias) * (plan.num_positions / count)
             self.accelerator.backward(loss)
@@ -292,6 +296,4 @@ class Trainer:
         if self.folder is None or not self.accelerator.is_main_process:
             return
         save_checkpoint(self._checkpoint, model=self.model, optimizer=self.optimizer, best=self.best, state=state)
-        aside = self.folder / "metrics.jsonl.partial"
-        aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in state["epochs"]), encoding="utf-8")
-        aside.rename(self.folder / "metrics.jsonl")
+        write_epochs(self.folder, state["epochs"])

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from peftrec.methods.plain_peft import register_with_peft as register_with_peft
     from peftrec.recipe import Recipe as Recipe
     from peftrec.recipe import load_recipe as load_recipe
-    from peftrec.recommender import Recommendation as Recommendation
     from peftrec.recommender import Recommender as Recommender
+    from peftrec.retrieval import Recommendation as Recommendation
     from peftrec.run import compare as compare
     from peftrec.run import evaluate as evaluate
     from peftrec.run import train as train
@@ -28,7 +28,7 @@ _MODULES = {
     "load_recipe": "peftrec.recipe",
     "ensemble": "peftrec.ensembling",
     "register_with_peft": "peftrec.methods.plain_peft",
-    "Recommendation": "peftrec.recommender",
+    "Recommendation": "peftrec.retrieval",
     "Recommender": "peftrec.recommender",
     "compare": "peftrec.run",
     "evaluate": "peftrec.run",

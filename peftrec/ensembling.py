@@ -96,9 +96,10 @@ def ensemble(
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     for source in sources:
         if dataset.content_hash(times=source.recipe.reads_times) != source.metrics["data_sha256"]:
+            differing = _differing(base, source)
             raise InputError(
                 f"{recipe.data.root}: does not hold the data that {source.folder} was trained on; point data.root at "
-                f"those"
+                f"those{differing and f', or train with equal settings ({differing})'}"
             )
     shutil.rmtree(work, ignore_errors=True)
     (work / PRIVATE).mkdir(parents=True)
@@ -164,11 +165,19 @@ def _check_same(first: _Source, other: _Source) -> None:
         return
     items = [read_items(source.folder) for source in (first, other)]
     what = "the same items, but other events, users or order"
+    if _differing(first, other):
+        what = f"the same items, but read with other settings ({_differing(first, other)}), which must be equal"
     if items[0].texts != items[1].texts:
         what = "the same items with other texts"
     if items[0].ids != items[1].ids:
         what = f"other items ({len(items[0]):,} and {len(items[1]):,})"
     raise InputError(f"{first.folder} and {other.folder} were trained on different data: {what}")
+
+
+def _differing(first: _Source, other: _Source) -> str:
+    """Name the settings of the data that two recipes differ in, but for where the data lie."""
+    one, two = (section_to_dict(source.recipe.data) for source in (first, other))
+    return ", ".join(f"data.{key}" for key in {**one, **two} if key != "root" and one.get(key) != two.get(key))
 
 
 def _base(sources: Sequence[_Source]) -> _Source:

@@ -5,7 +5,6 @@ Shapes: B users, L places of a history, N items, D width of item vectors.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,24 +19,7 @@ from peftrec.data.given_history import Moment, event_kinds, event_times, history
 from peftrec.models import given_features, given_users
 from peftrec.publishing import EnsembleRun, Run, load_run
 from peftrec.recipe import Recipe
-from peftrec.retrieval import top_items
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """One entry of a list.
-
-    Args:
-        rank: 1 is the best.
-        score: higher is better; comparable within one list.
-        item_id: as in the item table.
-        title: for people.
-    """
-
-    rank: int
-    score: float
-    item_id: str
-    title: str
+from peftrec.retrieval import Recommendation, top_items
 
 
 class Recommender:
@@ -156,7 +138,10 @@ class Recommender:
         histories: Mapping[str, Sequence[str | int]],
         k: int = 10,
         *,
+        attributes: Mapping[str, str] | None = None,
+        events: Mapping[str, Sequence[str]] | None = None,
         times: Mapping[str, Sequence[Moment]] | None = None,
+        user_attributes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> list[tuple[str, int]]:
         """Return the users for whom an item ranks highest among all items outside their history.
 
@@ -164,11 +149,12 @@ class Recommender:
             item_id: any item, also one without training interactions.
             histories: user to item ids, oldest first; users who have the item already are left out.
             k: how many users.
-            times: user to the times of the history, as in `recommend`.
+            attributes: and `events`, `times`, `user_attributes`: user to what `recommend` takes under that name; of
+                users who are left out nothing is known.
         Returns:
             User and rank of the item in that user's list, best first.
         Raises:
-            InputError: if an id is unknown, times are missing or fall, or k is below 1.
+            InputError: as in `recommend`.
         """
         if k < 1:
             raise InputError(f"k is {k}; an audience has at least 1 user")
@@ -178,8 +164,13 @@ class Recommender:
             return []
         chosen = [histories[name] for name in names]
         histories_BL = history_indexes(self._catalogue, chosen)
-        moments = None if times is None else [times.get(name, ()) for name in names]
-        scores_BN = self._scores(histories_BL, self._times(chosen, moments)).clone()
+        scores_BN = self._scores(
+            histories_BL,
+            self._times(chosen, _of_each(names, times, ())),
+            _of_each(names, attributes, ""),
+            self._kinds(chosen, _of_each(names, events, ())),
+            _of_each(names, user_attributes, {}),
+        ).clone()
         # As in `recommend`, of equal scores the item that stands first in the catalogue is first.
         above_BN = scores_BN > scores_BN[:, item, None]
         above_BN[:, : item + 1] |= scores_BN[:, : item + 1] == scores_BN[:, item, None]
@@ -287,6 +278,5 @@ class Recommender:
         return torch.where(empty_B[:, None], popularity_N, scores_BN)
 
 
-def describe(recommendations: Sequence[Recommendation]) -> list[dict[str, Any]]:
-    """Return recommendations as plain rows for JSON."""
-    return [dataclasses.asdict(recommendation) for recommendation in recommendations]
+def _of_each(names: Sequence[str], given: Mapping[str, Any] | None, nothing: Any) -> list[Any] | None:
+    return None if given is None else [given.get(name, nothing) for name in names]

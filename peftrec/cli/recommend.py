@@ -55,7 +55,8 @@ def add_parser(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from peftrec.cli.table import print_recommendations
-    from peftrec.recommender import Recommender, describe
+    from peftrec.recommender import Recommender
+    from peftrec.retrieval import describe
 
     recommender = Recommender.from_pretrained(arguments.folder)
     if not arguments.history and not arguments.attributes and not arguments.user_attributes:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from peftrec.evaluation import PairedTest
-    from peftrec.recommender import Recommendation
+    from peftrec.retrieval import Recommendation
 
 # Rows are not cut where nobody looks at a terminal.
 _PIPE_WIDTH = 200

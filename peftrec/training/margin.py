@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from peftrec.config import InputError
 from peftrec.losses import LossConfig
 from peftrec.models import ProfileVectors, RecommenderModel
 from peftrec.training.step import StepPlan, step_inputs
@@ -34,6 +35,8 @@ def fit_margin(
         plan: from `plan_step`.
         loss: that learns it.
         text_vectors_CH: and `profile`, as in `step_loss`.
+    Raises:
+        InputError: if no position of the step has a negative.
     """
     margin = model.scale.margin
     assert margin is not None, "the loss learns no margin"
@@ -53,9 +56,14 @@ def fit_margin(
 
     # No logit is larger than the longest query and the longest item allow.
     longest = [float(vectors.norm(dim=1).max()) for vectors in (inputs.queries_PD, inputs.candidates_CD)]
-    high = longest[0] * longest[1] + float(bias_C.abs().max()) + _BEYOND
-    low = -high
+    end = longest[0] * longest[1] + float(bias_C.abs().max()) + _BEYOND
+    low, high = -end, end
     for _ in range(_NUM_HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    if end - high < 1e-3 * end:
+        raise InputError(
+            f"loss.kind: {loss.kind} found no negative for any position of the first batch, so that all scores would "
+            f"rise without end; take more users a batch (training.batch_users), or loss.negatives={{kind: uniform}}"
+        )
     margin.fill_(-(low + high) / 2 / float(model.scale()))

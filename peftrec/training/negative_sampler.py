@@ -92,6 +92,7 @@ class _HardMiner:
                 bias_N,
                 users_B=batch.users[part],
                 events_BL=None if batch.events is None else batch.events[part],
+                times_BL=None if batch.times is None else batch.times[part],
             )
             scores_QN[:, self._untrained_N.to(device)] = -torch.inf
             rows, seen = _seen(batch, part)

@@ -217,7 +217,7 @@ class TestRefused:
         [
             ("items.csv", lambda text: text + "extra,a new thing,tea\n", r"other items \(40 and 41\)"),
             ("items.csv", lambda text: text.replace("small red wine", "small green wine"), "with other texts"),
-            ("interactions.csv", lambda text: text + "u0,tea1,1900000000\n", "the same items, but other events"),
+            ("interactions.csv", lambda text: text + "u0,tea1,1900000000\n", "the same items, but other events, users"),
         ],
     )
     def test_other_data(

@@ -108,3 +108,12 @@ def test_data_with_other_times_are_refused(mixed: Path, data: Path, write_toy: A
     runs = [mixed / "plain", mixed / "timed"]
     with pytest.raises(InputError, match=r"does not hold the data that .*timed was trained on"):
         ensemble(runs, tmp_path / "two", overrides=[f"data.root={other}"])
+
+
+def test_other_settings_of_the_data_are_named(mixed: Path, data: Path, make_recipe: Any, tmp_path: Path) -> None:
+    train(make_recipe("baseline.kind=popularity", data=data, output_dir=tmp_path / "other"))
+    pattern = r"read with other settings \(data\.user_attributes, data\.users\)"
+    with pytest.raises(InputError, match=pattern):
+        ensemble([mixed / "plain", tmp_path / "other"], tmp_path / "two")
+    with pytest.raises(InputError, match=r"or train with equal settings \(data\.user_attributes, data\.users\)"):
+        ensemble([mixed / "timed", tmp_path / "other"], tmp_path / "two")

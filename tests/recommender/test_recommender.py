@@ -11,7 +11,8 @@ import pytest
 
 import peftrec
 from peftrec.config import InputError
-from peftrec.recommender import Recommender, describe
+from peftrec.recommender import Recommender
+from peftrec.retrieval import describe
 from peftrec.run import train
 
 

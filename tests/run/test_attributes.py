@@ -189,6 +189,19 @@ def test_attributes_of_a_user_reach_the_list(run: Path, capsys: pytest.CaptureFi
         recommender.recommend(HISTORY, attributes="50 years")
 
 
+def test_an_audience_is_told_of_each_user(run: Path) -> None:
+    recommender = Recommender.from_pretrained(run)
+    histories = {"a": HISTORY, "b": HISTORY, "c": []}
+    told = {"a": {"age": 20, "job": "wine"}, "b": {"age": 50, "job": "tea"}, "c": {"job": "tea"}}
+    ranks = dict(recommender.audience("tea3", histories, user_attributes=told))
+    for name, history in histories.items():
+        found = recommender.recommend(history, k=1000, user_attributes=told[name])
+        assert ranks[name] == next(entry.rank for entry in found if entry.item_id == "tea3")
+    assert ranks != dict(recommender.audience("tea3", histories))
+    partly = dict(recommender.audience("tea3", histories, user_attributes={"b": told["b"]}))
+    assert partly["b"] == ranks["b"]
+
+
 def test_texts_and_attributes_of_users_side_by_side(make: Callable[..., Any], tmp_path: Path) -> None:
     profile = "profile={method: null, max_tokens: 40, item_tokens: 8, attribute_tokens: 8}"
     train(make("data.user_template='{job}'", profile, output_dir=tmp_path / "run"))

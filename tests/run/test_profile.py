@@ -114,6 +114,18 @@ def test_kinds_of_events_reach_the_list(told: Path, capsys: pytest.CaptureFixtur
     assert [row["score"] for row in json.loads(capsys.readouterr().out)] == pytest.approx([e.score for e in got])
 
 
+def test_an_audience_is_told_texts_and_kinds(told: Path) -> None:
+    recommender = Recommender.from_pretrained(told)
+    history = ["wine0", "wine1"]
+    kinds = list(recommender.recipe.data.event_words or ())
+    events = {"a": [kinds[0], kinds[0]], "b": [kinds[-1], kinds[-1]]}
+    texts = {"a": "likes tea", "b": "likes cheese"}
+    found = dict(recommender.audience("tea3", {"a": history, "b": history}, attributes=texts, events=events))
+    for name, rank in found.items():
+        entries = recommender.recommend(history, k=1000, attributes=texts[name], events=events[name])
+        assert rank == next(entry.rank for entry in entries if entry.item_id == "tea3")
+
+
 def test_a_new_item_may_stand_in_a_history(told: Path) -> None:
     recommender = Recommender.from_pretrained(told)
     recommender.add_items(["new"], ["iced green tea. tea"])

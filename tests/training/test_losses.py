@@ -16,6 +16,7 @@ from peftrec.data import TrainingWindows
 from peftrec.evaluation import evaluate_cases
 from peftrec.losses import LOSSES, LossInputs
 from peftrec.training.margin import fit_margin
+from peftrec.training.negative_sampler import NegativeSampler
 from peftrec.training.planner import Planner
 from peftrec.training.step import StepPlan, plan_step, step_loss
 
@@ -165,6 +166,32 @@ def test_what_judges_single_logits_learns_a_margin(
     assert abs(float(model.scale.margin.grad)) < 1e-3 * abs(losses[0][1])
     assert model.training is False
     assert all(torch.equal(scores[0], other) for other in scores[1:])
+
+
+def test_a_margin_without_negatives_is_refused(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    recipe = make_recipe("method.kind=frozen", "training.batch_users=1", "loss={kind: bce, negatives: {kind: batch}}")
+    with pytest.raises(InputError, match=r"found no negative for any position.*training\.batch_users"):
+        prepare(recipe).trainer.train()
+
+
+@pytest.mark.parametrize("user", ["transformer", "hstu"])
+def test_hard_negatives_are_mined_with_times(
+    user: str, make_recipe: Callable[..., Any], prepare: Callable[..., Any], toy_dataset: Any
+) -> None:
+    hard = "loss={kind: bpr, negatives: {kind: hard, num: 4, per_user: 1, depth: 3}}"
+    encoder = f"user={{kind: {user}, num_heads: 2, time_intervals: true}}"
+    recipe = make_recipe("method.kind=frozen", hard, encoder, "training.num_epochs=1")
+    prepared = prepare(recipe)
+    with torch.no_grad():
+        for parameter in prepared.model.user_encoder.parameters():
+            parameter += 3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+    prepared.trainer.train()
+    batch = next(TrainingWindows(toy_dataset, recipe.user.max_history).epoch(0, 1, 12))
+    drawn = []
+    for times in (batch.times, np.where(batch.times >= 0, 0, -1)):
+        sampler = NegativeSampler(recipe.loss.negatives, prepared.model, toy_dataset.item_counts())
+        drawn.append(sampler.draw(dataclasses.replace(batch, times=times), 1, np.random.default_rng(0)).log_missed_N)
+    assert not np.array_equal(*drawn)
 
 
 @pytest.mark.parametrize("loss", [*SETTINGS.values(), HARD])

@@ -390,6 +390,7 @@ def test_saved_folders_give_the_same_in_another_process(
     assert max(gaps.values()) <= 1e-6, gaps
 
 
+@pytest.mark.slow
 def test_folders_of_the_real_minilm_give_the_same_in_another_process(minilm: str, tmp_path: Path) -> None:
     folders, settings, texts = {}, {}, TEXTS[:4]
     for kind in (kind for kind in TRAINS if "+" not in kind):

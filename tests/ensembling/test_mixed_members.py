@@ -16,7 +16,7 @@ from peftrec.publishing import load_run
 from peftrec.retrieval.fusion import standardised
 from peftrec.run import train
 
-FAST = ("method.kind=frozen", "training.num_epochs=2")
+FAST = ("method.kind=frozen", "training.num_epochs=1")
 MEMBERS = {
     "timed": ("user={kind: hstu, num_heads: 2, time_intervals: true}", "scorer={kind: mlp, num_candidates: 12}"),
     "plain": ("user.kind=gru", "loss={kind: bce, negatives: {kind: catalogue}}"),

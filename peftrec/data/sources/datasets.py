@@ -55,7 +55,7 @@ class DatasetsConfig(DataConfig):
             are the columns that the recipe needs.
         interactions: where the interactions are.
         items: where the items are.
-        users: where the users are; `user_template` reads them.
+        users: where the users are; `user_template` and `user_attributes` read them.
         columns: what the columns are called there.
     """
 

@@ -123,7 +123,11 @@ class DateAttribute(AttributeConfig):
     def _parse(self, values: pl.Series, name: str) -> Numbers:
         from peftrec.data.timestamp import EARLIEST_LIKELY_MS, parse_numbers, parse_times
 
-        times, _ = parse_times(values, name)
+        times, _ = parse_times(
+            values, name, "a date attribute needs a date or nothing in every row, all of one form: ISO 8601 like "
+            "2024-05-01, or seconds, milliseconds or microseconds since 1970; name values that say nothing in its list "
+            "`missing`",
+        )  # fmt: skip
         last, largest = times.max(), parse_numbers(values).max()
         if isinstance(largest, int | float) and isinstance(last, int) and last < EARLIEST_LIKELY_MS:
             raise InputError(

@@ -16,6 +16,7 @@ from peftrec.data.cleaning import clean
 from peftrec.data.cleaning_step import FIELD, Rules, Tables
 from peftrec.data.event import event_codes, event_weights
 from peftrec.data.event_cleaning import owner_of
+from peftrec.data.mixed_type import mixed_rows
 from peftrec.data.naming import listed
 from peftrec.data.report import CleaningRow
 from peftrec.data.sequence import Sequences
@@ -73,6 +74,7 @@ def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
     tables = Tables(interactions, items, raw.interactions.name, raw.items.name)
     read = (
         *raw.rows,
+        *mixed_rows(raw),
         CleaningRow("read", "items", 0, tables.items.height),
         CleaningRow("read", "interactions", 0, interactions.height, note),
     )

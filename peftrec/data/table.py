@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.config import InputError, RecipeError, nearest
-from peftrec.data.json_lines import bad_json_line
+from peftrec.data.json_lines import bad_json_line, read_json_lines
+from peftrec.data.mixed_type import mixed_json_columns
 from peftrec.data.naming import listed
 from peftrec.data.text_file import require_file, require_utf8
 
@@ -22,12 +23,14 @@ SUFFIXES = (*_DELIMITED, ".parquet", *_JSON_LINES)
 class RawTable:
     """A table as it was found: the columns that were asked for, and the names of all that are there.
 
-    `name` stands for the table in messages (its full path). Columns hold whatever type the file gave them.
+    `name` stands for the table in messages (its full path). Columns hold whatever type the file gave them. `mixed` says
+    for the report which of them hold values of several types, that were made text.
     """
 
     name: str
     frame: pl.DataFrame
     column_names: tuple[str, ...]
+    mixed: tuple[str, ...] = ()
 
     def column(self, column: str, key: str) -> pl.Series:
         """One column, or an error that lists the columns that are there.
@@ -53,7 +56,8 @@ def resolve_path(path: str, root: str) -> Path:
 def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str = "") -> RawTable:
     """Reads a table by the suffix of its name: .csv .tsv .jsonl (each with .gz too) .parquet.
 
-    Every CSV and TSV value is read as text, so that an id '0012' stays one; an empty field is null.
+    Every CSV and TSV value is read as text, so that an id '0012' stays one; an empty field is null. In JSON Lines a
+    column whose types differ from line to line becomes text.
 
     Args:
         path: the file.
@@ -73,7 +77,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str 
         lazy = _scan(path, suffix)
         names = tuple(lazy.collect_schema().names())
         wanted = list(names) if columns is None else [name for name in dict.fromkeys(columns) if name in names]
-        frame = lazy.select(wanted or list(names[:1])).collect()
+        frame = _collect(lazy.select(wanted or list(names[:1])), path, suffix)
     except (pl.exceptions.PolarsError, OSError) as error:
         place = bad_json_line(path) if suffix in _JSON_LINES else None
         raise InputError(f"{path} cannot be read as {suffix}: {place or _first_line(error)}") from error
@@ -81,7 +85,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str 
         frame = frame.filter(~pl.all_horizontal(pl.all().is_null())) if frame.width > 1 else frame
     if frame.is_empty():
         raise InputError(f"{path} holds no rows")
-    return RawTable(str(path), frame, names)
+    return RawTable(str(path), frame, names, mixed_json_columns(path, frame) if suffix in _JSON_LINES else ())
 
 
 def text_of(values: pl.Series, name: str) -> pl.Series:
@@ -138,6 +142,22 @@ def _scan(path: Path, suffix: str) -> pl.LazyFrame:
     if suffix in _JSON_LINES:
         return pl.scan_ndjson(path, infer_schema_length=None)
     return pl.scan_csv(path, separator=_DELIMITED[suffix], infer_schema=False, glob=False)
+
+
+def _collect(lazy: pl.LazyFrame, path: Path, suffix: str) -> pl.DataFrame:
+    """Reads the columns; in JSON Lines as text where the parser knows no type for all values, as for 7 and true."""
+    try:
+        return lazy.collect()
+    except pl.exceptions.PolarsError:
+        if suffix not in _JSON_LINES or bad_json_line(path) is not None:
+            raise
+    columns = []
+    for name, dtype in lazy.collect_schema().items():
+        try:
+            columns.append(pl.scan_ndjson(path, schema={name: dtype}).collect())
+        except pl.exceptions.PolarsError:
+            columns.append(pl.concat(read_json_lines(path, (name,))))
+    return pl.concat(columns, how="horizontal")
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from peftrec.config import InputError
 
 _CHUNK_BYTES = 1 << 20
 _BATCH_BYTES = 1 << 25
+_GZIP_START = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
     Args:
         path: the file.
     Raises:
-        InputError: if a gzip file is cut off or damaged, naming the line where that is.
+        InputError: if a gzip file is cut off or damaged, naming the line where that is, or is none at all.
     """
     line = 1
     try:
@@ -63,6 +64,13 @@ def read_chunks(path: Path) -> Iterator[bytes]:
                 yield chunk
                 line += chunk.count(b"\n")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        with path.open("rb") as file:
+            start = file.read(len(_GZIP_START))
+        if not _GZIP_START.startswith(start):
+            raise InputError(
+                f"{path} is no gzip file, though its name ends in {path.suffix}; if it is plain text, name it "
+                f"{path.stem}"
+            ) from error
         raise InputError(f"{path} is not a whole gzip file: {error}, in line {line:,}; fetch it again") from error
 
 

@@ -14,13 +14,16 @@ _UNITS = (
     ("nanoseconds", 1e20, 1e-6),
 )
 EARLIEST_LIKELY_MS = 100_000_000_000  # March 1973: a column that ends before it is rather a position than a time
+_WANTED = (
+    "a time must be a number (seconds, milliseconds or microseconds since 1970) or ISO 8601 like 2024-05-01T10:30:00Z"
+)
 _ISO = (
     r"^(?<day>\d{4}-\d{2}-\d{2})(?:[T ](?<hour>\d{2}):(?<minute>\d{2})(?::(?<second>\d{2}(?:\.\d+)?))?"
     r"(?<zone>Z|(?<sign>[+-])(?<zone_hour>\d{2}):?(?<zone_minute>\d{2}))?)?$"
 )
 
 
-def parse_times(values: pl.Series, name: str) -> tuple[pl.Series, str]:
+def parse_times(values: pl.Series, name: str, wanted: str = _WANTED) -> tuple[pl.Series, str]:
     """A time column in milliseconds since 1970 (UTC).
 
     Numbers: the unit is told by the largest magnitude in the column (below 1e11 seconds, below 1e14 milliseconds,
@@ -30,6 +33,7 @@ def parse_times(values: pl.Series, name: str) -> tuple[pl.Series, str]:
     Args:
         values: the column as the file gave it.
         name: the table and column, for messages.
+        wanted: what would be right, for the message about a value that is neither.
     Returns:
         Int64 milliseconds, and a sentence for the report on what was read.
     Raises:
@@ -48,10 +52,7 @@ def parse_times(values: pl.Series, name: str) -> tuple[pl.Series, str]:
         if bad_date is None:
             return dates, "ISO 8601 dates, read as milliseconds (UTC where they name no offset)"
         bad = bad if numbers.count() > dates.count() else bad_date
-    raise InputError(
-        f"{name}: data row {bad + 1:,} holds {values[bad]!r}; a time must be a number (seconds, milliseconds or "
-        f"microseconds since 1970) or ISO 8601 like 2024-05-01T10:30:00Z"
-    )
+    raise InputError(f"{name}: data row {bad + 1:,} holds {values[bad]!r}; {wanted}")
 
 
 def parse_positions(values: pl.Series, name: str) -> pl.Series:

@@ -148,8 +148,8 @@ def test_a_column_without_values_in_training_is_refused(workspace: Workspace) ->
     [
         ("price", ",40,", ",cheap,", "column 'price': data row 3 holds 'cheap'; a numeric attribute needs a number"),
         ("price", ",40,", ",inf,", "column 'price': data row 3 holds 'inf'"),
-        ("released", "2024-01-03", "soon", "column 'released': data row 2 holds 'soon'; a time must be"),
-        ("released", "2024-01-03", "1700000000", "column 'released': data row 2 holds '1700000000'; a time must be"),
+        ("released", "2024-01-03", "soon", "column 'released': data row 2 holds 'soon'; a date attribute needs a"),
+        ("released", "2024-01-03", "1700000000", "column 'released': data row 2 holds '1700000000'; a date att"),
     ],
 )
 def test_mixed_columns_are_refused(workspace: Workspace, column: str, was: str, now: str, message: str) -> None:
@@ -174,6 +174,16 @@ def test_values_that_say_nothing(workspace: Workspace) -> None:
     assert fitted(said).encode_rows([{**rows[0], "tags": "odd"}], ["x"]).known.tolist() == [False]
     with pytest.raises(InputError, match=r"data row 2 holds ' -1\.0 x'"):
         load(workspace, items.replace("-1.0 ", "-1.0 x"), item_attributes=configs)
+
+
+def test_what_is_no_date_is_named_with_the_list_of_what_says_nothing(workspace: Workspace) -> None:
+    items = "item_id,title,released\na,A,2024-05-01\nb,B,\nc,C,someday\n"
+    with pytest.raises(
+        InputError,
+        match=r"items\.csv, column 'released': data row 3 holds 'someday'; a date attribute needs a date or nothing in "
+        r"every row, .*2024-05-01.*; name values that say nothing in its list `missing`$",
+    ):
+        load(workspace, items, item_attributes={"released": DateAttribute()})
 
 
 def test_years_are_no_dates(workspace: Workspace) -> None:
@@ -287,7 +297,7 @@ def test_rows_of_python(workspace: Workspace) -> None:
         ),
         ({"price": "cheap"}, r"item 'x', attribute 'price' holds 'cheap'; a numeric attribute needs a number"),
         ({"price": True}, "attribute 'price' holds True; a numeric"),
-        ({"released": "soon"}, "attribute 'released' holds 'soon'; a time must be"),
+        ({"released": "soon"}, "attribute 'released' holds 'soon'; a date attribute needs a"),
         ({"released": 2024}, "attribute 'released': holds numbers up to 2024"),
         ({"brand": ["a", "b"]}, "attribute 'brand': holds lists"),
         ({"brand": {"a": 1}}, "attribute 'brand' holds Struct.* values"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from peftrec.data import DOWNLOADS, SOURCES
+from peftrec.data import DOWNLOADS, SOURCES, DataConfig
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
@@ -16,6 +17,11 @@ PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
 def test_every_source_has_a_section(kind: str) -> None:
     assert f"\n## {kind}\n" in PAGE
     assert f"  kind: {kind}\n" in PAGE
+
+
+@pytest.mark.parametrize("key", [field.name for field in fields(DataConfig)])
+def test_every_key_that_sources_share_is_named(key: str) -> None:
+    assert f"`{key}`" in PAGE.partition("\n## ")[0]
 
 
 @pytest.mark.parametrize(

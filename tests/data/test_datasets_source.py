@@ -153,6 +153,8 @@ def test_mixed_types_in_one_column(files: Path, streaming: bool) -> None:
     dataset = load(files, **given)
     assert dataset.sequences.user_ids == ("1", "u\"1'")
     assert dataset.report.removed("null user or item ids") == 1
+    notes = {(row.subject, row.note) for row in dataset.report.rows if row.step == "mixed types"}
+    assert notes == {("interactions", "column 'user_id': 3 of 4 values are no text (1) and are read as text")}
 
 
 def test_types_that_are_guessed_batch_by_batch(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +162,10 @@ def test_types_that_are_guessed_batch_by_batch(files: Path, monkeypatch: pytest.
 
     parts = [pl.DataFrame({"id": [1, 2], "n": [None, None]}), pl.DataFrame({"id": ["x", None], "n": [1, 2]}),
              pl.DataFrame({"id": [3.0], "n": [None]})]  # fmt: skip
-    monkeypatch.setattr(source, "_batches", lambda _: iter(parts))
-    frame = source._frame(datasets.Dataset.from_dict({}), ["id", "n"], "t")
+    monkeypatch.setattr(source, "_batches", lambda _: ((part, {}) for part in parts))
+    frame, notes = source._frame(datasets.Dataset.from_dict({}), ["id", "n"], "t")
     assert frame is not None
+    assert notes == ("column 'id': 3 of 4 values are no text (1, 2, 3) and are read as text",)
     assert frame.to_dict(as_series=False) == {"id": ["1", "2", "x", None, "3"], "n": [None, None, 1, 2, None]}
 
 
@@ -171,8 +174,21 @@ def test_types_that_are_guessed_batch_by_batch(files: Path, monkeypatch: pytest.
     ("values", "message"),
     [
         ({"interactions": table("no.csv")}, r"data\.interactions: files cannot be read: Unable to find '.*no\.csv'$"),
-        ({"interactions": table("bad.jsonl")}, r"data\.interactions: files cannot be read: JSON parse error"),
-        ({"interactions": table("half.jsonl.gz")}, r"data\.interactions: files cannot be read: Compressed file ended"),
+        (
+            {"interactions": table(("good.jsonl", "bad.jsonl"))},
+            r"interactions: files cannot be read: /.*/bad\.jsonl: line 372 is no JSON object: '\{\"user_id\":'; every",
+        ),
+        (
+            {"interactions": table("*.jsonl.gz")},
+            r"interactions: files cannot be read: /.*/half\.jsonl\.gz is not a whole gzip file: .* in line \d+; fetch",
+        ),
+        (
+            {"interactions": table("ragged.csv")},
+            r"cannot be read: /.*/ragged\.csv: .* Expected 2 fields in line 3, saw 3; every line needs as many fields",
+        ),
+        ({"interactions": table("latin.csv")}, r"/latin\.csv: byte 0xe9 at offset 20 \(line 2\) is not UTF-8; convert"),
+        ({"interactions": table("cut.parquet")}, r"/cut\.parquet cannot be read: .*; fetch it again$"),
+        ({"interactions": table("list.json")}, r"/list\.json is no JSON: .*line 2 column 13 .*; mend it, or fetch it"),
         ({"interactions": table("none.csv")}, r"files.* (\(train\) holds no rows|corresponds to no data)"),
         (
             {"items": table("items.jsonl", config="x")},
@@ -192,15 +208,50 @@ def test_bad_input(files: Path, streaming: bool, values: dict[str, Any], message
     import gzip
 
     (files / "empty").mkdir()
-    (files / "files" / "bad.jsonl").write_text('{"user_id": 1}\n{"user_id":\n')
+    (files / "files" / "good.jsonl").write_text('{"user_id": 1}\n')
+    (files / "files" / "bad.jsonl").write_text('{"user_id": 1}\n' * 371 + '{"user_id":\n')
+    (files / "files" / "ragged.csv").write_text("user_id,item_id\n1,2\n1,2,3\n")
+    (files / "files" / "latin.csv").write_bytes(b"user_id,item_id\n1,ca\xe9\n")
+    (files / "files" / "cut.parquet").write_bytes((files / "files" / "inter.parquet").read_bytes()[:-20])
+    (files / "files" / "list.json").write_text('[{"user_id": 1},\n {"user_id":}]')
     (files / "files" / "none.csv").write_text("user_id,item_id\n")
     half = gzip.compress(b'{"user_id": 1}\n' * 1000)
     (files / "files" / "half.jsonl.gz").write_bytes(half[: len(half) // 2])
+    (files / "files" / "good.jsonl.gz").write_bytes(half)
     given = {"path": "files", "interactions": table("inter.parquet"), "items": table("items.jsonl"), **values}
     with pytest.raises((InputError, RecipeError), match=message) as caught:
         load(files, streaming=streaming, **given)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+def test_a_half_written_file_of_save_to_disk(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"user_id": list(range(1000))}).save_to_disk(tmp_path / "events")
+    path = next((tmp_path / "events").glob("*.arrow"))
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(
+        InputError, match=rf"data\.interactions: events cannot be read: {path} cannot be read: .*; fetch"
+    ):
+        load(tmp_path, interactions=table(path="events"), items=table(path="events"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_are_listed_where_none_is_broken(files: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peftrec.data.sources.datasets._frame", lambda *_: int("odd"))
+    with pytest.raises(InputError, match=r"files cannot be read: invalid literal .*'odd'; files read: items\.jsonl$"):
+        load(files, path="files", streaming=streaming, interactions=table("items*"), items=table("items.jsonl"))
+
+
+def test_the_hub_gives_something_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise datasets.exceptions.DatasetGenerationError("while generating") from ValueError("JSON error in row 371")
+
+    monkeypatch.setattr(datasets, "load_dataset", broken)
+    with pytest.raises(
+        InputError,
+        match=r"interactions: org/name \(config 'x', data_files \['a\.jsonl', 'b'\]\) cannot be read: JSON error$",
+    ):
+        load(tmp_path, path="org/name", interactions=table(("a.jsonl", "b"), config="x"), items=table())
 
 
 @pytest.mark.parametrize("streaming", [False, True])

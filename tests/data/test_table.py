@@ -102,7 +102,9 @@ def test_other_errors(tmp_path: Path) -> None:
         ("t.csv", b"a,b\n1,2,3\n", "found more fields"),
         ("t.jsonl", b'{"a":1}\n{"a":\n', r"cannot be read as \.jsonl: line 2 is no JSON object: '\{\"a\":'"),
         ("t.parquet", b"no parquet", "cannot be read as .parquet"),
-        ("t.csv.gz", b"no gzip", "not a whole gzip file"),
+        ("t.csv.gz", b"a,b\n1,2\n", r"is no gzip file, .* ends in \.gz; if it is plain text, name it t\.csv$"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n")[:1], "is not a whole gzip file: .*, in line 1; fetch it again"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n") + b"x,y", "not a whole gzip file: .*, in line 3; fetch it again"),
         ("t.jsonl.gz", gzip.compress(b'{"a":1}\n')[:-8], "not a whole gzip file: .*, in line 2"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -38,9 +38,9 @@ class CompleteJourneyConfig(DataConfig):
     The package says of itself that its data are simulated after real shopping, for teaching and exploring only.
 
     Items get the columns title (the product's type, else its category, else its department), department, category and
-    type; products brand (National or Private) and package_size too. Many products share a title. `user_template` finds
-    age, income, home_ownership, marital_status, household_size, household_comp and kids_count, of 801 households. What
-    `cleaning.min_rating` and `event_words` read is the quantity of a row.
+    type; products brand (National or Private) and package_size too. Many products share a title. `user_template` and
+    `user_attributes` find age, income, home_ownership, marital_status, household_size, household_comp and kids_count,
+    of 801 households. What `cleaning.min_rating` and `event_words` read is the quantity of a row.
 
     Args:
         level: what an item is: `product`, or `type`: all products of one type in one category and department, of which

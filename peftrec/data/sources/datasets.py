@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftrec.config import InputError, nearest
@@ -55,7 +56,7 @@ class DatasetsConfig(DataConfig):
             are the columns that the recipe needs.
         interactions: where the interactions are.
         items: where the items are.
-        users: where the users are; `user_template` reads them.
+        users: where the users are; `user_template` and `user_attributes` read them.
         columns: what the columns are called there.
     """
 
@@ -102,17 +103,17 @@ class DatasetsConfig(DataConfig):
             name = f"{path} ({', '.join(str(part) for part in (table.config, loaded.split) if part) or 'one table'})"
             names = loaded.column_names or tuple(next(iter(loaded.take(1)), ()))
             wanted = [column for column in dict.fromkeys(columns) if column in names] or list(names[:1])
-            frame = _frame(loaded.select_columns(wanted), wanted, name) if names else None
-        except (OSError, EOFError, ValueError, RuntimeError, zlib.error, _errors()) as error:
+            frame, mixed = _frame(loaded.select_columns(wanted), wanted, name) if names else (None, ())
+        except _errors() as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{place}: {path} cannot be read: {_reason(error)}") from error
+            raise InputError(f"{place}: {self._what_is_broken(path, table, error)}") from error
         if self.streaming:
             del loaded
             gc.collect()  # readers of Arrow that live until Python ends may abort it
         if frame is None or frame.is_empty():
             raise InputError(f"{name} holds no rows")
-        return RawTable(name, frame, tuple(names))
+        return RawTable(name, frame, tuple(names), mixed)
 
     def _load(self, place: str, path: str, table: DatasetTable) -> Any:
         """What `datasets` makes of a path: a dictionary of splits, or one split."""
@@ -130,17 +131,54 @@ class DatasetsConfig(DataConfig):
             raise InputError(
                 f"{place}: no such folder: {folder}, and {path!r} is no Hub id, which looks like 'org/name'"
             )
-        files = list(table.data_files) if isinstance(table.data_files, tuple) else table.data_files
         source, revision = (str(folder), None) if folder.is_dir() else (path, self.revision)
         try:
             return datasets.load_dataset(
-                source, table.config, data_files=files, revision=revision, streaming=self.streaming
+                source, table.config, data_files=_patterns(table), revision=revision, streaming=self.streaming
             )
         except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
             raise InputError(
                 f"{place}: the Hub gives no data set {path!r}: {_reason(error)}. Check id, revision and connection "
                 f"(and HF_HUB_OFFLINE), or name a folder; {folder} is none"
             ) from error
+
+    def _what_is_broken(self, path: str, table: DatasetTable, error: BaseException) -> str:
+        """Where reading stopped, as far as it can be found out: what `datasets` says names no file."""
+        from peftrec.data.broken_file import broken_file
+        from peftrec.data.table import resolve_path
+
+        folder = resolve_path(path, self.root)
+        if not folder.is_dir():
+            asked = ", ".join(
+                f"{key} {value!r}"
+                for key, value in (("config", table.config), ("data_files", _patterns(table)))
+                if value is not None
+            )
+            return f"{path}{f' ({asked})' if asked else ''} cannot be read: {_reason(error)}"
+        files = _local_files(folder, table)
+        place, reason = broken_file(files), _reason(error)
+        if place is None and files and not any(file.name in reason for file in files):
+            reason += f"; files read: {listed([file.name for file in files], limit=5)}"
+        return f"{path} cannot be read: {place or reason}"
+
+
+def _patterns(table: DatasetTable) -> str | list[str] | None:
+    """The table's `data_files` as `datasets` takes them."""
+    return list(table.data_files) if isinstance(table.data_files, tuple) else table.data_files
+
+
+def _local_files(folder: Path, table: DatasetTable) -> list[Path]:
+    """The files of a folder that make up a table; none where that cannot be told."""
+    import datasets
+
+    if any((folder / file).is_file() for file in _SAVED):
+        return sorted(folder.rglob("*.arrow"))
+    try:
+        builder = datasets.load_dataset_builder(str(folder), table.config, data_files=_patterns(table))
+    except _errors():
+        return []
+    paths = [Path(str(name)) for names in (builder.config.data_files or {}).values() for name in names]
+    return [path for path in paths if path.is_file()]
 
 
 def _one_split(loaded: Any, split: str | None, key: str, path: str) -> Any:
@@ -158,33 +196,51 @@ def _one_split(loaded: Any, split: str | None, key: str, path: str) -> Any:
     return loaded[split]
 
 
-def _frame(loaded: Any, columns: Sequence[str], name: str) -> pl.DataFrame | None:
-    """The columns as polars holds them, from Arrow, a batch at a time; None where there is no row."""
+def _frame(loaded: Any, columns: Sequence[str], name: str) -> tuple[pl.DataFrame | None, tuple[str, ...]]:
+    """The columns as polars holds them, from Arrow, a batch at a time; None where there is no row.
+
+    With them a note on each column whose types differ.
+    """
     import polars as pl
 
+    from peftrec.data.mixed_type import mixed_note
     from peftrec.data.table import text_of
 
-    frames = [frame for frame in _batches(loaded) if frame.height]
-    if not frames:
-        return None
-    merged = []
+    batches = [batch for batch in _batches(loaded) if batch[0].height]
+    if not batches:
+        return None, ()
+    merged, notes = [], []
     for column in columns:
-        parts = [frame[column] for frame in frames]
+        parts = [frame[column] for frame, _ in batches]
+        others = [values for _, no_texts in batches for values in no_texts.get(column, ())]
         if len({part.dtype for part in parts if part.dtype != pl.Null}) > 1:  # types were guessed batch by batch
-            parts = [text_of(part, f"{name}, column {column!r}") for part in parts]
+            texts = [text_of(part, f"{name}, column {column!r}") for part in parts]
+            guessed = [text for text, part in zip(texts, parts, strict=True) if part.dtype != pl.String]
+            others += [value for text in guessed for value in text.drop_nulls()]
+            parts = texts
         merged.append(pl.concat([part.to_frame() for part in parts], how="vertical_relaxed").to_series())
-    return _with_label_names(pl.DataFrame(merged), loaded.features or {})
+        num_values = merged[-1].len() - merged[-1].null_count()
+        alike = len(others) == num_values and {value[0] for value in others} in ({"{"}, {"["})  # JSON, not mixed
+        if others and not alike:
+            notes.append(mixed_note(column, num_values, others))
+    return _with_label_names(pl.DataFrame(merged), loaded.features or {}), tuple(notes)
 
 
-def _batches(loaded: Any) -> Iterator[pl.DataFrame]:
+def _batches(loaded: Any) -> Iterator[tuple[pl.DataFrame, Mapping[str, Sequence[str]]]]:
+    """Rows, and by column that mixes types the values that were no text, as JSON."""
     import polars as pl
 
     for batch in loaded.with_format("arrow").iter(batch_size=_BATCH_ROWS):
-        yield pl.DataFrame({name: _series(batch[name]) for name in batch.column_names})
+        columns = {name: _series(batch[name]) for name in batch.column_names}
+        no_texts = {name: others for name, (_, others) in columns.items() if others}
+        yield pl.DataFrame({name: values for name, (values, _) in columns.items()}), no_texts
 
 
-def _series(column: Any) -> pl.Series:
-    """A column of Arrow; `datasets` holds one of mixed types as JSON, where texts have quotes."""
+def _series(column: Any) -> tuple[pl.Series, Sequence[str]]:
+    """A column of Arrow; `datasets` holds one of mixed types as JSON, where texts have quotes.
+
+    With it, of such a column, the values that are no text.
+    """
     import polars as pl
     import pyarrow as pa
 
@@ -194,10 +250,11 @@ def _series(column: Any) -> pl.Series:
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     values = pl.Series(pl.from_arrow(column))
     if name != "arrow.json":
-        return values
+        return values, ()
     quoted = pl.col("value").str.starts_with('"')
     text = pl.when(quoted).then(pl.when(quoted).then("value").str.json_decode(pl.String)).otherwise("value")
-    return values.alias("value").to_frame().select(text.replace("null", None)).to_series()
+    frame = values.alias("value").to_frame().with_columns(pl.col("value").replace("null", None))
+    return frame.select(text).to_series(), frame.filter(~quoted)["value"].to_list()
 
 
 def _with_label_names(frame: pl.DataFrame, features: Mapping[str, Any]) -> pl.DataFrame:
@@ -211,11 +268,11 @@ def _with_label_names(frame: pl.DataFrame, features: Mapping[str, Any]) -> pl.Da
     )
 
 
-def _errors() -> type[Exception]:
+def _errors() -> tuple[type[Exception], ...]:
+    """What `datasets` raises over data that it cannot read."""
     from datasets.exceptions import DatasetsError
 
-    errors: type[Exception] = DatasetsError
-    return errors
+    return OSError, EOFError, ValueError, RuntimeError, zlib.error, DatasetsError
 
 
 def _reason(error: BaseException) -> str:
@@ -224,4 +281,5 @@ def _reason(error: BaseException) -> str:
     if type(error).__name__ == "DatasetGenerationError" and cause is not None:
         return _reason(cause)
     text = str(error).partition("Example of usage")[0].partition(" with any supported extension")[0]
+    text = re.sub(r" in row \d+\s*$", "", text)  # counts from 0, in a part of the file
     return " ".join(text.split()) or type(error).__name__

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecBoleConfig(DataConfig):
-    """A folder of atomic files; the users' one is read only where `user_template` is set.
+    """A folder of atomic files; the users' one is read only where a template or attributes ask for it.
 
     Columns keep their names, without the type: `title:token_seq` is `{title}` in a template.
 

@@ -24,10 +24,11 @@ def print_inspection(found: Inspection, why_words: str) -> None:
     """
     out = console()
     repeats = 1 - found.pairs / max(1, found.events)
+    of_people = "" if found.people is None else f" of {found.people:,} people"
     out.print(
-        f"{found.users:,} users, {found.items:,} items, {found.events:,} events; density {found.density:.4%}, sparsity "
-        f"{1 - found.density:.4%}; {repeats:.1%} of events repeat an item; {found.items_without_events:,} items "
-        f"without an event"
+        f"{found.users:,} {found.unit}s{of_people}, {found.items:,} items, {found.events:,} events; "
+        f"density {found.density:.4%}, sparsity {1 - found.density:.4%}; {repeats:.1%} of events repeat an item; "
+        f"{found.items_without_events:,} items without an event"
     )
     if found.times is not None:
         out.print(f"from {found.times.first_day} to {found.times.last_day}")
@@ -72,9 +73,12 @@ def _split_table(found: Inspection) -> Table:
     for part in found.parts:
         cold = f"{part.cold_targets:,} ({part.cold_targets / part.targets:.1%})" if part.name != "train" else ""
         counts = (part.users, part.targets, part.items)
-        more = (part.cold_items, part.repeats, part.untrained_users)
+        more = [part.cold_items, part.repeats, part.untrained_users]
+        more += [] if part.untrained_people is None else [part.untrained_people]
         rows.append((part.name, *(f"{count:,}" for count in counts), cold, *(f"{count:,}" for count in more)))
-    names = ("", "users", "targets", "items", "cold targets", "cold items", "repeats", "users not trained on")
+    units = f"{found.unit}s"
+    names = ["", units, "targets", "items", "cold targets", "cold items", "repeats", f"{units} not trained on"]
+    names += ["people not trained on"] * (found.people is not None)
     return _table(f"split {found.split}; cold: without a training event", names, rows)
 
 

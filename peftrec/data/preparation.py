@@ -80,9 +80,14 @@ def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
     tables, cleaned = clean(tables, Rules(config.cleaning, template, config.sample, config.sessions))
     tables, weighed = weigh_targets(tables, config)
     sequences = build_sequences(tables, keep_times=config.timestamps == "time", keep_ratings=config.ratings)
+    if config.sessions is not None:
+        sequences = replace(sequences, owners=session_owners(sequences.user_ids))
     touched = tables.interactions["item"].n_unique()
+    num_single = int((sequences.lengths == 1).sum())
     kept = (
-        CleaningRow("kept", "users", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"),
+        CleaningRow(
+            "kept", f"{sequences.unit}s", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"
+        ),
         CleaningRow(
             "kept",
             "items",
@@ -103,6 +108,16 @@ def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
 def _owners(sequences: Sequences, config: DataConfig) -> Sequence[str]:
     """The ids of the users whose sequences these are."""
     return sequences.user_ids if config.sessions is None else [owner_of(session) for session in sequences.user_ids]
+
+
+def session_owners(sessions: Sequence[str]) -> NDArray[np.int64]:
+    """Whose session each is: people numbered by first appearance.
+
+    Args:
+        sessions: ids of sessions, as cleaning makes them.
+    """
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(owner_of(session), len(numbers)) for session in sessions], dtype=np.int64)
 
 
 def weigh_targets(tables: Tables, config: DataConfig) -> tuple[Tables, tuple[CleaningRow, ...]]:

@@ -33,7 +33,7 @@ def print_inspection(found: Inspection, why_words: str) -> None:
     if found.times is not None:
         out.print(f"from {found.times.first_day} to {found.times.last_day}")
     if found.event_kinds:
-        out.print("kinds of events: " + ", ".join(f"{name} {count:,}" for name, count in found.event_kinds.items()))
+        out.print(_kind_table(found))
     if found.taken_out:
         out.print(f"{found.taken_out:,} events of held-out items are taken out, and not counted here")
     if found.context_events:
@@ -66,6 +66,21 @@ def _text_lines(found: Inspection, why_words: str) -> list[str]:
         f"{texts.same_text:,} ({texts.same_text / found.items:.1%}) share their text",
         f"languages, a guess by script and stop words over {texts.looked_at:,} texts: {languages}",
     ]
+
+
+def _kind_table(found: Inspection) -> Table:
+    rows = [
+        (
+            kind.value,
+            kind.word or "",
+            "" if kind.weight is None else f"{kind.weight:g}",
+            f"{kind.read:,}",
+            f"{kind.kept:,}",
+        )
+        for kind in found.event_kinds
+    ]
+    names = ("kind", "word", "weight", "read", "after cleaning")
+    return _table("kinds of events", names, rows, texts=(0, 1))
 
 
 def _split_table(found: Inspection) -> Table:

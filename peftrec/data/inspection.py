@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from peftrec.data.dataset import Dataset
 from peftrec.data.distribution import Distribution, distribution
+from peftrec.data.event_kind import EventKind
 from peftrec.data.language import count_languages
 from peftrec.data.report import CleaningReport
 from peftrec.data.split_part import Part, split_parts
@@ -90,9 +91,10 @@ class Inspection:
         items: of the catalogue.
         events: of all users.
         pairs: distinct pairs of user and item among them.
-        taken_out: events that the split has taken out of everything, and that no other number counts.
+        taken_out: events that the split has taken out of everything, and that only `event_kinds` count.
         context_events: events that are never targets.
-        event_kinds: events by the word for their kind; empty where the recipe reads no kinds.
+        event_kinds: events by kind, with weight and word, as read and as cleaning has left them, before the split;
+            empty where the recipe names no kinds.
         items_without_events: items of the catalogue that nobody has touched.
         duplicate_rows: interactions that cleaning dropped, as they repeat another.
         duplicate_item_ids: items that cleaning dropped for the same reason.
@@ -116,7 +118,7 @@ class Inspection:
     pairs: int
     taken_out: int
     context_events: int
-    event_kinds: dict[str, int]
+    event_kinds: tuple[EventKind, ...]
     items_without_events: int
     duplicate_rows: int
     duplicate_item_ids: int
@@ -154,8 +156,6 @@ def inspect_dataset(
     sequences, report = dataset.sequences, dataset.report
     users = np.repeat(np.arange(len(sequences)), sequences.lengths)
     counts = np.bincount(sequences.items, minlength=len(dataset.catalogue))
-    words = dataset.event_words or ()
-    kinds = np.bincount(sequences.events, minlength=len(words)) if sequences.events is not None else ()
     ordered = np.sort(counts)[::-1]
     running = np.concatenate([[0], np.cumsum(ordered)]) / max(1, len(sequences.items))
     places = np.unique(np.round(np.linspace(0, len(counts), _CURVE_POINTS + 1)).astype(np.int64))
@@ -173,7 +173,7 @@ def inspect_dataset(
         pairs=len(np.unique(users * len(dataset.catalogue) + sequences.items)),
         taken_out=report.remaining("kept") - len(sequences.items),
         context_events=0 if sequences.weights is None else int((sequences.weights == 0).sum()),
-        event_kinds=dict(zip(words, map(int, kinds), strict=True)),
+        event_kinds=dataset.event_kinds,
         items_without_events=int((counts == 0).sum()),
         duplicate_rows=report.removed("duplicate interactions"),
         duplicate_item_ids=report.removed("duplicate item ids", "items"),

@@ -7,6 +7,7 @@ from html import escape
 
 from peftrec.data.chart import histogram, share_curve, timeline
 from peftrec.data.distribution import PERCENTILES, Distribution
+from peftrec.data.event_kind import EventKind
 from peftrec.data.inspection import Inspection
 from peftrec.data.split_part import Part
 
@@ -94,11 +95,27 @@ def _events(found: Inspection) -> str:
         drawn = timeline(found.times.edges, found.times.train, found.times.other)
         cards.append(_card(f"Events over time, {found.times.first_day} to {found.times.last_day}", _KEY + drawn))
     if found.event_kinds:
-        cards.append(_card("Kinds of events", _meters(found.event_kinds, found.events)))
+        cards.append(_card("Kinds of events, before the split", _kinds(found.event_kinds)))
     told = [f"{found.taken_out:,} events of held-out items are taken out, and not counted here"] * bool(found.taken_out)
     told += [f"{found.context_events:,} events are context alone and never targets"] * bool(found.context_events)
     notes = "".join(f'<p class="soft">{line}.</p>' for line in told)
     return f'<h2>Events</h2>{notes}<div class="cards">{"".join(cards)}</div>{_percentiles(found)}'
+
+
+def _kinds(kinds: Sequence[EventKind]) -> str:
+    total = max(1, sum(kind.kept for kind in kinds))
+    rows = [
+        (
+            _told(kind.value),
+            _told(kind.word or ""),
+            "" if kind.weight is None else f"{kind.weight:g}",
+            f"{kind.read:,}",
+            f"{kind.kept:,}",
+            _meter(kind.kept / total),
+        )
+        for kind in kinds
+    ]
+    return _table(("kind", "word", "weight", "read", "after cleaning", ""), rows, numbers=(2, 3, 4))
 
 
 def _texts(found: Inspection) -> str:

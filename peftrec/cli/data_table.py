@@ -24,15 +24,16 @@ def print_inspection(found: Inspection, why_words: str) -> None:
     """
     out = console()
     repeats = 1 - found.pairs / max(1, found.events)
+    of_people = "" if found.people is None else f" of {found.people:,} people"
     out.print(
-        f"{found.users:,} users, {found.items:,} items, {found.events:,} events; density {found.density:.4%}, sparsity "
-        f"{1 - found.density:.4%}; {repeats:.1%} of events repeat an item; {found.items_without_events:,} items "
-        f"without an event"
+        f"{found.users:,} {found.unit}s{of_people}, {found.items:,} items, {found.events:,} events; "
+        f"density {found.density:.4%}, sparsity {1 - found.density:.4%}; {repeats:.1%} of events repeat an item; "
+        f"{found.items_without_events:,} items without an event"
     )
     if found.times is not None:
         out.print(f"from {found.times.first_day} to {found.times.last_day}")
     if found.event_kinds:
-        out.print("kinds of events: " + ", ".join(f"{name} {count:,}" for name, count in found.event_kinds.items()))
+        out.print(_kind_table(found))
     if found.taken_out:
         out.print(f"{found.taken_out:,} events of held-out items are taken out, and not counted here")
     if found.context_events:
@@ -67,14 +68,32 @@ def _text_lines(found: Inspection, why_words: str) -> list[str]:
     ]
 
 
+def _kind_table(found: Inspection) -> Table:
+    rows = [
+        (
+            kind.value,
+            kind.word or "",
+            "" if kind.weight is None else f"{kind.weight:g}",
+            f"{kind.read:,}",
+            f"{kind.kept:,}",
+        )
+        for kind in found.event_kinds
+    ]
+    names = ("kind", "word", "weight", "read", "after cleaning")
+    return _table("kinds of events", names, rows, texts=(0, 1))
+
+
 def _split_table(found: Inspection) -> Table:
     rows = []
     for part in found.parts:
         cold = f"{part.cold_targets:,} ({part.cold_targets / part.targets:.1%})" if part.name != "train" else ""
         counts = (part.users, part.targets, part.items)
-        more = (part.cold_items, part.repeats, part.untrained_users)
+        more = [part.cold_items, part.repeats, part.untrained_users]
+        more += [] if part.untrained_people is None else [part.untrained_people]
         rows.append((part.name, *(f"{count:,}" for count in counts), cold, *(f"{count:,}" for count in more)))
-    names = ("", "users", "targets", "items", "cold targets", "cold items", "repeats", "users not trained on")
+    units = f"{found.unit}s"
+    names = ["", units, "targets", "items", "cold targets", "cold items", "repeats", f"{units} not trained on"]
+    names += ["people not trained on"] * (found.people is not None)
     return _table(f"split {found.split}; cold: without a training event", names, rows)
 
 

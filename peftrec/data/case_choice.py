@@ -27,7 +27,7 @@ def choose_cases(sequences: Sequences, starts: NDArray[np.int64], stops: NDArray
     Returns:
         The cases, users ascending, the targets of one user in order of time.
     """
-    users, places = owners(sequences), _places(sequences)
+    users, places = event_users(sequences), _places(sequences)
     inside = _may_be_target(sequences) & (places >= starts[users]) & (places < stops[users])
     chosen = pick_targets(users, np.flatnonzero(inside), targets)
     return Cases(users[chosen], places[chosen], sequences.items[chosen])
@@ -49,14 +49,14 @@ def pick_targets(users: NDArray[np.int64], chosen: NDArray[np.int64], targets: T
     return picked
 
 
-def owners(sequences: Sequences) -> NDArray[np.int64]:
-    """Whose event each is, shape (E,)."""
+def event_users(sequences: Sequences) -> NDArray[np.int64]:
+    """In which sequence each event is, shape (E,)."""
     return np.repeat(np.arange(len(sequences), dtype=np.int64), sequences.lengths)
 
 
 def last_two_places(sequences: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places of the last two events of each user that may be targets, shape (U,) each; 0 where there are not two."""
-    users, places = owners(sequences), _places(sequences)
+    users, places = event_users(sequences), _places(sequences)
     chosen = np.flatnonzero(_may_be_target(sequences))
     counts = np.bincount(users[chosen], minlength=len(sequences))
     ends = np.cumsum(counts)
@@ -72,12 +72,40 @@ def next_cases(sequences: Sequences, users: NDArray[np.int64], history_lengths: 
     return Cases(users, history_lengths, sequences.items[sequences.offsets[users] + history_lengths])
 
 
-def told(valid: Cases, test: Cases) -> str:
-    """How many users give how many cases, for the report."""
-    users = tuple(len(np.unique(cases.users)) for cases in (valid, test))
-    if users == (len(valid), len(test)):
-        return f"{len(valid):,} users give a validation case and {len(test):,} a test case"
-    return f"{users[0]:,} users give {len(valid):,} validation cases and {users[1]:,} give {len(test):,} test cases"
+def told(sequences: Sequences, valid: Cases, test: Cases) -> str:
+    """How many users, or sessions of how many people, give how many cases, for the report."""
+    valid_users, test_users = np.unique(valid.users), np.unique(test.users)
+    of_valid, of_test = of_people(sequences, valid_users), of_people(sequences, test_users)
+    begin = f"{len(valid_users):,} {sequences.unit}s{of_valid} give"
+    if (len(valid_users), len(test_users)) == (len(valid), len(test)):
+        return f"{begin} a validation case and {len(test_users):,}{of_test} a test case"
+    return f"{begin} {len(valid):,} validation cases and {len(test_users):,}{of_test} give {len(test):,} test cases"
+
+
+def of_people(sequences: Sequences, users: NDArray[np.int64]) -> str:
+    """To how many people some sequences belong, for the report; "" where sequences are whole users."""
+    return "" if sequences.owners is None else f" (of {num_people(sequences, users):,} people)"
+
+
+def num_people(sequences: Sequences, users: NDArray[np.int64]) -> int:
+    """To how many people some sequences belong."""
+    return len(np.unique(sequences.people[users]))
+
+
+def told_leaks(sequences: Sequences, leaks: str, of_sessions: str) -> str:
+    """What leaks, for the report and for results.
+
+    Args:
+        sequences: all events.
+        leaks: what does, in a sentence.
+        of_sessions: what is true of the other sessions of a person, where sequences are sessions.
+    """
+    if sequences.owners is None:
+        return leaks
+    return (
+        f"{leaks} Sequences are sessions: {of_sessions}. Intervals and tests take sessions for independent, though "
+        f"several may be of one person."
+    )
 
 
 def check_fractions(valid_fraction: float, test_fraction: float) -> None:
@@ -117,6 +145,33 @@ def draw_parts(
     order = np.random.default_rng(seed).permutation(drawn_from)
     # Test from the head, validation from the tail: a larger share of one does not change the other.
     return np.sort(order[len(order) - sizes[0] :]), np.sort(order[: sizes[1]])
+
+
+def share_with_a_case(sequences: Sequences, end: int | None, rest: float) -> str | None:
+    """A share of all events that is enough for a period of time to hold a case of a user who was there before.
+
+    Args:
+        sequences: all events, with times.
+        end: milliseconds since 1970 where the period ends; None where it has no end.
+        rest: share of all events behind its end.
+    Returns:
+        The smallest such share; None where no share is enough.
+    """
+    times = sequences.times
+    assert times is not None
+    begins = np.minimum(sequences.offsets[:-1], len(times) - 1)  # of users without an event it is not read
+    late = _may_be_target(sequences) & (times > times[begins][event_users(sequences)])
+    late &= True if end is None else times < end
+    if not late.any():
+        return None
+    num_before = int((times < times[late].max()).sum())
+    return floored(1 - rest - num_before / len(times), len(times))
+
+
+def floored(share: float, number: int) -> str:
+    """A share of so many events, rounded down by less than an event: the events that it leaves stay as many."""
+    digits = len(str(number)) + 1
+    return f"{np.floor(round(share * 10**digits, 3)) / 10**digits:.{digits}f}".rstrip("0")
 
 
 def require_cases(cases: Cases, kind: str, name: str, why: str) -> None:

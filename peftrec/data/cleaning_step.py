@@ -18,9 +18,10 @@ class Tables:
 
     Args:
         interactions: `row` (place in the file, from 1), `user` and `item` (categories, so that millions of rows
-            compare numbers), `time` (a number), `rating` (Float64) where it is kept or a threshold is set, `event` (the
-            code of its kind) where the recipe reads kinds, `weight` (Float64) where kinds have weights, and `count`
-            (Float64) where the recipe reads or makes counts.
+            compare numbers), `time` (a number), `rating` (Float64) where it is kept or a threshold is set, `kind` (the
+            place of its value among those that the recipe names) where the recipe names kinds, `event` (the code of its
+            word) where they have words, `weight` (Float64) where they have weights, and `count` (Float64) where the
+            recipe reads or makes counts.
         items: `item` (of the same categories), and as text `title`, `field:<column>` for each column of the template,
             and `text` once rendered.
         interactions_name: what the first is called in messages.

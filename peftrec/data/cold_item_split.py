@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError, Range
 from peftrec.data.case import Cases
-from peftrec.data.case_choice import Targets, check_fractions, draw_parts, owners, pick_targets, require_cases, told
+from peftrec.data.case_choice import (
+    Targets,
+    check_fractions,
+    draw_parts,
+    event_users,
+    pick_targets,
+    require_cases,
+    told,
+    told_leaks,
+)
 from peftrec.data.sequence import Sequences
 from peftrec.data.split import Split, SplitConfig
 
@@ -56,22 +65,27 @@ class ColdItems(SplitConfig):
         left = _events(sequences, kept, running[sequences.offsets])
         valid, test = (self._cases(sequences, part_E == number, running) for number in (1, 2))
         for name, cases, items in (("validation", valid, held[0]), ("test", test, held[1])):
-            why = f"no user has an event of the {len(items):,} held-out items after one of an item that is not held out"
+            held_out = f"the {len(items):,} held-out items"
+            why = f"no {sequences.unit} has an event of {held_out} after one of an item that is not held out"
             require_cases(cases, self.kind, name, why)
         return Split(
             train_lengths=left.lengths,
             valid=valid,
             test=test,
-            leaks="A hold-out of items leaks in time: it trains on events later than the test events, of the same "
-            "users too; no event of a held-out item is trained on, its text is read.",
-            note=f"{told(valid, test)}; {len(held[0]):,} and {len(held[1]):,} of {len(touched):,} items with events "
-            f"never train, {int((~kept).sum()):,} events of theirs taken out; seed {self.seed}",
+            leaks=told_leaks(
+                sequences,
+                "A hold-out of items leaks in time: it trains on events later than the test events, of the same users "
+                "too; no event of a held-out item is trained on, its text is read.",
+                "other sessions of the same person train too, earlier and later ones",
+            ),
+            note=f"{told(sequences, valid, test)}; {len(held[0]):,} and {len(held[1]):,} of {len(touched):,} items "
+            f"with events never train, {int((~kept).sum()):,} events of theirs taken out; seed {self.seed}",
             sequences=left,
         )
 
     def _cases(self, sequences: Sequences, asked: NDArray[np.bool_], running: NDArray[np.int64]) -> Cases:
         """The cases of one part; histories are counted without what is held out."""
-        users = owners(sequences)
+        users = event_users(sequences)
         if sequences.weights is not None:
             asked = asked & (sequences.weights > 0)
         chosen = np.flatnonzero(asked)
@@ -91,4 +105,5 @@ def _events(sequences: Sequences, kept: NDArray[np.bool_], offsets: NDArray[np.i
         times=None if sequences.times is None else sequences.times[kept],
         events=None if sequences.events is None else sequences.events[kept],
         weights=None if sequences.weights is None else sequences.weights[kept],
+        ratings=None if sequences.ratings is None else sequences.ratings[kept],
     )

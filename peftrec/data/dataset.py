@@ -17,6 +17,7 @@ from peftrec.data.sequence import Sequences
 from peftrec.data.split import Split
 
 if TYPE_CHECKING:
+    from peftrec.data.event_kind import EventKind
     from peftrec.data.source import DataConfig
 
 
@@ -32,6 +33,7 @@ class Dataset:
         user_texts: what is known of each user, in the order of `sequences.user_ids`, "" where nothing is; None where
             the recipe reads no table of users.
         event_words: by code in `sequences.events`, the word for that kind of event; None where there are no kinds.
+        event_kinds: the kinds of events that the recipe names, with how many there are; empty where it names none.
         item_attributes: what is known of each item beside its text; None where the recipe names no such columns.
         user_attributes: likewise of each user.
     """
@@ -42,6 +44,7 @@ class Dataset:
     report: CleaningReport
     user_texts: tuple[str, ...] | None = None
     event_words: tuple[str, ...] | None = None
+    event_kinds: tuple[EventKind, ...] = ()
     item_attributes: AttributeTable | None = None
     user_attributes: AttributeTable | None = None
 
@@ -113,6 +116,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         report=CleaningReport((*prepared.rows, row)),
         user_texts=prepared.user_texts,
         event_words=None if config.event_words is None else distinct_words(config.event_words),
+        event_kinds=prepared.event_kinds,
         item_attributes=prepared.item_attributes,
         user_attributes=prepared.user_attributes,
     )

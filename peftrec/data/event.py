@@ -1,14 +1,16 @@
-"""The kinds of events: values of a column to the codes of the words that a profile's text uses."""
+"""The kinds of events: values of a column to weights, and to the codes of the words that a profile's text uses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
 from peftrec.config import InputError, nearest
+from peftrec.data.event_kind import EventKind, named_values
 from peftrec.data.naming import listed
-from peftrec.data.source import WHOLE_NUMBER, RawTables, distinct_words, event_value
+from peftrec.data.source import WHOLE_NUMBER, DataConfig, RawTables, distinct_words, event_value
 from peftrec.data.table import text_of
 
 
@@ -63,6 +65,44 @@ def event_weights(raw: RawTables, weights: Mapping[str, float]) -> pl.Series:
         unknown = compared.filter(found.is_null()).value_counts(sort=True, name="rows").rows()
         raise InputError(_without_weight(name, unknown, weights))
     return found
+
+
+def event_places(raw: RawTables, values: Sequence[str]) -> pl.Series:
+    """The place of each interaction's kind among some values, compared as `event_codes` compares them.
+
+    Args:
+        raw: the tables; `columns.event` names the column.
+        values: all that the column holds.
+    Returns:
+        UInt32, one an interaction.
+    """
+    table, column = raw.interactions, raw.columns.event
+    texts = text_of(table.column(column, "data.columns.event"), f"{table.name}, column {column!r}")
+    written = texts.unique()  # few: what is costly is done once for each
+    compared = written.str.strip_chars().str.replace(WHOLE_NUMBER, "$1")
+    place_of_value = {event_value(value): place for place, value in enumerate(values)}
+    places = compared.replace_strict(place_of_value, return_dtype=pl.UInt32)
+    return texts.replace_strict(written, places, return_dtype=pl.UInt32)
+
+
+def count_kinds(config: DataConfig, read: pl.DataFrame, kept: pl.DataFrame) -> tuple[EventKind, ...]:
+    """How many interactions there are of each kind that the recipe names, in its order.
+
+    Args:
+        config: the recipe's `data` section.
+        read: interactions before cleaning, with the column `kind` where the recipe names kinds.
+        kept: those that cleaning has left.
+    """
+    weights = {event_value(value): float(weight) for value, weight in (config.event_weights or {}).items()}
+    words = {event_value(value): word.strip() for value, word in (config.event_words or {}).items()}
+    values = named_values(config)
+    if not values:
+        return ()
+    counts = [np.bincount(frame["kind"].to_numpy(), minlength=len(values)) for frame in (read, kept)]
+    return tuple(
+        EventKind(value, words.get(event_value(value)), weights.get(event_value(value)), int(before), int(after))
+        for value, before, after in zip(values, *counts, strict=True)
+    )
 
 
 def _without_weight(name: str, unknown: Sequence[tuple[str, int]], weights: Mapping[str, float]) -> str:

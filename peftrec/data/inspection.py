@@ -10,41 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.data.case import Cases
 from peftrec.data.dataset import Dataset
 from peftrec.data.distribution import Distribution, distribution
+from peftrec.data.event_kind import EventKind
 from peftrec.data.language import count_languages
 from peftrec.data.report import CleaningReport
+from peftrec.data.split_part import Part, split_parts
 
-_CHUNK = 512  # cases looked at at once
 _TOP_SHARES = (0.01, 0.1, 0.5)
 _CURVE_POINTS = 60
 _TIME_BINS = 48
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of the split; of training every event is a target here, though the first of a user is none.
-
-    Args:
-        name: `train`, `valid` or `test`.
-        users: who have targets in it.
-        targets: how many there are.
-        items: distinct ones among them.
-        cold_targets: targets of items that have no training event.
-        cold_items: distinct ones among those; of training, items of the catalogue without a training event.
-        repeats: targets that lie in the history that they are asked with.
-        untrained_users: users without a training event.
-    """
-
-    name: str
-    users: int
-    targets: int
-    items: int
-    cold_targets: int
-    cold_items: int
-    repeats: int
-    untrained_users: int
 
 
 @dataclass(frozen=True)
@@ -110,17 +85,20 @@ class Inspection:
     """All numbers; `to_dict` gives them as plain values.
 
     Args:
-        users: with an event (or sessions, where the recipe cuts users into them).
+        unit: what all these numbers count as a user: `user`, or `session` where the recipe cuts users into sessions.
+        users: with an event (or sessions).
+        people: whose sessions they are; None where nothing is cut.
         items: of the catalogue.
         events: of all users.
         pairs: distinct pairs of user and item among them.
-        taken_out: events that the split has taken out of everything, and that no other number counts.
+        taken_out: events that the split has taken out of everything, and that only `event_kinds` count.
         context_events: events that are never targets.
-        event_kinds: events by the word for their kind; empty where the recipe reads no kinds.
+        event_kinds: events by kind, with weight and word, as read and as cleaning has left them, before the split;
+            empty where the recipe names no kinds.
         items_without_events: items of the catalogue that nobody has touched.
         duplicate_rows: interactions that cleaning dropped, as they repeat another.
         duplicate_item_ids: items that cleaning dropped for the same reason.
-        sequences: events a user; training events a user who has any; the history of a test case.
+        sequences: events a user (or session); training events of each that has any; the history of a test case.
         popularity: events an item that has any.
         top_shares: share of all events that the most popular 1 %, 10 % and 50 % of the catalogue have.
         curve: points of the share of events (second) that the most popular share of items (first) has.
@@ -132,13 +110,15 @@ class Inspection:
         cleaning: the report.
     """
 
+    unit: str
     users: int
+    people: int | None
     items: int
     events: int
     pairs: int
     taken_out: int
     context_events: int
-    event_kinds: dict[str, int]
+    event_kinds: tuple[EventKind, ...]
     items_without_events: int
     duplicate_rows: int
     duplicate_item_ids: int
@@ -176,23 +156,24 @@ def inspect_dataset(
     sequences, report = dataset.sequences, dataset.report
     users = np.repeat(np.arange(len(sequences)), sequences.lengths)
     counts = np.bincount(sequences.items, minlength=len(dataset.catalogue))
-    words = dataset.event_words or ()
-    kinds = np.bincount(sequences.events, minlength=len(words)) if sequences.events is not None else ()
     ordered = np.sort(counts)[::-1]
     running = np.concatenate([[0], np.cumsum(ordered)]) / max(1, len(sequences.items))
     places = np.unique(np.round(np.linspace(0, len(counts), _CURVE_POINTS + 1)).astype(np.int64))
     trained = dataset.split.train_lengths
-    by_user = [("events a user", sequences.lengths), ("training events a user", trained)]
+    unit = sequences.unit
+    by_user = [(f"events a {unit}", sequences.lengths), (f"training events a {unit}", trained)]
     by_user.append(("history of a test case", dataset.split.test.history_lengths))
     split_row = report.rows[-1]
     return Inspection(
+        unit=unit,
         users=len(sequences),
+        people=None if sequences.owners is None else len(np.unique(sequences.owners)),
         items=len(dataset.catalogue),
         events=len(sequences.items),
         pairs=len(np.unique(users * len(dataset.catalogue) + sequences.items)),
         taken_out=report.remaining("kept") - len(sequences.items),
         context_events=0 if sequences.weights is None else int((sequences.weights == 0).sum()),
-        event_kinds=dict(zip(words, map(int, kinds), strict=True)),
+        event_kinds=dataset.event_kinds,
         items_without_events=int((counts == 0).sum()),
         duplicate_rows=report.removed("duplicate interactions"),
         duplicate_item_ids=report.removed("duplicate item ids", "items"),
@@ -202,9 +183,9 @@ def inspect_dataset(
         curve=tuple((float(place / len(counts)), float(running[place])) for place in places),
         texts=_texts(dataset, token_lengths, max_tokens),
         times=_times(dataset, users),
-        parts=_parts(dataset),
+        parts=split_parts(dataset),
         split=split_row.step.removeprefix("split "),
-        leaks=dataset.split.leaks or "Nothing later than a test event is trained on.",
+        leaks=dataset.split.leaks,
         cleaning=report,
     )
 
@@ -249,36 +230,3 @@ def _times(dataset: Dataset, users: NDArray[np.int64]) -> Times | None:
     train, other = (np.histogram(sequences.times[which], edges)[0] for which in (trains, ~trains))
     whole = tuple(int(edge) for edge in edges)
     return Times(first, last, whole, tuple(map(int, train)), tuple(map(int, other)))
-
-
-def _parts(dataset: Dataset) -> tuple[Part, ...]:
-    counts, split = dataset.item_counts(), dataset.split
-    train = Part(
-        name="train",
-        users=int((split.train_lengths > 0).sum()),
-        targets=int(split.train_lengths.sum()),
-        items=int((counts > 0).sum()),
-        cold_targets=0,
-        cold_items=int((counts == 0).sum()),
-        repeats=0,
-        untrained_users=int((split.train_lengths == 0).sum()),
-    )
-    return train, _part("valid", split.valid, dataset, counts), _part("test", split.test, dataset, counts)
-
-
-def _part(name: str, cases: Cases, dataset: Dataset, counts: NDArray[np.int64]) -> Part:
-    users, items = np.unique(cases.users), np.unique(cases.targets)
-    repeats = 0
-    for start in range(0, len(cases), _CHUNK):
-        histories = cases.histories(dataset.sequences, start, start + _CHUNK)
-        repeats += int((histories == cases.targets[start : start + _CHUNK, None]).any(axis=1).sum())
-    return Part(
-        name=name,
-        users=len(users),
-        targets=len(cases),
-        items=len(items),
-        cold_targets=int((counts[cases.targets] == 0).sum()),
-        cold_items=int((counts[items] == 0).sum()),
-        repeats=repeats,
-        untrained_users=int((dataset.split.train_lengths[users] == 0).sum()),
-    )

@@ -7,7 +7,9 @@ from html import escape
 
 from peftrec.data.chart import histogram, share_curve, timeline
 from peftrec.data.distribution import PERCENTILES, Distribution
-from peftrec.data.inspection import Inspection, Part
+from peftrec.data.event_kind import EventKind
+from peftrec.data.inspection import Inspection
+from peftrec.data.split_part import Part
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1d232b; --soft: #5d6773; --line: #e2e6eb;
@@ -65,7 +67,7 @@ def inspection_page(found: Inspection, title: str) -> str:
 
 def _head(found: Inspection, title: str) -> str:
     tiles = (
-        (f"{found.users:,}", "users"),
+        (f"{found.users:,}", f"{found.unit}s" if found.people is None else f"sessions of {found.people:,} people"),
         (f"{found.items:,}", "items"),
         (f"{found.events:,}", "events"),
         (f"{found.density:.3%}", f"dense; {1 - found.density:.2%} sparse"),
@@ -81,8 +83,11 @@ def _head(found: Inspection, title: str) -> str:
 
 
 def _events(found: Inspection) -> str:
-    things = {"events a user": "users", "training events a user": "users", "history of a test case": "cases"}
-    cards = [_card(_headed(each), histogram(each, things=things[each.name])) for each in found.sequences]
+    things = {"history of a test case": "cases"}
+    cards = [
+        _card(_headed(each), histogram(each, things=things.get(each.name, f"{found.unit}s")))
+        for each in found.sequences
+    ]
     cards.append(_card(_headed(found.popularity), histogram(found.popularity, things="items")))
     tops = ", ".join(f"the top {share} have {part:.0%}" for share, part in found.top_shares.items())
     cards.append(_card(f"Popularity: {tops} of the events", share_curve(found.curve)))
@@ -90,11 +95,27 @@ def _events(found: Inspection) -> str:
         drawn = timeline(found.times.edges, found.times.train, found.times.other)
         cards.append(_card(f"Events over time, {found.times.first_day} to {found.times.last_day}", _KEY + drawn))
     if found.event_kinds:
-        cards.append(_card("Kinds of events", _meters(found.event_kinds, found.events)))
+        cards.append(_card("Kinds of events, before the split", _kinds(found.event_kinds)))
     told = [f"{found.taken_out:,} events of held-out items are taken out, and not counted here"] * bool(found.taken_out)
     told += [f"{found.context_events:,} events are context alone and never targets"] * bool(found.context_events)
     notes = "".join(f'<p class="soft">{line}.</p>' for line in told)
     return f'<h2>Events</h2>{notes}<div class="cards">{"".join(cards)}</div>{_percentiles(found)}'
+
+
+def _kinds(kinds: Sequence[EventKind]) -> str:
+    total = max(1, sum(kind.kept for kind in kinds))
+    rows = [
+        (
+            _told(kind.value),
+            _told(kind.word or ""),
+            "" if kind.weight is None else f"{kind.weight:g}",
+            f"{kind.read:,}",
+            f"{kind.kept:,}",
+            _meter(kind.kept / total),
+        )
+        for kind in kinds
+    ]
+    return _table(("kind", "word", "weight", "read", "after cleaning", ""), rows, numbers=(2, 3, 4))
 
 
 def _texts(found: Inspection) -> str:
@@ -121,7 +142,9 @@ def _texts(found: Inspection) -> str:
 
 
 def _split(found: Inspection) -> str:
-    names = ("part", "users", "targets", "items", "cold targets", "", "cold items", "repeats", "users not trained on")
+    units = f"{found.unit}s"
+    names = ["part", units, "targets", "items", "cold targets", "", "cold items", "repeats", f"{units} not trained on"]
+    names += ["people not trained on"] * (found.people is not None)
     rows = [_part_row(part) for part in found.parts]
     note = found.cleaning.rows[-1].note
     cold = found.parts[0].cold_items
@@ -129,7 +152,7 @@ def _split(found: Inspection) -> str:
         f"<h2>Split: {escape(found.split)}</h2><p>{found.parts[0].targets:,} events {escape(note)}.</p>"
         f'<p class="soft">Cold: without a training event; {cold:,} of {found.items:,} items of the catalogue '
         f"({cold / found.items:.1%}) are. Repeats: targets in the history that they are asked with.</p>"
-        f'<div class="card scroll">{_table(names, rows, numbers=(1, 2, 3, 4, 6, 7, 8))}</div>'
+        f'<div class="card scroll">{_table(names, rows, numbers=(1, 2, 3, 4, 6, 7, 8, 9))}</div>'
     )
 
 
@@ -137,7 +160,8 @@ def _part_row(part: Part) -> tuple[str, ...]:
     share = part.cold_targets / max(1, part.targets)
     counts = (part.users, part.targets, part.items)
     cold = (f"{part.cold_targets:,} ({share:.1%})", _meter(share)) if part.name != "train" else ("", "")
-    more = (part.cold_items, part.repeats, part.untrained_users)
+    more = [part.cold_items, part.repeats, part.untrained_users]
+    more += [] if part.untrained_people is None else [part.untrained_people]
     return (part.name, *(f"{count:,}" for count in counts), *cold, *(f"{count:,}" for count in more))
 
 

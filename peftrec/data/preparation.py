@@ -14,14 +14,16 @@ from peftrec.data.attribute_table import AttributeTable, read_attributes
 from peftrec.data.catalogue import Catalogue
 from peftrec.data.cleaning import clean
 from peftrec.data.cleaning_step import FIELD, Rules, Tables
-from peftrec.data.event import event_codes, event_weights
+from peftrec.data.event import count_kinds, event_codes, event_places, event_weights
 from peftrec.data.event_cleaning import owner_of
+from peftrec.data.event_kind import EventKind, named_values
 from peftrec.data.mixed_type import mixed_rows
 from peftrec.data.naming import listed
 from peftrec.data.report import CleaningRow
 from peftrec.data.sequence import Sequences
 from peftrec.data.source import DataConfig, RawTables
 from peftrec.data.table import ids_of, text_of
+from peftrec.data.target_weight import weigh_targets
 from peftrec.data.template import Template
 from peftrec.data.timestamp import EARLIEST_LIKELY_MS, parse_numbers, parse_positions, parse_times, refuse_unread
 from peftrec.data.user_text import read_user_texts
@@ -35,6 +37,7 @@ class Prepared:
     sequences: Sequences
     user_texts: tuple[str, ...] | None
     rows: tuple[CleaningRow, ...]
+    event_kinds: tuple[EventKind, ...] = ()
     item_attributes: AttributeTable | None = None
     user_attributes: AttributeTable | None = None
 
@@ -82,9 +85,12 @@ def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
     tables, cleaned = clean(tables, Rules(config.cleaning, template, config.sample, config.sessions))
     tables, weighed = weigh_targets(tables, config)
     sequences = build_sequences(tables, keep_times=config.timestamps == "time", keep_ratings=config.ratings)
+    if config.sessions is not None:
+        sequences = replace(sequences, owners=session_owners(sequences.user_ids))
     touched = tables.interactions["item"].n_unique()
+    num_single = int((sequences.lengths == 1).sum())
     kept = (
-        CleaningRow("kept", "users", 0, len(sequences), f"{(sequences.lengths == 1).sum():,} with one event"),
+        CleaningRow("kept", f"{sequences.unit}s", 0, len(sequences), f"{num_single:,} with one event"),
         CleaningRow(
             "kept",
             "items",
@@ -95,11 +101,12 @@ def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
         CleaningRow("kept", "interactions", 0, tables.interactions.height),
     )
     rows = (*read, *cleaned, *weighed, *kept)
+    kinds = count_kinds(config, interactions, tables.interactions)
     if user_table is None:
-        return Prepared(_catalogue(tables), sequences, None, rows)
+        return Prepared(_catalogue(tables), sequences, None, rows, kinds)
     user_texts, row = user_table.texts_of(_owners(sequences, config), raw.interactions.name)
     rows = (*read, *user_table.rows, *cleaned, *weighed, *kept, row)
-    return Prepared(_catalogue(tables), sequences, user_texts, rows)
+    return Prepared(_catalogue(tables), sequences, user_texts, rows, kinds)
 
 
 def _owners(sequences: Sequences, config: DataConfig) -> Sequence[str]:
@@ -107,37 +114,14 @@ def _owners(sequences: Sequences, config: DataConfig) -> Sequence[str]:
     return sequences.user_ids if config.sessions is None else [owner_of(session) for session in sequences.user_ids]
 
 
-def weigh_targets(tables: Tables, config: DataConfig) -> tuple[Tables, tuple[CleaningRow, ...]]:
-    """Gives interactions the column `target_weight`, where they count differently as targets.
-
-    weight = (its kind's weight) * (1 + log2(its count)), each factor where the recipe asks for it; 0 for what weighs
-    less than `min_target_weight` and so is context alone.
+def session_owners(sessions: Sequence[str]) -> NDArray[np.int64]:
+    """Whose session each is: people numbered by first appearance.
 
     Args:
-        tables: cleaned.
-        config: the recipe's `data` section.
-    Returns:
-        The tables, and a row that counts what is context alone.
-    Raises:
-        InputError: if nothing is left to be a target.
+        sessions: ids of sessions, as cleaning makes them.
     """
-    if not config.weighs_events:
-        return tables, ()
-    events = tables.interactions
-    weight = pl.col("weight") if config.event_weights is not None else pl.lit(1.0)
-    if config.weigh_counts:
-        weight = weight * (1 + pl.col("count").log(2))
-    least = config.min_target_weight or 0.0
-    events = events.with_columns(pl.when(weight >= least).then(weight).otherwise(0.0).alias("target_weight"))
-    num_targets = int((events["target_weight"] > 0).sum())
-    if not num_targets:
-        raise InputError(
-            f"{tables.interactions_name}: none of {events.height:,} events weighs data.min_target_weight "
-            f"({least:g}) or more, so that no event could be a target; lower it"
-        )
-    context = events.height - num_targets
-    note = f"{context:,} events weigh below {least:g} and are context alone" if context else ""
-    return replace(tables, interactions=events), (CleaningRow("weights", "targets", context, num_targets, note),)
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(owner_of(session), len(numbers)) for session in sessions], dtype=np.int64)
 
 
 def build_sequences(tables: Tables, *, keep_times: bool, keep_ratings: bool = False) -> Sequences:
@@ -199,6 +183,8 @@ def _interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str
         frame = frame.with_columns(event_codes(raw, config.event_words).alias("event"))
     if config.event_weights is not None:
         frame = frame.with_columns(event_weights(raw, config.event_weights).alias("weight"))
+    if config.event_words is not None or config.event_weights is not None:
+        frame = frame.with_columns(event_places(raw, named_values(config)).alias("kind"))
     if config.reads_counts:
         why = "data.cleaning.min_count and data.weigh_counts need"
         frame = frame.with_columns(_numbers(raw, raw.columns.count, "count", why).alias("count"))

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from peftrec.config import Range
-from peftrec.data.case_choice import Targets, check_fractions, choose_cases, require_cases, told
+from peftrec.data.case_choice import Targets, check_fractions, choose_cases, require_cases, told, told_leaks
 from peftrec.data.sequence import Sequences
 from peftrec.data.split import Split, SplitConfig
 
@@ -49,14 +49,19 @@ class Ratio(SplitConfig):
         valid = choose_cases(sequences, train_lengths, test_starts, self.targets)
         test = choose_cases(sequences, test_starts, lengths, self.targets)
         for name, cases in (("validation", valid), ("test", test)):
-            why = f"{int(enough.sum()):,} of {len(lengths):,} users have the 3 events that it needs"
+            why = f"{int(enough.sum()):,} of {len(lengths):,} {sequences.unit}s have the 3 events that it needs"
             weights = "" if sequences.weights is None else "; what weighs below data.min_target_weight is no target"
             require_cases(cases, self.kind, name, why + weights)
         return Split(
             train_lengths=train_lengths,
             valid=valid,
             test=test,
-            leaks="A split by ratio leaks across users in time: it trains on events later than other users' test "
-            "events.",
-            note=f"{told(valid, test)}; {int((~enough).sum()):,} have fewer than 3 events and only train",
+            leaks=told_leaks(
+                sequences,
+                f"A split by ratio leaks across {sequences.unit}s in time: it trains on events later than other "
+                f"{sequences.unit}s' test events.",
+                "other sessions of the same person train too, earlier and later ones",
+            ),
+            note=f"{told(sequences, valid, test)}; {int((~enough).sum()):,} {sequences.unit}s have fewer than 3 events "
+            f"and only train",
         )

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 class Sequences:
     """The events of U users, user after user, each user's in order of time (equal times keep the file's order).
 
+    Where users are cut into sessions, a session stands for a user everywhere; `owners` tell whose it is.
+
     User u has the events `offsets[u]:offsets[u + 1]` of `items`, `times`, `events` and `ratings`.
 
     Args:
@@ -23,6 +25,8 @@ class Sequences:
         weights: float32, how much each counts as a target, shape (E,); 0 makes it context alone. None where all count
             alike.
         ratings: float32, how each was rated, shape (E,); None where the recipe keeps no ratings.
+        owners: int64, whose session each sequence is, shape (U,): equal numbers are sessions of one person. None where
+            sequences are whole users.
     """
 
     user_ids: tuple[str, ...]
@@ -32,6 +36,7 @@ class Sequences:
     events: NDArray[np.int64] | None = None
     weights: NDArray[np.float32] | None = None
     ratings: NDArray[np.float32] | None = None
+    owners: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.offsets) == len(self.user_ids) + 1
@@ -41,6 +46,7 @@ class Sequences:
         assert self.events is None or len(self.events) == len(self.items)
         assert self.weights is None or len(self.weights) == len(self.items)
         assert self.ratings is None or len(self.ratings) == len(self.items)
+        assert self.owners is None or len(self.owners) == len(self.user_ids)
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -49,6 +55,16 @@ class Sequences:
     def lengths(self) -> NDArray[np.int64]:
         """The number of events of each user, shape (U,)."""
         return np.diff(self.offsets)
+
+    @property
+    def unit(self) -> str:
+        """What a sequence is: `user`, or `session`."""
+        return "user" if self.owners is None else "session"
+
+    @property
+    def people(self) -> NDArray[np.int64]:
+        """Whose each sequence is, shape (U,): equal numbers are one person."""
+        return np.arange(len(self), dtype=np.int64) if self.owners is None else self.owners
 
     def gather(self, starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int) -> NDArray[np.int64]:
         """Runs of consecutive events as one array, right-aligned.

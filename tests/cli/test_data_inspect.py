@@ -29,6 +29,26 @@ def test_prints_and_draws(
     assert f"{recipe} data.split.kind=cold_items" in drawn
 
 
+def test_kinds_of_events_and_their_weights(
+    write_recipe: Callable[..., Path],
+    write_toy: Callable[[Path], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = write_toy(tmp_path / "weighed")
+    header, *rows = (root / "interactions.csv").read_text().splitlines()
+    weighed = [f"{row},{('view', 'hover', 'buy')[place % 3]}" for place, row in enumerate(rows)]
+    (root / "interactions.csv").write_text("\n".join([f"{header},event", *weighed]) + "\n")
+    overrides = [f"data.root={root}", "data.event_weights={view: 0.25, buy: 1, hover: 0}"]
+    assert main(["data", "inspect", str(write_recipe(tmp_path)), *overrides]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["kind", "word", "weight", "read", "after", "cleaning"] in lines
+    hovers = sum(row.endswith("hover") for row in weighed)
+    assert ["hover", "0", f"{hovers}", "0"] in lines
+    views = str(sum(row.endswith("view") for row in weighed))
+    assert ["view", "0.25", views, views] in lines
+
+
 def test_json_and_nothing_else(
     write_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

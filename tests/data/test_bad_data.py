@@ -25,12 +25,12 @@ HEADER = "user_id,item_id,timestamp\n"
 @pytest.mark.parametrize(
     ("split", "events", "message"),
     [
-        (LeaveOneOut(), [[0, 1], [2, 3]], r"leave_one_out leaves no test case: none of the 2 users has 3 events"),
+        (LeaveOneOut(), [[0, 1], [2, 3]], r"^data\.split\.kind: leave_one_out leaves no test case: none of the 2"),
         (Ratio(), [[0, 1], [2, 3]], r"ratio leaves no validation case: 0 of 2 users have the 3 events"),
         (
             GlobalTime(),
             [[0], [1], [2], [3], [4]],
-            r"global_time leaves no validation case: no user has an event in that",
+            r"^data\.split\.kind: global_time leaves no validation case: no user has an",
         ),
         (UserHoldout(), [[0, 1], [2, 3]], r"valid_fraction: 0\.1 of 2 users with two events is less than one"),
         (UserHoldout(), [[0], [1]], r"user_holdout leaves no test case: none of 2 users has two events"),

@@ -95,6 +95,14 @@ class TestSessions:
         )
         assert dataset.user_texts == ("31 years", "31 years", "31 years", "")
 
+    def test_owners_tell_whose_session_it_is(self, workspace: Workspace) -> None:
+        workspace.write("interactions.csv", HEADER + self.EVENTS)
+        sequences = workspace.load_unsplit(sessions=SessionConfig(gap_minutes=29)).sequences
+        assert sequences.user_ids == ("ann#1", "ann#2", "ann#3", "ben#1")
+        assert sequences.owners is not None
+        assert sequences.owners.tolist() == [0, 0, 0, 1]
+        assert workspace.load_unsplit().sequences.owners is None
+
     def test_they_suit_a_split_in_time_that_keeps_new_users(self, workspace: Workspace) -> None:
         visits = "".join(
             rows("ann", *((item, day * DAY + place) for place, item in enumerate("bcd"))) for day in range(10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ class TestNumbers:
         assert found.density == 0.8
         assert (found.duplicate_rows, found.duplicate_item_ids) == (1, 1)
         assert found.items_without_events == 0
-        assert (found.context_events, found.taken_out, found.event_kinds) == (0, 0, {})
+        assert (found.context_events, found.taken_out, found.event_kinds) == (0, 0, ())
         assert found.popularity.percentiles[100] == 3
         # Items b, c, e, d, 0012 have 3, 2, 2, 1, 1 of 9 events.
         assert found.curve == ((0, 0), (0.2, 3 / 9), (0.4, 5 / 9), (0.6, 7 / 9), (0.8, 8 / 9), (1, 1))
@@ -116,6 +116,51 @@ class TestNumbers:
         assert plain["sparsity"] == pytest.approx(0.2)
         assert plain["parts"][2]["cold_targets"] == 2
         assert plain["cleaning"]["rows"][0]["step"] == "read"
+
+
+class TestKindsOfEvents:
+    ROWS = (
+        "u,b,view,1\nu,c,cart,2\nu,d,hover,3\nu,e,buy,4\nu,nowhere,hover,5\nu,nowhere,buy,6\nu,b,buy,7\n"
+        "v,b,view,1\nv,c, buy ,2\nv,c, buy ,2\nv,d,1,3\nv,e,1.0,4\n"
+    )
+    WEIGHTS: ClassVar[dict[str, float]] = {"view": 0.1, "cart": 0.5, "buy": 1.0, "hover": 0.0, "1.0": 0.2, "wish": 2}
+
+    def inspect(self, workspace: Workspace, **values: Any) -> Inspection:
+        workspace.write("interactions.csv", "user_id,item_id,event,timestamp\n" + self.ROWS)
+        return inspect_dataset(workspace.load(**values))
+
+    def test_weights_alone(self, workspace: Workspace) -> None:
+        found = self.inspect(workspace, event_weights=self.WEIGHTS)
+        assert [(kind.value, kind.weight, kind.read, kind.kept) for kind in found.event_kinds] == [
+            ("view", 0.1, 2, 2), ("cart", 0.5, 1, 1), ("buy", 1.0, 5, 3), ("hover", 0.0, 2, 0), ("1.0", 0.2, 2, 2),
+            ("wish", 2.0, 0, 0),
+        ]  # fmt: skip
+        assert sum(kind.read for kind in found.event_kinds) == found.cleaning.remaining("read")
+        assert sum(kind.kept for kind in found.event_kinds) == found.events == found.cleaning.remaining("kept")
+        plain = json.loads(json.dumps(found.to_dict()))
+        assert plain["event_kinds"][3] == {"value": "hover", "word": None, "weight": 0.0, "read": 2, "kept": 0}
+        texts = read(inspection_page(found, "r.yaml")).texts
+        place = texts.index("hover")
+        assert texts[place : place + 4] == ["hover", "0", "2", "0"]
+
+    def test_words_and_weights_of_the_same_values(self, workspace: Workspace) -> None:
+        words = {"buy": "took", "view": "saw", "cart": "saw", "hover": "met", "1": "rated"}
+        found = self.inspect(workspace, event_weights=self.WEIGHTS, event_words=words)
+        assert [(kind.value, kind.word, kind.weight) for kind in found.event_kinds] == [
+            ("view", "saw", 0.1), ("cart", "saw", 0.5), ("buy", "took", 1.0), ("hover", "met", 0.0),
+            ("1.0", "rated", 0.2), ("wish", None, 2.0),
+        ]  # fmt: skip
+        found = self.inspect(workspace, event_words=words)
+        assert [(kind.value, kind.word, kind.weight, kind.kept) for kind in found.event_kinds] == [
+            ("buy", "took", None, 3), ("view", "saw", None, 2), ("cart", "saw", None, 1), ("hover", "met", None, 1),
+            ("1", "rated", None, 2),
+        ]  # fmt: skip
+
+    def test_a_split_that_takes_events_out(self, workspace: Workspace) -> None:
+        split = ColdItems(valid_fraction=0.25, test_fraction=0.25)
+        found = self.inspect(workspace, event_weights=self.WEIGHTS, split=split)
+        assert found.taken_out > 0
+        assert sum(kind.kept for kind in found.event_kinds) == found.events + found.taken_out
 
 
 class _Reader(HTMLParser):
@@ -187,7 +232,7 @@ class TestPage:
         assert "http" not in page.replace("http-equiv", "")
         assert f"{ODD}: data" in reader.texts
         assert ODD in reader.texts
-        assert "<u>saw</u>" in reader.texts
+        assert {"<u>saw</u>", "<b>view</b>"} <= set(reader.texts)
         assert any("<i>no</i>" in text for text in reader.texts)
         assert "events of held-out items are taken out" in page
         assert "events are context alone and never targets" in page

@@ -82,9 +82,8 @@ class TestRatio:
         assert rows(split.valid) == [(0, 5, 5), (0, 6, 6), (1, 1, 11), (3, 3, 18)]
         assert rows(split.test) == [(0, 7, 7), (0, 8, 8), (0, 9, 9), (1, 2, 12), (3, 4, 19)]
         assert "leaks across users in time" in split.leaks
-        assert (
-            split.note
-            == "3 users give 4 validation cases and 3 give 5 test cases; 1 have fewer than 3 events and only train"
+        assert split.note == (
+            "3 users give 4 validation cases and 3 give 5 test cases; 1 users have fewer than 3 events and only train"
         )
 
     def test_first_and_last(self, make_sequences: MakeSequences) -> None:
@@ -163,6 +162,10 @@ class TestColdItems:
         assert left.offsets.tolist() == [0, 3, 4, 4, 6]
         assert left.times is not None
         assert left.times.tolist() == [1, 3, 6, 2, 1, 2]
+        rated = ColdItems().split(replace(sequences, ratings=np.arange(13, dtype=np.float32))).sequences
+        assert rated is not None
+        assert rated.ratings is not None
+        assert rated.ratings.tolist() == [0, 2, 5, 7, 10, 11]
         assert split.train_lengths.tolist() == [3, 1, 0, 2]
         # The first event of a held-out item alone; users 1 and 2 have no history that is not held out.
         assert rows(split.test) == [(0, 1, 9), (3, 2, 9)]

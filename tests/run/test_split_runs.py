@@ -39,8 +39,8 @@ def test_a_split_from_tables_to_a_comparison(name: str, make_recipe: Callable[..
         assert found["leaks"] == dataset.split.leaks
         assert found["model"]["num_cases"] == len(getattr(dataset.split, split))
         assert found["model"]["num_users"] == len(set(getattr(dataset.split, split).users.tolist()))
-    if name != "new_users":
-        assert dataset.split.leaks in lines
+    assert dataset.split.leaks in lines
+    assert dataset.split.leaks in (tmp_path / "run" / "README.md").read_text()
     again = evaluate(tmp_path / "run")
     assert again["same_data"]
     assert again["model"] == metrics["test"]["model"]
@@ -56,6 +56,19 @@ def test_popularity_knows_nothing_of_items_that_never_train(make_recipe: Callabl
     assert metrics["test"]["model"]["metrics"]["hr@10"] == 0.0
     # Texts do: a kind of items has one word in common.
     assert metrics["test"]["content_knn"]["metrics"]["hr@10"] > 0.2
+
+
+def test_ratings_are_learned_where_items_are_held_out(
+    make_recipe: Callable[..., Any], write_toy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    root = write_toy(tmp_path / "data")
+    header, *rows = (root / "interactions.csv").read_text().splitlines()
+    rated = [f"{row},{1 + place % 5}" for place, row in enumerate(rows)]
+    (root / "interactions.csv").write_text("\n".join([f"{header},rating", *rated]) + "\n")
+    overrides = ("data.split.kind=cold_items", "data.ratings=true", "loss={kind: squared_error, mean_rating: 3.0}")
+    metrics = train(make_recipe(*overrides, *QUICK, data=root, output_dir=tmp_path / "run"))
+    assert metrics["test"]["model"]["num_cases"] > 0
+    assert evaluate(tmp_path / "run")["same_data"]
 
 
 def test_weights_decide_what_is_asked(

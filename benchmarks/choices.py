@@ -34,11 +34,12 @@ METRIC = "ndcg@10"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of a table: what is set beside the recipe, and how many seeds train it."""
+    """A line of a table: its run, what is set beside the recipe, how many seeds train it, and what the table calls it."""
 
     name: str
     overrides: tuple[str, ...]
     num_seeds: int
+    label: str
 
     def folder(self, output: Path, seed: int) -> Path:
         """Return where its run lies."""
@@ -97,11 +98,11 @@ def read_suite(path: Path) -> Suite:
         rows = []
         for name, entry in table["rows"].items():
             if "same_as" in entry:
-                rows.append(dataclasses.replace(known[entry["same_as"]], num_seeds=entry["seeds"]))
+                rows.append(dataclasses.replace(known[entry["same_as"]], num_seeds=entry["seeds"], label=name))
                 continue
             if name in known:
                 raise ValueError(f"{path}: the row '{name}' is there twice; name the second one with same_as")
-            known[name] = Row(name, tuple(entry["set"]), entry["seeds"])
+            known[name] = Row(name, tuple(entry["set"]), entry["seeds"], name)
             rows.append(known[name])
         tables[title] = tuple(rows)
     notes = {title: table["note"] for title, table in content["tables"].items()}
@@ -158,7 +159,7 @@ def write_tables(suite: Suite, output: Path, results: Path, docs: Path) -> None:
         for row in rows:
             cells = _cells(row, rows[0], output, results, differences)
             if cells is not None:
-                lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+                lines.append(f"| {row.label} | " + " | ".join(cells) + " |")
         lines.append("")
     stored.write_text(json.dumps(differences, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     docs.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ METRIC = "ndcg@10"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of a table: its run, what is set beside the recipe, how many seeds train it, and what the table calls it."""
+    """A line of a table: its run, what is set beside the recipe, how many seeds train it, what the table calls it."""
 
     name: str
     overrides: tuple[str, ...]

@@ -160,7 +160,26 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     number=st.integers(),
     share=st.floats(allow_nan=False, allow_infinity=False),
     flag=st.booleans(),
-    text=texts | st.sampled_from(["no", "012", "3e-4", "~", "null", "true", "", "=", "<<", "1_000", "0x10", ".inf"]),
+    text=texts
+    | st.sampled_from(
+        [
+            "no",
+            "012",
+            "3e-4",
+            "~",
+            "null",
+            "true",
+            "",
+            "=",
+            "<<",
+            "1_000",
+            "0x10",
+            ".inf",
+            "a\x85b",
+            "\u2028",
+            "a\u2029\n",
+        ]
+    ),
     names=st.lists(texts, max_size=3),
     limit=st.none() | st.integers(),
 )

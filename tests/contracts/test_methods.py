@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import inspect
 import json
 import re
@@ -18,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from peftrec.config import InputError
-from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+from peftrec.encoders import Backbone, EncoderConfig, TextEncoder, load_backbone
 from peftrec.methods import METHODS, find_layers, linear_names, read_adapter_tensors
 from peftrec.methods.plain_peft import register_with_peft
 
@@ -130,6 +132,11 @@ def that(**wanted: bool) -> list[str]:
     return [kind for kind in KINDS if all(getattr(declared(kind), name) == value for name, value in wanted.items())]
 
 
+@functools.cache
+def _read(path: str, quantization: Any) -> Backbone:
+    return load_backbone(path, None, quantization)
+
+
 def text_encoder(
     path: Path | str,
     case: str,
@@ -144,7 +151,8 @@ def text_encoder(
     """A fresh text encoder with a method in it, fitted to the texts where the method starts from data."""
     torch.manual_seed(0)
     config = EncoderConfig(max_tokens=16, token_budget=budget, gradient_checkpointing=gradient_checkpointing)
-    backbone = load_backbone(str(path), None, quantization)
+    # A copy of what has been read is as fresh as one that is read again, and the tests read thousands.
+    backbone = copy.deepcopy(_read(str(path), quantization))
     encoder = TextEncoder(backbone, config, method_of(case, family, **settings))
     if start:
         encoder.method.initialize(encoder.batches(encoder.tokenize(TEXTS)))
@@ -349,7 +357,7 @@ FRESH_PROCESS = """
 import json, sys
 from pathlib import Path
 from safetensors.torch import load_file
-from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+from peftrec.encoders import Backbone, EncoderConfig, TextEncoder, load_backbone
 from peftrec.methods import METHODS, read_adapter_tensors
 plan = json.loads(sys.stdin.read())
 gaps = {}

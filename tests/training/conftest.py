@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from peftrec.build import build
+from peftrec.build import build, build_debias
 from peftrec.data import TrainingWindows
 from peftrec.models import RecommenderModel
 from peftrec.training import Trainer
@@ -39,7 +39,8 @@ def prepare(toy_dataset: Any) -> Callable[..., Prepared]:
 
     def prepare(recipe: Any, *, evaluate: Any = None, folder: Any = None, dataset: Any = None) -> Prepared:
         dataset = toy_dataset if dataset is None else dataset
-        model = build(recipe, dataset).model
+        built = build(recipe, dataset)
+        model = built.model
         rising = itertools.count(0.0, 0.01)
         trainer = Trainer(
             model=model,
@@ -48,6 +49,8 @@ def prepare(toy_dataset: Any) -> Callable[..., Prepared]:
             loss=recipe.loss,
             optimizer=recipe.optimizer,
             training=recipe.training,
+            text_vectors=built.base_vectors_NH,
+            debias=build_debias(recipe, dataset),
             evaluate=evaluate or (lambda _: {"ndcg@10": next(rising)}),
             folder=folder,
             recipe=recipe.to_dict(),

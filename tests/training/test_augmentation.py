@@ -331,27 +331,11 @@ ALL = "training.augmentation={crop: {}, mask: {}, reorder: {}, substitute: {rati
 
 @pytest.mark.parametrize("loss", ["full_softmax", "in_batch_softmax"])
 def test_training_goes_on_after_a_stop_as_if_there_were_none(
-    make_recipe: Callable[..., Any], toy_dataset: Any, tmp_path: Path, loss: str
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path, loss: str
 ) -> None:
-    from peftrec.build import build
-    from peftrec.training import Trainer
-
     def trainer(folder: Path, *overrides: str) -> Any:
         recipe = make_recipe(f"loss.kind={loss}", "training.batch_users=20", "method.kind=frozen", *overrides)
-        built = build(recipe, toy_dataset)
-        rising = iter(np.arange(0.0, 1.0, 0.01).tolist())
-        return Trainer(
-            model=built.model,
-            windows=TrainingWindows(toy_dataset, recipe.user.max_history, skip_repeats=True),
-            item_counts=toy_dataset.item_counts(),
-            loss=recipe.loss,
-            optimizer=recipe.optimizer,
-            training=recipe.training,
-            evaluate=lambda _: {"ndcg@10": next(rising)},
-            text_vectors=built.base_vectors_NH,
-            folder=folder,
-            recipe=recipe.to_dict(),
-        )
+        return prepare(recipe, folder=folder).trainer
 
     fixed = "optimizer.schedule=constant"
     losses = [row["loss"] for row in trainer(tmp_path / "whole", ALL, fixed).train().epochs]

@@ -14,47 +14,38 @@ from peftrec.data import TrainingWindows
 from peftrec.losses.debias import group_parts
 from peftrec.metrics.list_exposure import exposure_gap, group_shares, mean_popularity
 from peftrec.retrieval import top_items
-from peftrec.training import Trainer
 from peftrec.training.step import plan_step, step_loss
 
 FAST = ("method.kind=frozen", "training.num_epochs=6", "optimizer.schedule=constant")
 GROUPS = "debias.groups={weight: %s, column: category, part: uniform}"
 
 
-def lists_of(recipe: Any, dataset: Any, k: int) -> np.ndarray[Any, Any]:
+def lists_of(prepared: Any, dataset: Any, k: int) -> np.ndarray[Any, Any]:
     """The best items of every test user, history left out, after training."""
-    built = build(recipe, dataset)
-    rising = iter(np.arange(0.0, 1.0, 0.01).tolist())
-    trainer = Trainer(
-        model=built.model,
-        windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=True),
-        item_counts=dataset.item_counts(),
-        loss=recipe.loss,
-        optimizer=recipe.optimizer,
-        training=recipe.training,
-        debias=build_debias(recipe, dataset),
-        evaluate=lambda _: {"ndcg@10": next(rising)},
-    )
-    trainer.train()
-    model, cases = built.model.eval(), dataset.split.test
+    prepared.trainer.train()
+    model, cases = prepared.model.eval(), dataset.split.test
     histories = torch.from_numpy(cases.histories(dataset.sequences, 0, len(cases)))
     scores = model.scores(histories, *model.encode_catalogue())
     return top_items(scores, k, exclude_BL=histories)[0].numpy()
 
 
 @pytest.mark.parametrize("loss", ["full_softmax", "in_batch_softmax"])
-def test_lists_become_less_popular(loss: str, make_recipe: Callable[..., Any], toy_dataset: Any) -> None:
+def test_lists_become_less_popular(
+    loss: str, make_recipe: Callable[..., Any], prepare: Callable[..., Any], toy_dataset: Any
+) -> None:
     counts = toy_dataset.item_counts()
     found = []
     for penalty in ((), ("debias.popularity.weight=0.5",), ("debias.popularity.weight=5",)):
         recipe = make_recipe(*FAST, "training.batch_users=20", f"loss.kind={loss}", *penalty)
-        found.append(float(mean_popularity(lists_of(recipe, toy_dataset, 5), counts).mean()))
+        found.append(float(mean_popularity(lists_of(prepare(recipe), toy_dataset, 5), counts).mean()))
     assert found[0] > found[1] > found[2]
     assert found[2] < 0.9 * found[0]
 
 
 @pytest.mark.parametrize("loss", ["full_softmax", "in_batch_softmax"])
-def test_gaps_between_groups_close(loss: str, make_recipe: Callable[..., Any], toy_dataset: Any) -> None:
+def test_gaps_between_groups_close(
+    loss: str, make_recipe: Callable[..., Any], prepare: Callable[..., Any], toy_dataset: Any
+) -> None:
     """All users are in one batch: penalties are on the exposure in each, and small ones differ in their users."""
     fast = (*FAST, "training.batch_users=60", f"loss.kind={loss}")
     recipes = [make_recipe(*fast, *extra) for extra in ((), (GROUPS % 1,), (GROUPS % 10,))]
@@ -63,7 +54,7 @@ def test_gaps_between_groups_close(loss: str, make_recipe: Callable[..., Any], t
     assert set(groups.names) == {"wine", "cheese", "bread", "tea"}
     parts = group_parts(recipes[1].debias.groups, groups, toy_dataset.item_counts())
     assert parts.tolist() == [0.25] * 4
-    shares = [group_shares(lists_of(recipe, toy_dataset, 3), groups.group_N, 4) for recipe in recipes]
+    shares = [group_shares(lists_of(prepare(recipe), toy_dataset, 3), groups.group_N, 4) for recipe in recipes]
     gaps = [exposure_gap(share, parts) for share in shares]
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 0.75 * gaps[0]

@@ -153,7 +153,7 @@ def test_what_judges_single_logits_learns_a_margin(
         model.zero_grad()
         result = step_loss(model, plan, recipe.loss, text_CH)
         result.backward()
-        losses.append((float(result), float(model.scale.margin.grad)))
+        losses.append((result.item(), model.scale.margin.grad.item()))
         scores.append(model.scores(histories, *model.encode_catalogue()))
     # At 0 all cosines say yes: a larger margin helps; at 3 nothing is a yes: a smaller one does.
     assert losses[0][1] < 0 < losses[2][1]

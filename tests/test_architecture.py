@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import pytest
 
@@ -224,24 +225,47 @@ def test_modules_are_short_and_say_what_they_hold() -> None:
     assert shape_violations(PACKAGE) == []
 
 
-def test_every_registry_entry_resolves_and_knows_its_kind() -> None:
+def registries() -> tuple[Any, ...]:
     from peftrec.baselines import BASELINES
-    from peftrec.config import Registry
     from peftrec.data import ATTRIBUTES, SOURCES, SPLITS
     from peftrec.losses import LOSSES, NEGATIVES
     from peftrec.methods import METHODS
     from peftrec.models import SCORERS, USER_ENCODERS
 
-    known = (ATTRIBUTES, BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS)
+    return ATTRIBUTES, BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS
+
+
+def test_every_registry_entry_resolves_and_knows_its_kind() -> None:
+    from peftrec.config import Registry
+
     in_source = sum(
         isinstance(node, ast.Call) and ast.unparse(node.func) == Registry.__name__
         for path in source_files(PACKAGE)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     )
-    assert in_source == len(known), "a registry is missing here"
-    for registry in known:
+    assert in_source == len(registries()), "a registry is missing here"
+    for registry in registries():
         assert {kind: section.kind for kind, section in registry.classes().items()} == {
             kind: kind for kind in registry.kinds()
+        }
+
+
+def left_open(section: type) -> list[str]:
+    """The methods and properties of a class that do nothing but say that a subclass must have them."""
+    found = []
+    for name, member in inspect.getmembers_static(section):
+        function = member.fget if isinstance(member, property) else member
+        if inspect.isfunction(function) and "NotImplementedError" in function.__code__.co_names:
+            found.append(name)
+    return found
+
+
+def test_what_can_be_chosen_leaves_nothing_open() -> None:
+    bases = {base for registry in registries() for section in registry.classes().values() for base in section.__mro__}
+    assert sum(bool(left_open(base)) for base in bases) > 5, "the bases leave something open, or this finds nothing"
+    for registry in registries():
+        assert {kind: left_open(section) for kind, section in registry.classes().items()} == {
+            kind: [] for kind in registry.kinds()
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def bad_json_line(path: Path) -> str | None:
         if _parse(lines.content, ("",)) is None:
             return _bad_line(lines.content, lines)
     return None
+
+
+def json_line_keys(path: Path) -> tuple[str, ...]:
+    """The keys of a file of JSON objects, in the order of their first line.
+
+    Args:
+        path: the file, readable, gzip-compressed where its name ends in .gz.
+    """
+    rows = (row for lines in read_lines(path) for row in lines.content.removeprefix(_BYTE_ORDER_MARK).split(b"\n"))
+    return tuple(dict.fromkeys(key for row in rows if row.strip() for key in json.loads(row)))
 
 
 def _parse(content: bytes, columns: Sequence[str]) -> pl.DataFrame | None:

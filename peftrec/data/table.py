@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.config import InputError, RecipeError, nearest
-from peftrec.data.json_lines import bad_json_line, read_json_lines
+from peftrec.data.json_lines import bad_json_line, json_line_keys, read_json_lines
 from peftrec.data.mixed_type import mixed_json_columns
 from peftrec.data.naming import listed
 from peftrec.data.text_file import require_file, require_utf8
@@ -140,8 +140,20 @@ def _scan(path: Path, suffix: str) -> pl.LazyFrame:
     if suffix == ".parquet":
         return pl.scan_parquet(path, glob=False)
     if suffix in _JSON_LINES:
-        return pl.scan_ndjson(path, infer_schema_length=None)
+        return _scan_json_lines(path)
     return pl.scan_csv(path, separator=_DELIMITED[suffix], infer_schema=False, glob=False)
+
+
+def _scan_json_lines(path: Path) -> pl.LazyFrame:
+    """All columns, as text where the parser knows no type for all values of one, as for 7 and [7]."""
+    lazy = pl.scan_ndjson(path, infer_schema_length=None)
+    try:
+        lazy.collect_schema()
+    except pl.exceptions.PolarsError:
+        if bad_json_line(path) is not None:
+            raise
+        return pl.concat(read_json_lines(path, json_line_keys(path))).lazy()
+    return lazy
 
 
 def _collect(lazy: pl.LazyFrame, path: Path, suffix: str) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
+from peftrec.config import InputError
 from peftrec.data import mixed_type
 from peftrec.data.table import read_table
 
@@ -92,3 +93,20 @@ def test_types_that_the_parser_cannot_join(tmp_path: Path, values: list[Any], te
     assert table.frame.columns == ["a", "b", "c"]
     (note,) = table.mixed
     assert note.startswith("column 'a': 2 of 2 values are no text (")
+
+
+def test_a_list_beside_its_value(tmp_path: Path) -> None:
+    """The parser refuses the whole file, without saying where."""
+    rows = [{"a": 7, "b": "x"}, {"a": [7], "c": 1}, {"a": "7", "b": None}]
+    table = read_table(write(tmp_path / "t.jsonl", rows))
+    assert table.column_names == ("a", "b", "c")
+    assert table.frame.to_dict(as_series=False) == {
+        "a": ["7", "[7]", "7"],
+        "b": ["x", None, None],
+        "c": [None, "1", None],
+    }
+    assert table.mixed[0].startswith("column 'a': 2 of 3 values are no text (7, [7])")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"a": 7}\n{"a": [7]}\n{"a": \n')
+    with pytest.raises(InputError, match=r"broken\.jsonl cannot be read as \.jsonl: line 3 is no JSON object"):
+        read_table(broken)

@@ -65,7 +65,7 @@ def read_attributes(
         table: with the columns that `configs` names.
         id_column: the column of ids.
         configs: of the recipe.
-        ids: items, or users; one that the table lacks has no attribute.
+        ids: items, or users, one for each session where users are cut; one that the table lacks has no attribute.
         subject: `items` or `users`.
     Returns:
         The values in the order of `ids`, and a row for the report that counts what is missing.
@@ -92,7 +92,8 @@ def read_attributes(
     values = {column: _gather(column_values, place.to_list()) for column, column_values in read.items()}
     attributes = AttributeTable(dict(configs), values, len(ids))
     note = ", ".join(f"{column}: {attributes.missing(column):,} missing" for column in configs)
-    return attributes, CleaningRow(f"{subject.removesuffix('s')} attributes", subject, 0, len(ids), note)
+    of = subject if len(set(ids)) == len(ids) else "sessions"
+    return attributes, CleaningRow(f"{subject.removesuffix('s')} attributes", of, 0, len(ids), note)
 
 
 def attribute_rows(

@@ -183,13 +183,14 @@ def sample_users(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRo
     sample = rules.sample
     if sample is None:
         return tables, ()
+    unit = "users" if rules.sessions is None else "sessions"
     dtype = tables.interactions["user"].dtype
     assert isinstance(dtype, pl.Enum)
     category = tables.interactions["user"].to_physical()
     left = category.unique()
     if sample.users > len(left):
         raise InputError(
-            f"{tables.interactions_name}: data.sample.users asks for {sample.users:,} users, but cleaning left "
+            f"{tables.interactions_name}: data.sample.users asks for {sample.users:,} {unit}, but cleaning left "
             f"{len(left):,}; ask for at most so many, or leave data.sample out"
         )
     in_order = left.gather(dtype.categories.gather(left).arg_sort()).to_numpy()
@@ -197,8 +198,8 @@ def sample_users(tables: Tables, rules: Rules) -> tuple[Tables, tuple[CleaningRo
     drawn = np.random.default_rng(sample.seed).permutation(in_order)[: sample.users]
     kept = np.zeros(len(dtype.categories), dtype=bool)
     kept[drawn] = True
-    name = f"sample of {sample.users:,} users"
-    row = CleaningRow(name, "users", len(left) - len(drawn), len(drawn), f"seed {sample.seed}; all items stay")
+    name = f"sample of {sample.users:,} {unit}"
+    row = CleaningRow(name, unit, len(left) - len(drawn), len(drawn), f"seed {sample.seed}; all items stay")
     tables, rows = keep_interactions(tables, pl.Series(kept[category.to_numpy()]), name)
     return tables, (row, *rows)
 

@@ -35,7 +35,7 @@ class UserTexts:
         """The texts of some users.
 
         Args:
-            user_ids: distinct ids, in any order.
+            user_ids: in any order; an id stands there for each of the user's sessions.
             interactions_name: what the table that they come from is called in messages.
         Returns:
             One text an id, "" for a user that the table lacks or says nothing of; and a row that counts those.
@@ -58,7 +58,8 @@ class UserTexts:
                 f"finds nothing in {', '.join(self.template.fields)}"
             )
         # The report is published with a run: it counts, and names nobody.
-        row = CleaningRow("user texts", "users", 0, len(user_ids), f"{silent:,} users without attributes")
+        unit = "users" if len(set(user_ids)) == len(user_ids) else "sessions"
+        row = CleaningRow("user texts", unit, 0, len(user_ids), f"{silent:,} {unit} without attributes")
         return tuple(texts.to_list()), row
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peftrec.config import InputError, RecipeError, parse_section
-from peftrec.data import CleaningConfig, Dataset, SessionConfig
+from peftrec.data import CleaningConfig, Dataset, SampleConfig, SessionConfig
+from peftrec.data.attribute import NumericAttribute
 from peftrec.data.sources.tables import TablesConfig
 from peftrec.data.split import GlobalTime
 
@@ -94,6 +95,21 @@ class TestSessions:
             sessions=SessionConfig(gap_minutes=29), users="users.csv", user_template="{age} years"
         )
         assert dataset.user_texts == ("31 years", "31 years", "31 years", "")
+
+    def test_rows_of_the_report_count_sessions(self, workspace: Workspace) -> None:
+        workspace.write("interactions.csv", HEADER + self.EVENTS)
+        workspace.write("users.csv", "user_id,age\nann,31\nben,\n")
+        told = {
+            "users": "users.csv",
+            "user_template": "{age} years",
+            "user_attributes": {"age": NumericAttribute()},
+        }
+        for sessions, unit, size in ((SessionConfig(gap_minutes=29), "sessions", 3), (None, "users", 2)):
+            values = {**told, "sample": SampleConfig(users=size), "sessions": sessions}
+            report = workspace.load_unsplit(**values).report
+            counted = {(row.step, row.subject): row.remaining for row in report.rows}
+            steps = (f"sample of {size} {unit}", "user texts", "user attributes")
+            assert {step: counted.get((step, unit)) for step in steps} == dict.fromkeys(steps, size)
 
     def test_owners_tell_whose_session_it_is(self, workspace: Workspace) -> None:
         workspace.write("interactions.csv", HEADER + self.EVENTS)

@@ -66,16 +66,36 @@ class ItemTexts:
         return [torch.from_numpy(order[start:end]) for start, end in _cuts(lengths[order], token_budget)]
 
 
+# What a chunk costs beside its tokens, in tokens: small matrix products, and the time that passes between them.
+_CHUNK_COST = 128
+
+
 def _cuts(lengths: NDArray[np.int64], token_budget: int) -> list[tuple[int, int]]:
-    """Return the ranges of descending lengths whose padded size stays within the budget."""
-    cuts, start = [], 0
-    while start < len(lengths):
-        longest = int(lengths[start])
-        if longest > token_budget:
-            raise InputError(f"encoder.token_budget is {token_budget}, but one text has {longest} tokens; raise it")
-        end = min(len(lengths), start + max(1, token_budget // max(1, longest)))
-        cuts.append((start, end))
-        start = end
+    """Return the ranges of descending lengths, each within the budget when padded, that cost least.
+
+    A chunk of c texts, the longest of P tokens, costs c * P + `_CHUNK_COST`. Chunks begin where the length falls, or
+    where the budget was used up by texts of one length; among those the least sum is found exactly, from the end.
+    """
+    if not len(lengths):
+        return []
+    if lengths[0] > token_budget:
+        raise InputError(f"encoder.token_budget is {token_budget}, but one text has {lengths[0]} tokens; raise it")
+    begins = np.append(np.flatnonzero(np.diff(lengths, prepend=-1)), len(lengths))  # of the runs of one length
+    num_runs = len(begins) - 1
+    least, following = np.zeros(num_runs + 1), np.zeros(num_runs, dtype=np.int64)
+    for run in range(num_runs - 1, -1, -1):
+        length = max(1, int(lengths[begins[run]]))
+        padded = length * (begins[run + 1 :] - begins[run])
+        chunks = np.where(padded <= token_budget, 1.0, np.inf)
+        chunks[0] = -(-padded[0] // (token_budget // length * length))
+        costs = padded + chunks * _CHUNK_COST + least[run + 1 :]
+        following[run] = run + 1 + int(costs.argmin())
+        least[run] = costs.min()
+    cuts, run = [], 0
+    while run < num_runs:
+        start, end, fits = begins[run], begins[following[run]], token_budget // max(1, int(lengths[begins[run]]))
+        cuts += [(int(place), int(min(place + fits, end))) for place in range(start, end, fits)]
+        run = int(following[run])
     return cuts
 
 

@@ -55,7 +55,7 @@ class _LoraLinear(torch.autograd.Function):
 
 
 class LoraForward:
-    """Takes the place of the `forward` of a `peft` LoRA layer, and gives way to it where it does more than W x + s B A x.
+    """Takes the place of the `forward` of a `peft` LoRA layer, and gives way to it where that does more than eq. 3.
 
     Gives way to: several adapters or none, DoRA, dropout that is on, quantised or trained weights, autocast, tracing by
     torch.compile. Without gradients the product is that with W + s B A, made once for each state of A and B.
@@ -117,7 +117,8 @@ def speed_up_lora(model: nn.Module) -> None:
     """
     from peft.tuners.lora import Linear
 
-    layers = [module for module in model.modules() if type(module) is Linear and type(module.base_layer) is nn.Linear]
+    found: list[Any] = [module for module in model.modules() if type(module) is Linear]
+    layers = [layer for layer in found if type(layer.base_layer) is nn.Linear]
     size = sum(layer.base_layer.weight.nbytes for layer in layers)
     merges = size <= _MERGED_BYTES and all(layer.base_layer.weight.dtype == torch.float32 for layer in layers)
     for layer in layers:

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from peftrec.baselines import FittedBaseline, fit_references, store_references
-from peftrec.build import build, build_debias, frozen_vectors, published_vectors, tell_users
+from peftrec.build import build, build_debias, tell_users
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
+from peftrec.frozen import frozen_vectors, published_vectors
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     METRICS,
@@ -171,13 +172,13 @@ def compare(first: str | Path, second: str | Path, *, split: str = "test") -> li
 
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
     began = time.perf_counter()
-    built = build(recipe, dataset)
+    built = build(recipe, dataset, say)
     model, counts = built.model, dataset.item_counts()
     for line in built.describe(recipe):
         say(line)
     build_seconds = time.perf_counter() - began
     # Before the long part: they may need a backbone that cannot be loaded.
-    references = fit_references(dataset, lambda: published_vectors(built, recipe))
+    references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
     trainer = Trainer(
         model=model,
         windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats),
@@ -194,6 +195,8 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     untrained = _adapter_states(model)
     work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
+    if model.catalogue_text is not None:
+        model.catalogue_text.drop_rounded_states()  # what is reported and saved is that of the published weights
     for start, encoder in model.text_encoders().items():
         for name, value in encoder.method.summary().items():
             say(f"{start.replace('_', ' ')}, {name}: {json.dumps(value)}")
@@ -224,7 +227,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
 def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> dict[str, Any]:
     assert recipe.baseline is not None
     began = time.perf_counter()
-    vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts))
+    vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts, say))
     fitted = recipe.baseline.fit(dataset, vectors() if recipe.baseline.needs_item_vectors else None)
     seconds = time.perf_counter() - began
     say(f"{recipe.baseline.kind} fitted in {seconds:.1f} s")

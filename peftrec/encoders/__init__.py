@@ -2,14 +2,19 @@
 
 from peftrec.encoders.attribute import AttributePart, AttributesConfig
 from peftrec.encoders.backbone import Backbone, load_backbone, quiet_transformers
+from peftrec.encoders.build_watch import Progress
 from peftrec.encoders.catalogue_text import CatalogueText
-from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.config import CacheConfig, EncoderConfig
+from peftrec.encoders.frozen_state import TRUNK_KINDS, refused_kind, why_refused
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_encoder import ItemEncoder
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.method_table import MethodRow, method_table
 from peftrec.encoders.packaged import PACKAGED_BACKBONES
 from peftrec.encoders.quantization import Quantization
+from peftrec.encoders.state_entry import BrokenEntryError
+from peftrec.encoders.state_store import StateStore
+from peftrec.encoders.text_cache import TextCache
 from peftrec.encoders.text_encoder import TextEncoder
 from peftrec.encoders.token_length import token_lengths
 from peftrec.encoders.twin import twin_backbone
@@ -17,15 +22,21 @@ from peftrec.encoders.whitening import Whitening
 
 __all__ = [
     "PACKAGED_BACKBONES",
+    "TRUNK_KINDS",
     "AttributePart",
     "AttributesConfig",
     "Backbone",
+    "BrokenEntryError",
+    "CacheConfig",
     "CatalogueText",
     "EncoderConfig",
     "ItemEncoder",
     "ItemTexts",
     "MethodRow",
+    "Progress",
     "Quantization",
+    "StateStore",
+    "TextCache",
     "TextEncoder",
     "TrainingVectors",
     "Whitening",
@@ -33,7 +44,9 @@ __all__ = [
     "load_backbone",
     "method_table",
     "quiet_transformers",
+    "refused_kind",
     "token_lengths",
     "tokenize_texts",
     "twin_backbone",
+    "why_refused",
 ]

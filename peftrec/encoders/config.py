@@ -10,6 +10,29 @@ from peftrec.encoders.quantization import Quantization
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Where what the frozen backbone gives the catalogue is kept from one run to the next.
+
+    Tokens, states that enter the lowest trained layer or that a side network reads, and vectors of the backbone as it
+    is. Entries are found by a hash of weights, tokenizer, texts and settings, so that none is ever used for others;
+    `peftrec cache` builds, lists and clears them.
+
+    Args:
+        folder: holds the entries; several processes may share it. None keeps nothing: states are then computed in each
+            run and held in memory.
+        dtype: of states; `float16` halves them at a relative error of some 3e-4, which is measured and said. What is
+            reported and saved in the end is computed without them.
+    """
+
+    folder: str | None = "~/.cache/peftrec"
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and not self.folder.strip():
+            raise ValueError("folder: is empty; it names the cache folder, or is null to keep nothing")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """How an item becomes a vector.
 
@@ -47,6 +70,7 @@ class EncoderConfig:
         token_budget: padded tokens in one chunk through the backbone.
         gradient_checkpointing: compute the states inside a layer again in the backward pass instead of holding them;
             for backbones of which one chunk does not fit.
+        cache: where what the frozen backbone gives is kept; it decides no result but by `cache.dtype`.
     """
 
     backbone: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -69,6 +93,7 @@ class EncoderConfig:
     item_bias: bool = False
     token_budget: Annotated[int, Range(ge=16)] = 1024
     gradient_checkpointing: bool = False
+    cache: CacheConfig = dataclasses.field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
         if not self.backbone.strip():

@@ -6,7 +6,7 @@ K states of one text.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders.backbone import Backbone
 from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.frozen_state import Rounding, compute_states, frozen_part, put_rows
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.token_attention import TokenAttention
@@ -114,37 +115,41 @@ class TextEncoder(nn.Module):
         """Return the texts with the states that stay the same in training, computed once and held in memory.
 
         Those that enter the lowest changed layer cost 4 * H bytes a token, those that a method beside the backbone
-        reads 4 * H * K a text. Nothing is stored where the method reaches down to the embeddings. Where no layer
-        changes, but pooling learns, the last states are stored.
+        reads 4 * H * K a text. Nothing is stored where `frozen_part` has nothing; `TextCache` keeps them in a file.
         """
-        first = self.method.first_layer
-        everything = torch.arange(len(texts))
-        chunks = texts.chunks(everything, self.config.token_budget)
-        if self.method.pooled_states:
-            pooled_NKH = torch.empty(len(texts), len(self.method.pooled_states), self.dim, device=self.device)
-            for chunk in chunks:
-                pooled_NKH[chunk.to(self.device)] = self._pooled_states(texts, chunk)
-            return dataclasses.replace(texts, pooled_NKH=pooled_NKH)
-        if not 0 < first < self.num_layers + (self.token_attention is not None):
+        part = frozen_part(self)
+        if part is None:
             return texts
-        trunk_TH = torch.empty(len(texts.tokens_T), self.dim, device=self.device)
-        with torch.no_grad():
-            for chunk in chunks:
-                place_CP, valid_CP = texts.gather(chunk)
-                inputs = self._inputs(texts, place_CP, valid_CP)
-                if first < self.num_layers:
-                    states_CPH = entering_states(self.model, first, **inputs)
-                else:
-                    states_CPH = self.model(**inputs).last_hidden_state
-                trunk_TH[place_CP[valid_CP].to(self.device)] = states_CPH[valid_CP.to(self.device)].float()
-        return dataclasses.replace(texts, trunk_TH=trunk_TH)
+        states = torch.empty(part.num_rows(texts), *part.row_shape, device=self.device)
+        write = functools.partial(put_rows, states)
+        compute_states(self, texts, write, Rounding(torch.float32, part.label))
+        return part.put(texts, states)
+
+    @torch.no_grad()
+    def frozen_rows(self, texts: ItemTexts, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the states of one chunk that stay the same in training, and their places among those of all texts.
+
+        Only for an encoder that `frozen_part` has something of.
+
+        Returns:
+            Places (R,) and rows (R, ...): pooled states (C, K, H), or those of all tokens (R, H), text by text.
+        """
+        if self.method.pooled_states:
+            return items_C, self._pooled_states(texts, items_C)
+        place_CP, valid_CP = texts.gather(items_C)
+        inputs = self._inputs(texts, place_CP, valid_CP)
+        if self.method.first_layer < self.num_layers:
+            states_CPH = entering_states(self.model, self.method.first_layer, **inputs)
+        else:
+            states_CPH = self.model(**inputs).last_hidden_state
+        return place_CP[valid_CP], states_CPH[valid_CP.to(self.device)]
 
     def forward(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
         """Encode one chunk, with gradients where they are on; shape (C, H)."""
         if self.method.pooled_states:
             stored = texts.pooled_NKH
             pooled_CKH = self._pooled_states(texts, items_C) if stored is None else stored[items_C.to(stored.device)]
-            return self.method.combine(pooled_CKH.to(self.device)).float()
+            return self.method.combine(pooled_CKH.to(self.device).float()).float()
         states_CPH, valid_CP = self.token_states(texts, items_C)
         return self._pool(states_CPH, valid_CP).float()
 
@@ -154,7 +159,8 @@ class TextEncoder(nn.Module):
         if texts.trunk_TH is None:
             states_CPH = self.model(**self._inputs(texts, place_CP, valid_CP)).last_hidden_state
         else:
-            stored_CPH = texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device)
+            # One indexed read; states may be mapped, and of half precision.
+            stored_CPH = texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device).float()
             if self.method.first_layer == self.num_layers:
                 return stored_CPH, valid_CP.to(self.device)
             with stored_states(self.model, self.method.first_layer, stored_CPH):

@@ -174,7 +174,13 @@ def build_model(
     """
     catalogue_text = spare = profiles = None
     if recipe.encoder.uses_text:
-        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision, recipe.encoder.quantization)
+        backbone = load_backbone(
+            recipe.encoder.backbone,
+            recipe.encoder.revision,
+            recipe.encoder.quantization,
+            dtype=recipe.encoder.dtype,
+            attention=recipe.encoder.attention,
+        )
         if recipe.profile is not None and recipe.profile.method is not None:
             spare = twin_backbone(backbone, (recipe.method, recipe.profile.method))
         catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts)
@@ -201,7 +207,7 @@ def build_model(
         )
     except ValueError as error:
         raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
-    # A quantised backbone lies on the GPU where there is one; the rest follows it there.
+    # The backbone lies on the GPU where there is one; the rest follows it there.
     return model if catalogue_text is None else model.to(catalogue_text.encoder.device)
 
 
@@ -233,23 +239,26 @@ def training_profiles(model: RecommenderModel, dataset: Dataset) -> ProfileTexts
 
 
 def published_vectors(built: Built, recipe: Recipe) -> torch.Tensor:
-    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published."""
+    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published, (N, H), on the CPU.
+
+    Where its weights are cast to bfloat16, so they are for these: large backbones are published so.
+    """
     text = built.model.text_encoder
     published = text is not None and text.pooling == "mean" and text.backbone.quantization == "none"
     if built.base_vectors_NH is not None and published:
-        return built.base_vectors_NH
+        return built.base_vectors_NH.cpu()
     return frozen_vectors(recipe, built.dataset.catalogue.texts)
 
 
 def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
-    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H).
+    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H), on the CPU.
 
     A quantised backbone is loaded in full precision for them: references are the same beside all runs.
     """
     frozen = METHODS.load("frozen")()
     encoder = dataclasses.replace(recipe.encoder, pooling="mean")
-    backbone = load_backbone(encoder.backbone, encoder.revision)
-    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts).vectors()
+    backbone = load_backbone(encoder.backbone, encoder.revision, dtype=encoder.dtype)
+    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts).vectors().cpu()
 
 
 def build_debias(recipe: Recipe, dataset: Dataset) -> Debias | None:

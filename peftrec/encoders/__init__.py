@@ -1,8 +1,10 @@
 """Item encoders: a pretrained language model over texts, id vectors, and their fusion."""
 
+from peftrec.encoders.attention_kind import Attention, attention_here
 from peftrec.encoders.attribute import AttributePart, AttributesConfig
 from peftrec.encoders.backbone import Backbone, load_backbone, quiet_transformers
 from peftrec.encoders.catalogue_text import CatalogueText
+from peftrec.encoders.compilation import check_compilation, compiled_layers
 from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_encoder import ItemEncoder
@@ -12,11 +14,13 @@ from peftrec.encoders.packaged import PACKAGED_BACKBONES
 from peftrec.encoders.quantization import Quantization
 from peftrec.encoders.text_encoder import TextEncoder
 from peftrec.encoders.token_length import token_lengths
+from peftrec.encoders.transfer import Transfer, to_device
 from peftrec.encoders.twin import twin_backbone
 from peftrec.encoders.whitening import Whitening
 
 __all__ = [
     "PACKAGED_BACKBONES",
+    "Attention",
     "AttributePart",
     "AttributesConfig",
     "Backbone",
@@ -28,11 +32,16 @@ __all__ = [
     "Quantization",
     "TextEncoder",
     "TrainingVectors",
+    "Transfer",
     "Whitening",
+    "attention_here",
     "cached_vectors",
+    "check_compilation",
+    "compiled_layers",
     "load_backbone",
     "method_table",
     "quiet_transformers",
+    "to_device",
     "token_lengths",
     "tokenize_texts",
     "twin_backbone",

@@ -178,7 +178,13 @@ def build_model(
     """
     catalogue_text = spare = profiles = None
     if recipe.encoder.uses_text:
-        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision, recipe.encoder.quantization)
+        backbone = load_backbone(
+            recipe.encoder.backbone,
+            recipe.encoder.revision,
+            recipe.encoder.quantization,
+            dtype=recipe.encoder.dtype,
+            attention=recipe.encoder.attention,
+        )
         if recipe.profile is not None and recipe.profile.method is not None:
             spare = twin_backbone(backbone, (recipe.method, recipe.profile.method))
         # Before the method moves weights, by which the cache finds what belongs to them.
@@ -207,7 +213,7 @@ def build_model(
         )
     except ValueError as error:
         raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
-    # A quantised backbone lies on the GPU where there is one; the rest follows it there.
+    # The backbone lies on the GPU where there is one; the rest follows it there.
     return model if catalogue_text is None else model.to(catalogue_text.encoder.device)
 
 

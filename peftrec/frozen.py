@@ -33,7 +33,13 @@ def fill_cache(recipe: Recipe, report: Report, progress: Progress | None = None)
     texts = load_dataset(recipe.data).catalogue.texts
     mean = recipe.encoder.quantization == "none"
     if recipe.baseline is None:
-        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision, recipe.encoder.quantization)
+        backbone = load_backbone(
+            recipe.encoder.backbone,
+            recipe.encoder.revision,
+            recipe.encoder.quantization,
+            dtype=recipe.encoder.dtype,
+            attention=recipe.encoder.attention,
+        )
         cache = TextCache(recipe.encoder.cache, backbone, report, progress)
         encoder = TextEncoder(backbone, recipe.encoder, recipe.method)
         if refused_kind(encoder) is not None:
@@ -48,11 +54,14 @@ def fill_cache(recipe: Recipe, report: Report, progress: Progress | None = None)
 
 
 def published_vectors(built: Built, recipe: Recipe, report: Report | None = None) -> torch.Tensor:
-    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published."""
+    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published, (N, H), on the CPU.
+
+    Where its weights are cast to bfloat16, so they are for these: large backbones are published so.
+    """
     text = built.model.catalogue_text
     if text is not None and text.encoder.backbone.quantization == "none":
         if built.base_vectors_NH is not None and text.encoder.pooling == "mean":
-            return built.base_vectors_NH
+            return built.base_vectors_NH.cpu()
         stored_NH = None if text.cache is None else text.cache.stored_vectors("mean")
         if stored_NH is not None:
             return stored_NH
@@ -62,7 +71,7 @@ def published_vectors(built: Built, recipe: Recipe, report: Report | None = None
 def frozen_vectors(
     recipe: Recipe, texts: Sequence[str], report: Report | None = None, progress: Progress | None = None
 ) -> torch.Tensor:
-    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H).
+    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H), on the CPU.
 
     A quantised backbone is loaded in full precision for them: references are the same beside all runs.
 
@@ -74,6 +83,6 @@ def frozen_vectors(
     """
     frozen = METHODS.load("frozen")()
     encoder = dataclasses.replace(recipe.encoder, pooling="mean")
-    backbone = load_backbone(encoder.backbone, encoder.revision)
+    backbone = load_backbone(encoder.backbone, encoder.revision, dtype=encoder.dtype, attention=encoder.attention)
     cache = None if report is None else TextCache(encoder.cache, backbone, report, progress)
-    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts, cache).base_vectors()
+    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts, cache).base_vectors().cpu()

@@ -6,6 +6,8 @@ import dataclasses
 from typing import Annotated, Literal
 
 from peftrec.config import Range
+from peftrec.encoders.attention_kind import Attention
+from peftrec.encoders.backbone import Dtype
 from peftrec.encoders.quantization import Quantization
 
 
@@ -43,6 +45,15 @@ class EncoderConfig:
             `int8` takes a byte each, `nf4` and `fp4` half a byte (QLoRA). Other weights and all sums stay in full
             precision, but for GPUs that have bfloat16, where quantised layers compute in it (4 bits) or round their
             inputs too (int8); so a run belongs to the kind of device that it was trained on. Needs bitsandbytes.
+        dtype: of weights that are not quantised, and so of the states in every pass. `bfloat16` halves the memory of a
+            large backbone and spares casting its weights in each pass of mixed precision. What trains stays float32, so
+            that methods which train weights of the backbone itself need `float32`. Vectors come out float32, with the
+            rounding of bfloat16 in them: of the same text they differ by up to a percent from device to device and with
+            what else is in the chunk.
+        attention: implementation of attention; `auto` takes what `transformers` takes, `sdpa` where the backbone has
+            it. `flash_attention_2` needs a CUDA device, the package flash-attn and `dtype: bfloat16`; a run that was
+            trained with it loads elsewhere too, with `auto` in its place. `method.kind: prefix` acts on `sdpa` and
+            `eager` alone.
         inputs: `text`, `ids`, or `text+ids`; with both, items without training interactions have no id vector and rest
             on their text.
         max_tokens: texts are cut to this many tokens, special tokens included.
@@ -76,6 +87,8 @@ class EncoderConfig:
     backbone: str = "sentence-transformers/all-MiniLM-L6-v2"
     revision: str | None = None
     quantization: Quantization = "none"
+    dtype: Dtype = "float32"
+    attention: Attention = "auto"
     inputs: Literal["text", "ids", "text+ids"] = "text"
     max_tokens: Annotated[int, Range(ge=3)] = 64
     pooling: Literal["auto", "mean", "cls", "last", "attention"] = "auto"
@@ -102,6 +115,13 @@ class EncoderConfig:
             raise ValueError(
                 f"token_budget: {self.token_budget} is smaller than one text (max_tokens {self.max_tokens})"
             )
+        if self.dtype != "float32" and self.quantization != "none":
+            raise ValueError(
+                f"dtype: {self.dtype} and quantization: {self.quantization} are two ways to store the same weights; "
+                f"leave one out"
+            )
+        if self.attention == "flash_attention_2" and self.dtype != "bfloat16":
+            raise ValueError("attention: flash_attention_2 takes states of 16 bits alone; set dtype: bfloat16")
         if self.item_bias and self.inputs == "text":
             raise ValueError("item_bias: belongs to the ids; use inputs: ids or text+ids")
         if self.inputs == "ids" and self.embedding_dim is None:

@@ -19,7 +19,9 @@ from peftrec.encoders.config import EncoderConfig
 from peftrec.encoders.frozen_state import Rounding, compute_states, frozen_part, put_rows
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
+from peftrec.encoders.precision import full_precision, in_training_precision
 from peftrec.encoders.token_attention import TokenAttention
+from peftrec.encoders.transfer import Tensors, Transfer, to_device
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
 from peftrec.methods.structure import position_limit
@@ -58,6 +60,9 @@ class TextEncoder(nn.Module):
         self.method_config = method
         self.method = method.apply(backbone.model)
         self.model = self.method.model
+        # Of passes in training mode; None takes that of the weights. Training sets it for as long as it lasts.
+        self.training_dtype: torch.dtype | None = None
+        self._check_float32(method)
         if config.gradient_checkpointing:
             self._enable_checkpointing(able.supports_checkpointing)
         extra = self.method.num_virtual_tokens
@@ -120,12 +125,14 @@ class TextEncoder(nn.Module):
         part = frozen_part(self)
         if part is None:
             return texts
-        states = torch.empty(part.num_rows(texts), *part.row_shape, device=self.device)
+        # In memory of the host, however many there are; chunks of them go to the device.
+        states = torch.empty(part.num_rows(texts), *part.row_shape)
         write = functools.partial(put_rows, states)
         compute_states(self, texts, write, Rounding(torch.float32, part.label))
         return part.put(texts, states)
 
     @torch.no_grad()
+    @full_precision
     def frozen_rows(self, texts: ItemTexts, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the states of one chunk that stay the same in training, and their places among those of all texts.
 
@@ -134,38 +141,69 @@ class TextEncoder(nn.Module):
         Returns:
             Places (R,) and rows (R, ...): pooled states (C, K, H), or those of all tokens (R, H), text by text.
         """
+        loaded = self.load(texts, items_C)
         if self.method.pooled_states:
-            return items_C, self._pooled_states(texts, items_C)
+            return items_C, self._pooled_states(loaded)
         place_CP, valid_CP = texts.gather(items_C)
-        inputs = self._inputs(texts, place_CP, valid_CP)
+        inputs = self._inputs(loaded)
         if self.method.first_layer < self.num_layers:
             states_CPH = entering_states(self.model, self.method.first_layer, **inputs)
         else:
             states_CPH = self.model(**inputs).last_hidden_state
         return place_CP[valid_CP], states_CPH[valid_CP.to(self.device)]
 
-    def forward(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
-        """Encode one chunk, with gradients where they are on; shape (C, H)."""
-        if self.method.pooled_states:
-            stored = texts.pooled_NKH
-            pooled_CKH = self._pooled_states(texts, items_C) if stored is None else stored[items_C.to(stored.device)]
-            return self.method.combine(pooled_CKH.to(self.device).float()).float()
-        states_CPH, valid_CP = self.token_states(texts, items_C)
-        return self._pool(states_CPH, valid_CP).float()
+    def load(self, texts: ItemTexts, items_C: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Gather what one chunk is computed from, where the texts are kept.
 
-    def token_states(self, texts: ItemTexts, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the last states of all tokens of one chunk (C, P, H), and which of them are tokens (C, P)."""
+        Returns:
+            `pooled_CKH` where pooled states are stored; else `tokens_CP`, `valid_CP`, and `states_CPH` where states of
+            the trunk are stored.
+        """
+        if texts.pooled_NKH is not None:
+            return {"pooled_CKH": texts.pooled_NKH[items_C]}
         place_CP, valid_CP = texts.gather(items_C)
-        if texts.trunk_TH is None:
-            states_CPH = self.model(**self._inputs(texts, place_CP, valid_CP)).last_hidden_state
+        padding = torch.tensor(self.backbone.tokenizer.pad_token_id)
+        gathered = {"tokens_CP": torch.where(valid_CP, texts.tokens_T[place_CP], padding), "valid_CP": valid_CP}
+        return gathered if texts.trunk_TH is None else gathered | {"states_CPH": texts.trunk_TH[place_CP]}
+
+    def transfer(self, texts: ItemTexts, chunks: Sequence[torch.Tensor]) -> Transfer:
+        """Return what chunks of texts are computed from, by the number of the chunk, on the device."""
+        return Transfer(lambda number: self.load(texts, chunks[number]), len(chunks), self.device)
+
+    @in_training_precision
+    def forward(self, texts: ItemTexts, items_C: torch.Tensor, loaded: Tensors | None = None) -> torch.Tensor:
+        """Encode one chunk, with gradients where they are on; shape (C, H).
+
+        Args:
+            texts: all texts.
+            items_C: indexes of those of the chunk.
+            loaded: of them, from `load` or `transfer`; None loads it.
+        """
+        loaded = self.load(texts, items_C) if loaded is None else loaded
+        if self.method.pooled_states:
+            stored_CKH = loaded.get("pooled_CKH")
+            pooled_CKH = self._pooled_states(loaded) if stored_CKH is None else to_device(stored_CKH, self.device)
+            return self.method.combine(pooled_CKH.float()).float()
+        states_CPH, valid_CP = self.token_states(texts, items_C, loaded)
+        return self._pool(states_CPH, valid_CP)
+
+    @in_training_precision
+    def token_states(
+        self, texts: ItemTexts, items_C: torch.Tensor, loaded: Tensors | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the last states of all tokens of one chunk (C, P, H), and which of them are tokens (C, P)."""
+        loaded = self.load(texts, items_C) if loaded is None else loaded
+        valid_CP = to_device(loaded["valid_CP"], self.device)
+        if "states_CPH" not in loaded:
+            states_CPH = self.model(**self._inputs(loaded)).last_hidden_state
         else:
-            # One indexed read; states may be mapped, and of half precision.
-            stored_CPH = texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device).float()
+            # Stored states may be of half precision.
+            stored_CPH = to_device(loaded["states_CPH"], self.device).to(self.backbone.dtype)
             if self.method.first_layer == self.num_layers:
-                return stored_CPH, valid_CP.to(self.device)
+                return stored_CPH, valid_CP
             with stored_states(self.model, self.method.first_layer, stored_CPH):
-                states_CPH = self.model(**self._inputs(texts, place_CP, valid_CP)).last_hidden_state
-        return states_CPH[:, self.method.num_virtual_tokens :], valid_CP.to(self.device)
+                states_CPH = self.model(**self._inputs(loaded)).last_hidden_state
+        return states_CPH[:, self.method.num_virtual_tokens :], valid_CP
 
     @torch.no_grad()
     def encode(self, texts: ItemTexts, items: torch.Tensor | None = None) -> torch.Tensor:
@@ -175,17 +213,20 @@ class TextEncoder(nn.Module):
         # Vectors are cached: where dropout drew random numbers here, a resumed run would draw others than a whole one.
         was_training = self.training
         self.eval()
-        for chunk in texts.chunks(items, self.config.token_budget):
-            vectors_NH[chunk.to(self.device)] = self(texts, items[chunk])
+        chunks = texts.chunks(items, self.config.token_budget)
+        loaded = self.transfer(texts, [items[chunk] for chunk in chunks])
+        for number, chunk in enumerate(chunks):
+            vectors_NH[to_device(chunk, self.device)] = self(texts, items[chunk], loaded[number])
         self.train(was_training)
         return vectors_NH
 
     def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, keep_graphs: bool) -> TrainingVectors:
         """Encode texts as leaves whose stored gradient can be carried into the encoder (see `cached_vectors`)."""
         chunks = texts.chunks(items, self.config.token_budget)
+        loaded = self.transfer(texts, [items[chunk] for chunk in chunks])
         return cached_vectors(
             chunks,
-            lambda chunk: self(texts, items[chunks[chunk]]),
+            lambda chunk: self(texts, items[chunks[chunk]], loaded[chunk]),
             (len(items), self.dim),
             self.device,
             keep_graphs=keep_graphs,
@@ -215,22 +256,24 @@ class TextEncoder(nn.Module):
     def batches(self, texts: ItemTexts) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the model's inputs for all texts, chunk by chunk."""
         for chunk in texts.chunks(torch.arange(len(texts)), self.config.token_budget):
-            yield self._inputs(texts, *texts.gather(chunk))
+            yield self._inputs(self.load(texts, chunk))
 
     @torch.no_grad()
-    def _pooled_states(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
+    def _pooled_states(self, loaded: Tensors) -> torch.Tensor:
         """Return the pooled hidden states that the method reads, shape (C, K, H)."""
-        place_CP, valid_CP = texts.gather(items_C)
-        states = self.model(**self._inputs(texts, place_CP, valid_CP), output_hidden_states=True).hidden_states
-        valid_CP = valid_CP.to(self.device)
-        return torch.stack([self._pool(states[k], valid_CP).float() for k in self.method.pooled_states], dim=1)
+        inputs = self._inputs(loaded)
+        states = self.model(**inputs, output_hidden_states=True).hidden_states
+        valid_CP = inputs["attention_mask"].bool()
+        return torch.stack([self._pool(states[k], valid_CP) for k in self.method.pooled_states], dim=1)
 
-    def _inputs(self, texts: ItemTexts, place_CP: torch.Tensor, valid_CP: torch.Tensor) -> dict[str, torch.Tensor]:
-        padding = torch.tensor(self.backbone.tokenizer.pad_token_id)
-        tokens_CP = torch.where(valid_CP, texts.tokens_T[place_CP], padding)
-        return {"input_ids": tokens_CP.to(self.device), "attention_mask": valid_CP.long().to(self.device)}
+    def _inputs(self, loaded: Tensors) -> dict[str, torch.Tensor]:
+        tokens_CP, valid_CP = (to_device(loaded[name], self.device) for name in ("tokens_CP", "valid_CP"))
+        return {"input_ids": tokens_CP, "attention_mask": valid_CP.long()}
 
+    @full_precision
     def _pool(self, states_CPH: torch.Tensor, valid_CP: torch.Tensor) -> torch.Tensor:
+        """Return one vector a text in float32: a sum over tokens that were rounded would be rounded once more."""
+        states_CPH = states_CPH.float()
         if self.token_attention is not None:
             vectors_CH: torch.Tensor = self.token_attention(states_CPH, valid_CP)
             return vectors_CH
@@ -241,3 +284,13 @@ class TextEncoder(nn.Module):
             return states_CPH[torch.arange(len(last_C), device=last_C.device), last_C]
         weights_CP = valid_CP.to(states_CPH.dtype)
         return torch.einsum("cph,cp->ch", states_CPH, weights_CP / weights_CP.sum(1, keepdim=True))
+
+    def _check_float32(self, method: MethodConfig) -> None:
+        """See that what trains is float32: steps smaller than the spacing of bfloat16 would be lost."""
+        for name, parameter in self.method.named_parameters().items():
+            if parameter.dtype != torch.float32:
+                raise InputError(
+                    f"method.kind: '{method.kind}' trains weights of the backbone itself ('{name}'), which "
+                    f"encoder.dtype: bfloat16 rounds; use encoder.dtype=float32 (training.mixed_precision=bf16 "
+                    f"computes in bfloat16 all the same)"
+                )

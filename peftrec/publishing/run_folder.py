@@ -205,7 +205,7 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
     require_listed(folder, manifest, (HEAD, PROBES, *ids, *attribute_files(recipe.data)))
     own = _read(folder / HEAD) | (_read(folder / IDS) if recipe.encoder.uses_ids else {})
     has_id = own.get("item_encoder.has_id", torch.zeros(len(catalogue), dtype=torch.bool))
-    model = build_model(recipe, catalogue.texts, has_id, read_attributes(folder, recipe.data))
+    model = build_model(recipe.here(), catalogue.texts, has_id, read_attributes(folder, recipe.data))
     set_item_attributes(folder, model, len(catalogue))
     if model.text_encoder is not None:
         found = model.text_encoder.backbone.fingerprint

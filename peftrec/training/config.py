@@ -64,7 +64,14 @@ class TrainingConfig:
         metric: key of the validation metric that picks the best weights.
         graph_memory_mib: graphs of the language model are kept where they fit into this; beyond, texts are encoded
             again chunk by chunk with the stored gradients.
-        mixed_precision: as in Accelerate.
+        mixed_precision: `bf16` lets language models train under autocast to bfloat16; their adapters, all gradients and
+            the optimiser's state stay float32, and so do head and loss. Evaluation and whatever is stored run without
+            it, so that a run gives the same vectors on every machine. A setting of GPUs from Ampere on; CPUs that lack
+            it in hardware are slower so.
+        tf32: let matrix products of training on a GPU round their inputs to 10 bits (Ampere and newer), those of head
+            and loss too. Evaluation and whatever is stored run without it.
+        compile: compile the layers of the language model with torch.compile (inductor) for training, shapes left open;
+            up to a minute at the start. Gradients are the same up to rounding.
         seed: of everything that is random.
         augmentation: what is done to the inputs of training windows; nothing by default.
         trackers: names that Accelerate's `log_with` knows, such as tensorboard.
@@ -81,6 +88,8 @@ class TrainingConfig:
     metric: str = "ndcg@10"
     graph_memory_mib: Annotated[int, Range(ge=0)] = 1024
     mixed_precision: Literal["no", "bf16"] = "no"
+    tf32: bool = False
+    compile: bool = False
     seed: Annotated[int, Range(ge=0)] = 0
     augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()

@@ -29,7 +29,8 @@ def optimizer_class(kind: OptimizerKind, device: torch.device) -> Callable[..., 
         InputError: if bitsandbytes is missing or cannot make such a step on this device.
     """
     if kind == "adamw":
-        return torch.optim.AdamW
+        # One kernel for all parameters, instead of several for each; on a CPU torch's default is as fast.
+        return functools.partial(torch.optim.AdamW, fused=True) if device.type == "cuda" else torch.optim.AdamW
     try:
         import bitsandbytes
     except ImportError:

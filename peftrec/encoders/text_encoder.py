@@ -7,7 +7,7 @@ K states of one text.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -174,23 +174,47 @@ class TextEncoder(nn.Module):
         self.train(was_training)
         return vectors_NH
 
-    def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, keep_graphs: bool) -> TrainingVectors:
+    def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, graph_bytes: int) -> TrainingVectors:
         """Encode texts as leaves whose stored gradient can be carried into the encoder (see `cached_vectors`)."""
         chunks = texts.chunks(items, self.config.token_budget)
-        return cached_vectors(
+        return self.cached_vectors(
+            texts,
+            [items[chunk] for chunk in chunks],
             chunks,
             lambda chunk: self(texts, items[chunks[chunk]]),
-            (len(items), self.dim),
-            self.device,
-            keep_graphs=keep_graphs,
+            graph_bytes=graph_bytes,
         )
 
-    def graph_bytes(self, texts: ItemTexts, items: torch.Tensor) -> int:
-        """Estimate the bytes that the graphs hold: some 16 states and the inner ones, per token and layer."""
-        tokens = int(texts.lengths[items].sum())
-        inner = getattr(self.model.config, "intermediate_size", None) or 4 * self.dim
-        pooling = 0 if self.token_attention is None else 2 * (self.dim + self.config.attention_dim)
-        return tokens * 4 * ((self.num_layers - self.method.first_layer) * (16 * self.dim + 3 * inner) + pooling)
+    def cached_vectors(
+        self,
+        texts: ItemTexts,
+        chunks: Sequence[torch.Tensor],
+        rows: Sequence[torch.Tensor],
+        encode: Callable[[int], torch.Tensor],
+        *,
+        graph_bytes: int,
+    ) -> TrainingVectors:
+        """Encode with this encoder as leaves; see the function of that name.
+
+        Args:
+            texts: tokens.
+            chunks: which of the texts each chunk holds, those of the longest texts first.
+            rows: which rows of the result each chunk gives.
+            encode: the number of a chunk to its vectors.
+            graph_bytes: graphs are kept where they fit into this.
+        """
+        # The inputs of layers that are computed again stand in no graph.
+        layers = self.num_layers - self.method.first_layer if self.config.gradient_checkpointing else 0
+        return cached_vectors(
+            rows,
+            encode,
+            (sum(len(places) for places in rows), self.dim),
+            self.device,
+            sizes=[len(chunk) * int(texts.lengths[chunk].max()) for chunk in chunks],
+            graph_bytes=graph_bytes,
+            parameters=self.model.parameters(),
+            unseen_bytes=layers * 4 * self.dim,
+        )
 
     def _enable_checkpointing(self, supported: bool) -> None:
         name = self.backbone.base.name

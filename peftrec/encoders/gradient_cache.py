@@ -47,9 +47,9 @@ def cached_vectors(
     The graphs of as many chunks as fit into `graph_bytes` are held until `backward`; the others are encoded again
     there, one at a time, with the random states of the first pass. Both give the gradient of one large batch. What the
     graphs hold never exceeds `graph_bytes` by more than one chunk: the first chunk's graph is measured, the last chunks
-    that fit by that measure keep theirs, so that nothing is held while the others are encoded, and each is measured in
-    turn and let go where the first one said too little. On the way back the kept graphs go first, each freed when it is
-    done, before any other is built.
+    that fit by that measure keep theirs, so that nothing is held while the others are encoded, and unless all take less
+    than half of it, each is measured in turn and let go where the first one said too little. On the way back the kept
+    graphs go first, each freed when it is done, before any other is built.
 
     Args:
         rows: which rows of the result each chunk gives; every row is given once. The chunk that takes most memory
@@ -70,19 +70,21 @@ def cached_vectors(
     graphs: dict[int, torch.Tensor] = {}
     random_states: list[list[torch.Tensor]] = []
     first_kept = 0 if graph_bytes else len(rows)
-    held = 0
+    held, rate, measures = 0, 0.0, True
     for chunk, places in enumerate(rows):
         random_states.append(_random_state(device))
         # The first one is measured even where it will not be kept.
         with_graph = chunk >= first_kept
-        with torch.set_grad_enabled(with_graph), _saved_bytes(known if with_graph else None) as saved:
+        with torch.set_grad_enabled(with_graph), _saved_bytes(known if with_graph and measures else None) as saved:
             vectors_CH = encode(chunk)
         leaf_NH[places.to(device)] = vectors_CH.detach()
         if not with_graph:
             continue
-        own = saved[0] + unseen_bytes * sizes[chunk]
+        own = saved[0] + unseen_bytes * sizes[chunk] if measures else int(rate * sizes[chunk])
         if chunk == 0:
-            first_kept = _first_that_fits(sizes, own, graph_bytes)
+            rate = own / max(1, sizes[0])
+            first_kept = _first_that_fits(sizes, rate, graph_bytes)
+            measures = rate * sum(sizes) > graph_bytes / 2
         if chunk >= first_kept and held + own <= graph_bytes:
             graphs[chunk] = vectors_CH
             held += own
@@ -109,9 +111,9 @@ def cached_vectors(
     return TrainingVectors(leaf_NH, backward, held, num_kept, len(rows))
 
 
-def _first_that_fits(sizes: Sequence[int], first_bytes: int, graph_bytes: int) -> int:
-    """Return the first of the last chunks that fit into `graph_bytes` together, by what the first chunk holds."""
-    rate, total, first = first_bytes / max(1, sizes[0]), 0.0, len(sizes)
+def _first_that_fits(sizes: Sequence[int], rate: float, graph_bytes: int) -> int:
+    """Return the first of the last chunks that fit into `graph_bytes` together, at so many bytes for each of size."""
+    total, first = 0.0, len(sizes)
     while first > 0 and total + rate * sizes[first - 1] <= graph_bytes:
         first -= 1
         total += rate * sizes[first]

@@ -88,10 +88,10 @@ def _pool(scores_PA: torch.Tensor, values_PD: torch.Tensor, places: Places) -> t
 
     def mean(packed_BLX: torch.Tensor, bucket: Bucket) -> torch.Tensor:
         scores_BLA, values_BLD = packed_BLX.tensor_split([num_heads], dim=2)
-        values_BALE = values_BLD.unflatten(2, (num_heads, -1)).transpose(1, 2)
+        values_BALE = values_BLD.reshape(*values_BLD.shape[:2], num_heads, -1).transpose(1, 2)
         # Unlike a running sum of exponentials, a masked softmax never divides by what has vanished.
         scores_BA1L = scores_BLA.transpose(1, 2)[:, :, None]
         weights_BALL = scores_BA1L.masked_fill(~bucket.visible_LL, -torch.inf).softmax(3)
-        return (weights_BALL @ values_BALE).transpose(1, 2).flatten(2)
+        return torch.matmul(weights_BALL, values_BALE).transpose(1, 2).flatten(2)
 
     return places.by_bucket(torch.cat([scores_PA, values_PD], dim=1), mean)

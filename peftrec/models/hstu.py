@@ -87,4 +87,4 @@ class _Block(nn.Module):
         bias = relative_bias(self.lag_bias, self.time_bias, bucket)
         assert bias is not None, "there is always a bias by distance"
         weights_BALL = F.silu(query @ key.transpose(2, 3) + bias) * bucket.visible_LL
-        return (weights_BALL @ value).transpose(1, 2).flatten(2)
+        return torch.matmul(weights_BALL, value).transpose(1, 2).flatten(2)

@@ -111,7 +111,8 @@ class Places:
             times = None if self.times_BL is None else self.times_BL.new_zeros(1, 1)
             return function(packed_PX.new_zeros(1, 1, packed_PX.shape[1]), Bucket(1, 1, packed_PX.device, times))[0, :0]
         buckets, number_F, padding, place_P = self._buckets
-        parts = move_rows(packed_PX, number_F, padding, place_P, None).split([b.num_users * b.length for b in buckets])
+        sizes = [bucket.num_users * bucket.length for bucket in buckets]
+        parts = torch.split(move_rows(packed_PX, number_F, padding, place_P, None), sizes)  # type: ignore[no-untyped-call]
         found = [
             function(part.view(bucket.num_users, bucket.length, -1), bucket).flatten(0, 1)
             for part, bucket in zip(parts, buckets, strict=True)

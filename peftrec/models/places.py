@@ -112,7 +112,7 @@ class Places:
             return function(packed_PX.new_zeros(1, 1, packed_PX.shape[1]), Bucket(1, 1, packed_PX.device, times))[0, :0]
         buckets, number_F, padding, place_P = self._buckets
         sizes = [bucket.num_users * bucket.length for bucket in buckets]
-        parts = torch.split(move_rows(packed_PX, number_F, padding, place_P, None), sizes)  # type: ignore[no-untyped-call]
+        parts = torch.split(move_rows(packed_PX, number_F, padding, place_P, None), sizes)
         found = [
             function(part.view(bucket.num_users, bucket.length, -1), bucket).flatten(0, 1)
             for part, bucket in zip(parts, buckets, strict=True)

@@ -53,7 +53,13 @@ class TrainingConfig:
     Args:
         num_epochs: passes over the training windows, the frozen ones included.
         max_steps: stop after this many optimiser steps; None goes on to the end.
-        batch_users: windows of user histories in one batch.
+        batch_users: windows of user histories in one batch; `auto` takes the fewest with which items are encoded
+            `encodings` times an epoch at most, and sets `accumulation_steps` too (see `plan_batches`). What it came to
+            is printed, and stands in the recipe of the run folder.
+        encodings: how often an item is encoded an epoch at most, on average, where `batch_users` is `auto`. More make
+            more steps of the language model, of fewer users each.
+        batch_memory_mib: what user vectors and item vectors of one batch may take where `batch_users` is `auto`, by
+            an estimate.
         accumulation_steps: batches whose gradients make one optimiser step.
         encoder_interval: optimiser steps of the head on one table of text vectors (rounded so that tables share an
             epoch evenly); the gradients that they leave on it then make one step of the language model, which so sees
@@ -73,7 +79,9 @@ class TrainingConfig:
 
     num_epochs: Annotated[int, Range(ge=1)] = 10
     max_steps: Annotated[int, Range(ge=1)] | None = None
-    batch_users: Annotated[int, Range(ge=1)] = 256
+    batch_users: Annotated[int, Range(ge=1)] | Literal["auto"] = 256
+    encodings: Annotated[float, Range(ge=1)] = 12.0
+    batch_memory_mib: Annotated[int, Range(ge=1)] = 2048
     accumulation_steps: Annotated[int, Range(ge=1)] = 1
     encoder_interval: Annotated[int, Range(ge=1)] = 1
     warmup_frozen_epochs: Annotated[int, Range(ge=0)] = 0
@@ -85,3 +93,13 @@ class TrainingConfig:
     seed: Annotated[int, Range(ge=0)] = 0
     augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.batch_users == "auto" and self.accumulation_steps != 1:
+            raise ValueError("accumulation_steps: is chosen by batch_users: auto; leave it out")
+
+    @property
+    def users_a_batch(self) -> int:
+        """`batch_users`, when it has been resolved."""
+        assert self.batch_users != "auto", "batch_users has not been resolved"
+        return self.batch_users

@@ -21,8 +21,8 @@ from peftrec.training.config import TrainingConfig
 
 # Where no text is encoded, nothing is saved by larger batches.
 _FROZEN_USERS = 256
-# Fewer users a step are never planned where there are more: gradients of so few say little.
-_LEAST_USERS = 32
+# Fewer users a step are never planned where there are more: they say little, and are few negatives of each other.
+_LEAST_USERS = 64
 _WINDOWS_AT_ONCE = 2**16
 
 
@@ -97,7 +97,7 @@ def plan_batches(
     *,
     encodes: bool,
 ) -> BatchPlan:
-    """Choose the fewest users a step with which items are encoded `training.encodings` times an epoch at most.
+    """Choose the fewest users a step, from 64, that have items encoded `training.encodings` times an epoch at most.
 
     Fewer users a step make more steps, each of which encodes its candidates: all N items for a loss over the catalogue
     (one table serves `encoder_interval` steps), else the distinct items of the batch, and drawn ones. An item that is

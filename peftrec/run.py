@@ -33,7 +33,7 @@ from peftrec.publishing import (
     write_per_user,
 )
 from peftrec.recipe import Recipe, recipe_for_evaluation
-from peftrec.training import Trainer, peak_memory_mib, recover_folder, replace_folder
+from peftrec.training import Trainer, peak_memory_mib, plan_for_model, recover_folder, replace_folder
 
 Report = Callable[[str], None]
 _SPLITS = ("valid", "test")
@@ -179,9 +179,14 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     build_seconds = time.perf_counter() - began
     # Before the long part: they may need a backbone that cannot be loaded.
     references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
+    windows = TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats)
+    if recipe.training.batch_users == "auto":
+        plan = plan_for_model(model, windows, counts, recipe.loss, recipe.training)
+        say(plan.describe())
+        recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
     trainer = Trainer(
         model=model,
-        windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats),
+        windows=windows,
         item_counts=counts,
         loss=recipe.loss,
         optimizer=recipe.optimizer,

@@ -84,9 +84,8 @@ class CatalogueText:
         self._vectors_NH = None
 
     def training_vectors(self, items: torch.Tensor, *, graph_bytes: int) -> TrainingVectors:
-        """Return vectors of some items as leaves; graphs are kept where they fit into `graph_bytes`.
+        """Return vectors of some items as leaves; graphs are kept as far as they fit into `graph_bytes`.
 
         `store_trunk` first saves running the frozen layers each time.
         """
-        keep_graphs = self.encoder.graph_bytes(self.tokenized, items) <= graph_bytes
-        return self.encoder.training_vectors(self.tokenized, items, keep_graphs=keep_graphs)
+        return self.encoder.training_vectors(self.tokenized, items, graph_bytes=graph_bytes)

@@ -7,8 +7,7 @@ K states of one text.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders.backbone import Backbone
 from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.encoder_check import check_float32, check_method, check_positions, enable_checkpointing
 from peftrec.encoders.frozen_state import Rounding, compute_states, frozen_part, put_rows
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
@@ -39,21 +39,7 @@ class TextEncoder(nn.Module):
     def __init__(self, backbone: Backbone, config: EncoderConfig, method: MethodConfig) -> None:
         super().__init__()
         limit = position_limit(backbone.model)
-        if limit is not None and config.max_tokens > limit:
-            raise InputError(
-                f"encoder.max_tokens is {config.max_tokens}, but {backbone.base.name} has {limit} positions"
-            )
-        able = method.declared()
-        if not (able.decoder if backbone.causal else able.encoder):
-            kind = "a decoder" if backbone.causal else "an encoder"
-            raise InputError(f"method.kind: '{method.kind}' does not work on {backbone.base.name}, which is {kind}")
-        if method.layers != "all" and not able.can_limit_layers:
-            raise InputError(f"method.layers: '{method.kind}' acts on all layers or none; use all")
-        if backbone.quantization != "none" and not able.quantized_base:
-            raise InputError(
-                f"method.kind: '{method.kind}' with these settings does not work on quantised weights "
-                f"(encoder.quantization is {backbone.quantization}); use encoder.quantization=none"
-            )
+        check_method(backbone, config, method, limit)
         self.backbone = backbone
         self.config = config
         self.num_layers = len(find_layers(backbone.model).layers)
@@ -62,15 +48,10 @@ class TextEncoder(nn.Module):
         self.model = self.method.model
         # Of passes in training mode; None takes that of the weights. Training sets it for as long as it lasts.
         self.training_dtype: torch.dtype | None = None
-        self._check_float32(method)
+        check_float32(method, self.method.named_parameters())
         if config.gradient_checkpointing:
-            self._enable_checkpointing(able.supports_checkpointing)
-        extra = self.method.num_virtual_tokens
-        if limit is not None and extra + config.max_tokens > limit:
-            raise InputError(
-                f"method.num_tokens is {extra}: with encoder.max_tokens={config.max_tokens} that is more than the "
-                f"{limit} positions of {backbone.base.name}; use at most {max(0, limit - config.max_tokens)}"
-            )
+            enable_checkpointing(self.model, backbone.base.name, method)
+        check_positions(backbone.base.name, self.method.num_virtual_tokens, config, limit)
         pooling = config.pooling
         self.pooling = ("last" if backbone.causal else "mean") if pooling == "auto" else pooling
         self.token_attention: TokenAttention | None = None
@@ -166,6 +147,15 @@ class TextEncoder(nn.Module):
         gathered = {"tokens_CP": torch.where(valid_CP, texts.tokens_T[place_CP], padding), "valid_CP": valid_CP}
         return gathered if texts.trunk_TH is None else gathered | {"states_CPH": texts.trunk_TH[place_CP]}
 
+    def chunks(self, texts: ItemTexts, items: torch.Tensor) -> list[torch.Tensor]:
+        """Cut indexes into `items` into chunks that are encoded at once; see `ItemTexts.chunks`.
+
+        Stored pooled states have no tokens: chunks of them are as large as those of one token a state would be.
+        """
+        if texts.pooled_NKH is None:
+            return texts.chunks(items, self.config.token_budget)
+        return list(torch.arange(len(items)).split(max(1, self.config.token_budget)))
+
     def transfer(self, texts: ItemTexts, chunks: Sequence[torch.Tensor]) -> Transfer:
         """Return what chunks of texts are computed from, by the number of the chunk, on the device."""
         return Transfer(lambda number: self.load(texts, chunks[number]), len(chunks), self.device)
@@ -213,45 +203,56 @@ class TextEncoder(nn.Module):
         # Vectors are cached: where dropout drew random numbers here, a resumed run would draw others than a whole one.
         was_training = self.training
         self.eval()
-        chunks = texts.chunks(items, self.config.token_budget)
+        chunks = self.chunks(texts, items)
         loaded = self.transfer(texts, [items[chunk] for chunk in chunks])
         for number, chunk in enumerate(chunks):
             vectors_NH[to_device(chunk, self.device)] = self(texts, items[chunk], loaded[number])
         self.train(was_training)
         return vectors_NH
 
-    def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, keep_graphs: bool) -> TrainingVectors:
+    def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, graph_bytes: int) -> TrainingVectors:
         """Encode texts as leaves whose stored gradient can be carried into the encoder (see `cached_vectors`)."""
-        chunks = texts.chunks(items, self.config.token_budget)
-        loaded = self.transfer(texts, [items[chunk] for chunk in chunks])
-        return cached_vectors(
+        chunks = self.chunks(texts, items)
+        items_of = [items[chunk] for chunk in chunks]
+        loaded = self.transfer(texts, items_of)
+        return self.cached_vectors(
+            texts,
+            items_of,
             chunks,
-            lambda chunk: self(texts, items[chunks[chunk]], loaded[chunk]),
-            (len(items), self.dim),
-            self.device,
-            keep_graphs=keep_graphs,
+            lambda chunk: self(texts, items_of[chunk], loaded[chunk]),
+            graph_bytes=graph_bytes,
         )
 
-    def graph_bytes(self, texts: ItemTexts, items: torch.Tensor) -> int:
-        """Estimate the bytes that the graphs hold: some 16 states and the inner ones, per token and layer."""
-        tokens = int(texts.lengths[items].sum())
-        inner = getattr(self.model.config, "intermediate_size", None) or 4 * self.dim
-        pooling = 0 if self.token_attention is None else 2 * (self.dim + self.config.attention_dim)
-        return tokens * 4 * ((self.num_layers - self.method.first_layer) * (16 * self.dim + 3 * inner) + pooling)
+    def cached_vectors(
+        self,
+        texts: ItemTexts,
+        chunks: Sequence[torch.Tensor],
+        rows: Sequence[torch.Tensor],
+        encode: Callable[[int], torch.Tensor],
+        *,
+        graph_bytes: int,
+    ) -> TrainingVectors:
+        """Encode with this encoder as leaves; see the function of that name.
 
-    def _enable_checkpointing(self, supported: bool) -> None:
-        name = self.backbone.base.name
-        if not supported:
-            raise InputError(
-                f"encoder.gradient_checkpointing: '{self.method_config.kind}' does not work with it; leave it off"
-            )
-        # transformers is renaming it.
-        model: Any = self.model
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        try:
-            enable({"use_reentrant": False})
-        except ValueError as error:
-            raise InputError(f"encoder.gradient_checkpointing: {name} does not support it ({error})") from None
+        Args:
+            texts: tokens.
+            chunks: which of the texts each chunk holds, those of the longest texts first.
+            rows: which rows of the result each chunk gives.
+            encode: the number of a chunk to its vectors.
+            graph_bytes: graphs are kept where they fit into this.
+        """
+        # The inputs of layers that are computed again stand in no graph.
+        layers = self.num_layers - self.method.first_layer if self.config.gradient_checkpointing else 0
+        return cached_vectors(
+            rows,
+            encode,
+            (sum(len(places) for places in rows), self.dim),
+            self.device,
+            sizes=[len(chunk) * int(texts.lengths[chunk].max()) for chunk in chunks],
+            graph_bytes=graph_bytes,
+            parameters=self.model.parameters(),
+            unseen_bytes=layers * 4 * self.dim,
+        )
 
     def batches(self, texts: ItemTexts) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the model's inputs for all texts, chunk by chunk."""
@@ -284,13 +285,3 @@ class TextEncoder(nn.Module):
             return states_CPH[torch.arange(len(last_C), device=last_C.device), last_C]
         weights_CP = valid_CP.to(states_CPH.dtype)
         return torch.einsum("cph,cp->ch", states_CPH, weights_CP / weights_CP.sum(1, keepdim=True))
-
-    def _check_float32(self, method: MethodConfig) -> None:
-        """See that what trains is float32: steps smaller than the spacing of bfloat16 would be lost."""
-        for name, parameter in self.method.named_parameters().items():
-            if parameter.dtype != torch.float32:
-                raise InputError(
-                    f"method.kind: '{method.kind}' trains weights of the backbone itself ('{name}'), which "
-                    f"encoder.dtype: bfloat16 rounds; use encoder.dtype=float32 (training.mixed_precision=bf16 "
-                    f"computes in bfloat16 all the same)"
-                )

@@ -131,7 +131,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch."""
-        return math.ceil(self.windows.num_batches(self.config.batch_users) / self.config.accumulation_steps)
+        return math.ceil(self.windows.num_batches(self.config.users_a_batch) / self.config.accumulation_steps)
 
     @property
     def num_steps(self) -> int:
@@ -210,7 +210,7 @@ class Trainer:
         """Train one epoch and return the mean loss over its positions."""
         self.model.train()
         tuned = self._moves_encoder and epoch > self.config.warmup_frozen_epochs
-        batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
+        batches = self.windows.epoch(self.config.seed, epoch, self.config.users_a_batch)
         batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
         self.planner.start_epoch(epoch)
         total, positions = 0.0, 0

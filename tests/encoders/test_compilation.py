@@ -55,7 +55,7 @@ def passes(encoder: TextEncoder, *, stored: bool) -> list[torch.Tensor]:
     texts = encoder.store_trunk(texts) if stored else texts
     encoder.train()
     encoder.zero_grad(set_to_none=True)
-    leaves = encoder.training_vectors(texts, torch.arange(len(TEXTS)), keep_graphs=True)
+    leaves = encoder.training_vectors(texts, torch.arange(len(TEXTS)), graph_bytes=2**40)
     leaves.vectors_NH.square().sum().backward()  # type: ignore[no-untyped-call]
     leaves.backward()
     gradients = [parameter.grad for parameter in encoder.trained_parameters() if parameter.grad is not None]

@@ -57,13 +57,13 @@ def make(backbones: dict[str, Path]) -> Callable[..., TextEncoder]:
     return make
 
 
-def gradients(encoder: TextEncoder, *, keep_graphs: bool = True, stored: bool = False) -> list[torch.Tensor]:
+def gradients(encoder: TextEncoder, *, graph_bytes: int = 2**40, stored: bool = False) -> list[torch.Tensor]:
     """The gradients of a loss on the vectors of all texts."""
     texts = encoder.tokenize(TEXTS)
     if stored:
         texts = encoder.store_trunk(texts)
     encoder.train()
-    found = training_vectors(encoder, texts, keep_graphs=keep_graphs)
+    found = training_vectors(encoder, texts, graph_bytes=graph_bytes)
     target = torch.randn(found.vectors_NH.shape, generator=torch.Generator().manual_seed(1))
     (found.vectors_NH - target).square().sum().backward()  # type: ignore[no-untyped-call]
     found.backward()
@@ -73,8 +73,8 @@ def gradients(encoder: TextEncoder, *, keep_graphs: bool = True, stored: bool = 
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in encoder.trained_parameters()]
 
 
-def training_vectors(encoder: TextEncoder, texts: Any, *, keep_graphs: bool) -> TrainingVectors:
-    found = encoder.training_vectors(texts, torch.arange(len(texts)), keep_graphs=keep_graphs)
+def training_vectors(encoder: TextEncoder, texts: Any, *, graph_bytes: int) -> TrainingVectors:
+    found = encoder.training_vectors(texts, torch.arange(len(texts)), graph_bytes=graph_bytes)
     assert found.vectors_NH.dtype == torch.float32
     return found
 
@@ -95,7 +95,7 @@ def test_gradients_in_bfloat16_are_close_and_float32(kind: str, family: str, mak
     again = make(kind, family)
     again.training_dtype = torch.bfloat16
     # The second pass of gradient caching rounds as the first one does.
-    assert all(torch.equal(one, other) for one, other in zip(gradients(again, keep_graphs=False), found, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(gradients(again, graph_bytes=0), found, strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -117,7 +117,7 @@ def test_the_second_pass_gives_the_vectors_of_the_first(make: Callable[..., Text
     encoder.train()
     given: list[torch.Tensor] = []
     encoder.register_forward_hook(lambda module, args, output: given.append(output.detach()))
-    found = training_vectors(encoder, texts, keep_graphs=False)
+    found = training_vectors(encoder, texts, graph_bytes=0)
     first, given[:] = list(given), []
     found.vectors_NH.square().sum().backward()  # type: ignore[no-untyped-call]
     found.backward()

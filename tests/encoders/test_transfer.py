@@ -136,7 +136,7 @@ def test_a_gpu_gives_the_vectors_and_gradients_of_a_cpu(
         one = encoder(kind, **settings).to(device)
         texts = one.store_trunk(one.tokenize(TEXTS))
         one.train()
-        leaves = one.training_vectors(texts, torch.arange(len(TEXTS)), keep_graphs=False)
+        leaves = one.training_vectors(texts, torch.arange(len(TEXTS)), graph_bytes=0)
         leaves.vectors_NH.square().sum().backward()  # type: ignore[no-untyped-call]
         leaves.backward()
         gradients = [p.grad.cpu() for p in one.trained_parameters() if p.grad is not None]

@@ -18,7 +18,7 @@ from peftrec.baselines import FittedBaseline, fit_references, store_references
 from peftrec.build import build, build_debias, frozen_vectors, published_vectors, tell_users
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
-from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
+from peftrec.evaluation import Evaluation, PairedTest, ProductScores, UserScores, evaluate_cases, paired_test
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     METRICS,
@@ -134,7 +134,7 @@ def evaluate(
     )
     for model in run.models:
         tell_users(model, dataset)
-    rows: dict[str, UserScores] = {"model": run.scores, **run.member_scores(), **_of_users(references)}
+    rows: dict[str, UserScores | ProductScores] = {"model": run.scorer, **run.member_scores(), **_of_users(references)}
     found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.
     if same_data and not any(override.startswith("evaluation.") for override in overrides):
@@ -254,12 +254,15 @@ def _adapter_states(model: RecommenderModel) -> dict[str, dict[str, torch.Tensor
     }
 
 
-def _of_users(baselines: Mapping[str, FittedBaseline]) -> dict[str, UserScores]:
+def _of_users(baselines: Mapping[str, FittedBaseline]) -> dict[str, UserScores | ProductScores]:
     """Return the scores of baselines, which look at histories alone."""
-    return {kind: lambda histories, *_, own=own: own.scores(histories) for kind, own in baselines.items()}
+    return {
+        kind: own if isinstance(own, ProductScores) else lambda histories, *_, own=own: own.scores(histories)
+        for kind, own in baselines.items()
+    }
 
 
-def _evaluation(scores: UserScores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
+def _evaluation(scores: UserScores | ProductScores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
     return evaluate_cases(
         scores,
         getattr(dataset.split, split),
@@ -272,7 +275,9 @@ def _evaluation(scores: UserScores, recipe: Recipe, dataset: Dataset, split: str
     )
 
 
-def _all_results(scores: Mapping[str, UserScores], recipe: Recipe, dataset: Dataset, work: Path) -> dict[str, Any]:
+def _all_results(
+    scores: Mapping[str, UserScores | ProductScores], recipe: Recipe, dataset: Dataset, work: Path
+) -> dict[str, Any]:
     results: dict[str, Any] = {
         "data_sha256": dataset.content_hash(times=recipe.reads_times),
         "cleaning": dataset.report.to_dict(),

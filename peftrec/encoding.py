@@ -123,6 +123,12 @@ class _Job:
     def shard(self, number: int) -> Path:
         return self.folder / f"vectors-{number:05d}-of-{self.num_shards:05d}.parquet"
 
+    def results(self) -> list[Path]:
+        """Return the files that hold the vectors when all is done."""
+        if self.form == "npy":
+            return [self.folder / "vectors.npy", self.folder / "ids.npy"]
+        return [self.shard(number) for number in range(self.num_shards)]
+
     def begin(self) -> dict[str, Any] | None:
         """See that all fits together, and return what was written before if that is complete."""
         assert self.model is not None
@@ -143,7 +149,8 @@ class _Job:
         if path.is_file():
             stored = _read(path)
             _check_same(self.folder, stored, content)
-            return stored if "num_items" in stored else None
+            complete = "num_items" in stored and all(result.is_file() for result in self.results())
+            return stored if complete else None
         if self.folder.exists() and any(self.folder.iterdir()):
             raise InputError(f"{self.folder}: holds files that are no encoded items; choose another folder")
         # Before anything is encoded: what the first rows say of the columns holds for all.

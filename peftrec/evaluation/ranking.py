@@ -60,7 +60,7 @@ def evaluate_cases(
         ks: cutoffs of the metrics, each from 1.
         exclude_history: leave the user's full history out of the ranking.
         batch_users: users scored at once, from 1; fewer where whole rows of so many would be 256 MiB.
-        of_users: whether `scores` are `UserScores`.
+        of_users: whether `scores` are `UserScores`; `ProductScores` are told of users in any case.
     Returns:
         Ranks and metrics of every case, in their order.
     Raises:

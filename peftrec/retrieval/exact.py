@@ -61,15 +61,21 @@ class BestItems:
         groups_BgG = scores_Bn.unflatten(1, (-1, _GROUP))  # type: ignore[no-untyped-call]
         best_Bg = _orderly(groups_BgG.amax(dim=2))
         counts_B = (best_Bg > self.scores_BK[:, -1:]).sum(dim=1)
-        rows_R = counts_B.nonzero()[:, 0]
-        if not len(rows_R):
-            return
-        num = min(self.k, int(counts_B.max()))
-        chosen_Rw = best_Bg[rows_R].sort(dim=1, descending=True, stable=True).indices[:, :num].sort(dim=1).values
-        scores_Rc = groups_BgG[rows_R[:, None], chosen_Rw].flatten(1)
+        # Most users soon have one such group or none: they are not made to wait for a sort of those who have more.
+        rows_R = (counts_B == 1).nonzero()[:, 0]
+        if len(rows_R):
+            self._add_groups(start, groups_BgG, rows_R, best_Bg[rows_R].argmax(dim=1, keepdim=True))
+        rows_R = (counts_B > 1).nonzero()[:, 0]
+        if len(rows_R):
+            num = min(self.k, int(counts_B.max()))
+            best_first_Rg = best_Bg[rows_R].sort(dim=1, descending=True, stable=True).indices
+            self._add_groups(start, groups_BgG, rows_R, best_first_Rg[:, :num].sort(dim=1).values)
+
+    def _add_groups(self, start: int, groups_BgG: torch.Tensor, rows_R: torch.Tensor, chosen_Rw: torch.Tensor) -> None:
+        """Show the items of some groups to some users, groups in order of their place."""
         inside_G = torch.arange(_GROUP, device=rows_R.device)
         items_Rc = (start + chosen_Rw[..., None] * _GROUP + inside_G).flatten(1)
-        self._merge(rows_R, scores_Rc, items_Rc)
+        self._merge(rows_R, groups_BgG[rows_R[:, None], chosen_Rw].flatten(1), items_Rc)
 
     def _merge(self, rows_R: torch.Tensor, scores_Rc: torch.Tensor, items_Rc: torch.Tensor) -> None:
         """Put candidates, in order of their index, into the lists of some users."""

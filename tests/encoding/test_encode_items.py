@@ -99,6 +99,9 @@ def test_npy(run: Run, table: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     peftrec.encode_items(run, table, tmp_path / "out", form="npy", shard_items=9, report=lines.append)
     assert lines == [f"{tmp_path / 'out'}: is complete already"]
+    (tmp_path / "out" / "ids.npy").unlink()
+    peftrec.encode_items(run, table, tmp_path / "out", form="npy", shard_items=9, report=lines.append)
+    assert np.load(tmp_path / "out" / "ids.npy").tolist() == list(expected), "what was taken away is made again"
 
 
 def test_a_stopped_run_goes_on_with_what_is_missing(

@@ -154,7 +154,7 @@ class TextEncoder(nn.Module):
         """
         if texts.pooled_NKH is None:
             return texts.chunks(items, self.config.token_budget)
-        return list(torch.arange(len(items)).split(max(1, self.config.token_budget)))
+        return list(torch.split(torch.arange(len(items)), self.config.token_budget))
 
     def transfer(self, texts: ItemTexts, chunks: Sequence[torch.Tensor]) -> Transfer:
         """Return what chunks of texts are computed from, by the number of the chunk, on the device."""

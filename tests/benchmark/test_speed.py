@@ -69,6 +69,24 @@ def test_turns_are_taken_and_turned_round() -> None:
     assert min(found.gemm_flops.values) > 0
 
 
+def test_disturbed_rounds_are_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peftrec.benchmark.speed import alternation
+
+    shares = iter([0.9, 0.0, 0.9, 0.9])
+
+    class Watched(machine.OtherWork):
+        def __exit__(self, *_: Any) -> None:
+            self.share = next(shares)
+
+    monkeypatch.setattr(alternation, "OtherWork", Watched)
+    numbers: list[int] = []
+    found = alternate({"a": lambda number: numbers.append(number) or 1.0}, 2, gemm_size=8)
+    # After as many again as there are rounds, what is measured counts as it is, and says so.
+    assert numbers == [0, 0, 0, 1, 1]
+    assert found.num_repeated == 2
+    assert found.other_work == 0.9
+
+
 class TestWorkload:
     def test_batches_are_those_of_training_on_the_whole_data(self, setting: Setting, workload: Any) -> None:
         from peftrec.data import TrainingWindows

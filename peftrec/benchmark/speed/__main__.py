@@ -83,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
             "other_work_before": share,
         },
     )
+    if "micro_batches" in results.blocks and (arguments.curves or "micro_batches" not in names):
+        suite.take_micro_batches(results.blocks["micro_batches"])
     if arguments.curves:
         measure_curves(suite, results, results.path.with_suffix(""))
     else:

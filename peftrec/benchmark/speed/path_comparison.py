@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peftrec.benchmark.speed.alternation import Alternation, Spread, alternate
@@ -82,7 +82,7 @@ class PathComparison:
         self.setting, self.dataset, self.sizes, self.say = setting, dataset, sizes, say
         self.sample_users, self.gemm_size = sample_users, gemm_size
         # The best size of a micro-batch does not depend on how many follow: found once a run.
-        self.best: dict[Kind, tuple[int, dict[int, float]]] = {}
+        self.best: dict[Kind, tuple[int, Mapping[int, float]]] = {}
 
     def measure(self, paths: Sequence[str], users: int) -> dict[str, Any]:
         """Take all paths and their counterparts in turns; return a block of results for each path.
@@ -106,7 +106,7 @@ class PathComparison:
             runners[f"padded_{kind}"] = self._padded(kind, training, work, self.sample_users)
             warm[f"padded_{kind}"] = self._padded(kind, training, work, self.best[kind][0])
         self.say(f"{users} users: {rounds} rounds of {', '.join(runners)}")
-        turns = alternate(runners, rounds, warm_up=warm, gemm_size=self.gemm_size)
+        turns = alternate(runners, rounds, warm_up=warm, gemm_size=self.gemm_size, say=self.say)
         bandwidth = memory_bandwidth()
         return {path: self._block(path, own, turns, bandwidth, users) for path, own in ours.items()}
 

@@ -78,6 +78,10 @@ def lines(blocks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 f"{ours['preparing_mib']:.0f}); padded full fine-tuning {theirs['training_mib']:.0f}"
             )
             yield f"  1/{block['ratio']:.2f}; in training alone 1/{block['ratio_in_training']:.2f}"
+        elif name == "micro_batches":
+            for kind, found in block["kinds"].items():
+                tried = ", ".join(f"{rows} {1e3 * seconds:.1f}" for rows, seconds in found["seconds_a_row"].items())
+                yield f"padded {kind}, rows a micro-batch and milliseconds a row: {tried}"
         elif name == "agreement":
             yield f"{name}: loss to {block['loss']:.1e}, gradients of {block['num_tensors']} to {block['gradient']:.1e}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,8 @@ from peftrec.benchmark.speed.agreement import compare_steps
 from peftrec.benchmark.speed.alternation import alternate
 from peftrec.benchmark.speed.catalogue_encoding import TOLERANCE, CatalogueEncoding, largest_difference
 from peftrec.benchmark.speed.memory_peak import measure_apart
-from peftrec.benchmark.speed.path_comparison import PathComparison
+from peftrec.benchmark.speed.padded import PaddedTraining
+from peftrec.benchmark.speed.path_comparison import TRAINED, PathComparison
 from peftrec.benchmark.speed.sentence_pairs import PairTraining, best_sizes, sentence_transformer
 from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload
 from peftrec.benchmark.speed.step_trainer import StepTrainer
@@ -22,7 +23,7 @@ from peftrec.data import Dataset, load_dataset
 from peftrec.encoders import TextEncoder, load_backbone
 from peftrec.methods import METHODS
 
-MEASUREMENTS = ("agreement", *PATHS, "sentence_transformers", "encoding", "memory")
+MEASUREMENTS = ("agreement", "micro_batches", *PATHS, "sentence_transformers", "encoding", "memory")
 # Paths that are measured with large batches too.
 _LARGE = ("lora_all", "lora_top2", "side")
 
@@ -90,6 +91,8 @@ class Suite:
         """
         if "agreement" in names:
             keep("agreement", self.agreement())
+        if "micro_batches" in names:
+            keep("micro_batches", self.micro_batches())
         for users in self.extent.users:
             paths = [path for path in PATHS if path in names]
             paths = paths if users == self.extent.users[0] else [path for path in paths if path in _LARGE]
@@ -116,6 +119,30 @@ class Suite:
         if not found.agrees:
             raise InputError(f"our step and the padded one do not compute the same: {found}")
         return {"users": users, **dataclasses.asdict(found)}
+
+    def micro_batches(self) -> dict[str, Any]:
+        """Find the best micro-batch of each counterpart; other measurements take what was found."""
+        setting, comparison = self.setting, self.comparison
+        recipe = setting.load()
+        work = make_workload(self.dataset, recipe, users=self.extent.users[0], number=1, seed=setting.seed)
+        for kind, path in TRAINED.items():
+            comparison.find_best(kind, PaddedTraining(kind, setting.load(*PATHS[path]), work.dataset), work.batches[0])
+        return {
+            "history": setting.history,
+            "kinds": {
+                kind: {"users": users, "seconds_a_row": tried} for kind, (users, tried) in comparison.best.items()
+            },
+        }
+
+    def take_micro_batches(self, block: Mapping[str, Any]) -> None:
+        """Take what an earlier run has found, if it was for rows of the same number a user.
+
+        Args:
+            block: from `micro_batches`.
+        """
+        if block["history"] == self.setting.history:
+            for kind, found in block["kinds"].items():
+                self.comparison.best[kind] = (found["users"], found["seconds_a_row"])
 
     def sentence_transformers(self) -> dict[str, Any]:
         """Compare LoRA on all layers with sentence-transformers' trainer on the same positions."""
@@ -147,6 +174,7 @@ class Suite:
             # Searching has warmed theirs.
             warm_up={"ranking": lambda _: 0.0, "cached_ranking": lambda _: 0.0},
             gemm_size=self.extent.gemm_size,
+            say=self.say,
         )
         sizes = {"ranking": {"batch": plain}, "cached_ranking": {"batch": cached_batch, "mini_batch": mini}}
         return {
@@ -192,6 +220,7 @@ class Suite:
             self.setting.rounds,
             warm_up={"ours": lambda _: 0.0, "theirs": lambda _: 0.0},  # comparing the vectors has done it
             gemm_size=self.extent.gemm_size,
+            say=self.say,
         )
         return {
             "items": number,

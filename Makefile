@@ -10,13 +10,16 @@ DEMO_ENVIRONMENT := $(firstword $(wildcard .venv/.dev) .venv/.demo)
 PARALLEL := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo format lint test test-all smollm2 venv clean
+.PHONY: help bench-speed demo format lint test test-all smollm2 venv clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO_ENVIRONMENT) ## fetch MovieLens 100K, train, print a table of results and recommendations (6 minutes)
 	$(BIN)/python -m peftrec.benchmark.demo
+
+bench-speed: .venv/.benchmark ## measure training and encoding against the usual ways (12 minutes; see README for the data)
+	$(BIN)/python -m peftrec.benchmark.speed
 
 test: .venv/.dev ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -51,6 +54,11 @@ clean: ## remove .venv, caches and build output; data and runs stay
 .venv/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what the demo needs into .venv; the first time takes minutes"
 	$(INSTALL) -e '.[demo]'
+	touch $@
+
+.venv/.benchmark: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the speed benchmark needs into .venv; the first time takes minutes"
+	$(INSTALL) -e '.[benchmark]'
 	touch $@
 
 $(BIN)/python:

@@ -32,7 +32,7 @@ from peftrec.publishing import (
     save_baseline_run,
     save_model_run,
 )
-from peftrec.recipe import Recipe
+from peftrec.recipe import Recipe, recipe_for_evaluation
 from peftrec.training import Trainer, peak_memory_mib, plan_for_model, recover_folder, replace_folder
 
 Report = Callable[[str], None]

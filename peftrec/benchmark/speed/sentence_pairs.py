@@ -1,0 +1,166 @@
+"""The usual way with sentence-transformers: its own trainer on pairs of (text of a history, text of the next item)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from peftrec.benchmark.speed.padded import lora_config
+from peftrec.data import Dataset, UserBatch
+from peftrec.encoders import TextEncoder, load_backbone
+from peftrec.encoders.backbone import quiet_transformers
+from peftrec.recipe import Recipe
+
+Loss = Literal["ranking", "cached_ranking"]
+# What a SentenceTransformer of the MiniLM kind cuts texts at.
+MAX_HISTORY_TOKENS = 256
+
+
+def history_pairs(batch: UserBatch, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return a pair for every position of a batch that has a next item.
+
+    The history is the texts of all its events, the newest first, so that what is cut off is the oldest.
+
+    Args:
+        batch: users.
+        texts: one an item.
+    """
+    pairs = []
+    for inputs, targets in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
+        for place, target in enumerate(targets):
+            if target >= 0:
+                history = [texts[item] for item in reversed(inputs[: place + 1]) if item >= 0]
+                pairs.append((". ".join(history), texts[target]))
+    return pairs
+
+
+def sentence_transformer(encoder: TextEncoder, max_tokens: int, *, lora: Recipe | None = None) -> Any:
+    """Return a SentenceTransformer of the same backbone with mean pooling, not normalised.
+
+    Args:
+        encoder: whose backbone is loaded anew.
+        max_tokens: texts are cut to.
+        lora: the recipe whose LoRA is put in; None leaves the backbone as it is.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    with tempfile.TemporaryDirectory() as folder:
+        # What transformers itself loads, wherever the backbone came from.
+        encoder.backbone.tokenizer.save_pretrained(folder)
+        plain: Any = load_backbone(encoder.config.backbone, encoder.config.revision).model
+        with quiet_transformers():
+            plain.save_pretrained(folder)
+            words: Any = Transformer(folder, max_seq_length=max_tokens)
+    model = SentenceTransformer(modules=[words, Pooling(encoder.dim, pooling_mode="mean")], device="cpu")
+    if lora is not None:
+        model.add_adapter(lora_config(words.auto_model, lora))
+    return model
+
+
+class PairTraining:
+    """LoRA through `SentenceTransformerTrainer`, a few steps at a time.
+
+    Args:
+        recipe: resolved, its method LoRA.
+        dataset: of the batches.
+        encoder: ours, for the backbone.
+        batches: whose positions are the pairs, in this order.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, encoder: TextEncoder, batches: Sequence[UserBatch]) -> None:
+        self.recipe = recipe
+        self.model = sentence_transformer(encoder, MAX_HISTORY_TOKENS, lora=recipe)
+        self.pairs = [pair for batch in batches for pair in history_pairs(batch, dataset.catalogue.texts)]
+
+    def seconds_a_position(self, loss: Loss, batch_size: int, mini_batch: int = 32, steps: int = 2) -> float:
+        """Train for some steps and return seconds a pair; one more step before them does not count.
+
+        Args:
+            loss: MultipleNegativesRankingLoss, or its cached variant.
+            batch_size: pairs of a step.
+            mini_batch: of the cached variant.
+            steps: that count.
+        """
+        from datasets import Dataset as Rows
+        from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+        from sentence_transformers.sentence_transformer.losses import (
+            CachedMultipleNegativesRankingLoss,
+            MultipleNegativesRankingLoss,
+        )
+
+        needed = batch_size * (steps + 1)
+        pairs = (self.pairs * -(-needed // len(self.pairs)))[:needed]
+        rows = Rows.from_dict({"anchor": [pair[0] for pair in pairs], "positive": [pair[1] for pair in pairs]})
+        if loss == "ranking":
+            objective: Any = MultipleNegativesRankingLoss(self.model)
+        else:
+            objective = CachedMultipleNegativesRankingLoss(self.model, mini_batch_size=mini_batch)
+        from transformers import PrinterCallback
+
+        clock = _clock()
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = SentenceTransformerTrainingArguments(
+                output_dir=folder,
+                max_steps=steps + 1,
+                per_device_train_batch_size=batch_size,
+                learning_rate=self.recipe.optimizer.learning_rate,
+                weight_decay=self.recipe.optimizer.weight_decay,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                use_cpu=True,
+                seed=self.recipe.training.seed,
+            )
+            trainer = SentenceTransformerTrainer(
+                model=self.model, args=arguments, train_dataset=rows, loss=objective, callbacks=[clock]
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+        return float(clock.ends[-1] - clock.ends[0]) / (steps * batch_size)
+
+
+def _clock() -> Any:
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        """Notes when each step ends, so that loading and tokenising the next batch count too."""
+
+        def __init__(self) -> None:
+            self.ends: list[float] = []
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.ends.append(time.perf_counter())
+
+    return Clock()
+
+
+def best_sizes(
+    training: PairTraining, sizes: Sequence[int], say: Callable[[str], None]
+) -> tuple[int, int, dict[str, dict[int, float]]]:
+    """Find the batch size of the plain loss and the mini-batch of the cached one with the fewest seconds a pair.
+
+    Args:
+        training: what is run.
+        sizes: ascending; each search ends when a size is slower by a tenth than the best.
+        say: is handed a line for every size.
+    Returns:
+        Batch size, mini-batch size, and seconds a pair by loss and size.
+    """
+    tried: dict[str, dict[int, float]] = {}
+    for loss in ("ranking", "cached_ranking"):
+        found: dict[int, float] = {}
+        for size in sizes:
+            if loss == "ranking":
+                found[size] = training.seconds_a_position("ranking", size, steps=1)
+            else:
+                found[size] = training.seconds_a_position("cached_ranking", sizes[-1], mini_batch=size, steps=1)
+            say(f"  {loss}, {size} pairs at a time: {found[size] * 1e3:.1f} ms a pair")
+            if found[size] > 1.1 * min(found.values()):
+                break
+        tried[loss] = found
+    plain, cached = (min(found, key=lambda size: found[size]) for found in tried.values())
+    return plain, cached, tried

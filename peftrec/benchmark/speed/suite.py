@@ -1,0 +1,257 @@
+"""The measurements of a run, each by itself, so that a run can be taken up again where it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from peftrec.benchmark.speed.agreement import compare_steps
+from peftrec.benchmark.speed.alternation import alternate
+from peftrec.benchmark.speed.catalogue_encoding import TOLERANCE, CatalogueEncoding, largest_difference
+from peftrec.benchmark.speed.memory_peak import measure_apart
+from peftrec.benchmark.speed.padded import PaddedTraining
+from peftrec.benchmark.speed.path_comparison import TRAINED, PathComparison
+from peftrec.benchmark.speed.sentence_pairs import PairTraining, best_sizes, sentence_transformer
+from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload
+from peftrec.benchmark.speed.step_trainer import StepTrainer
+from peftrec.config import InputError
+from peftrec.data import Dataset, load_dataset
+from peftrec.encoders import TextEncoder, load_backbone
+from peftrec.methods import METHODS
+
+MEASUREMENTS = ("agreement", "micro_batches", *PATHS, "sentence_transformers", "encoding", "memory")
+# Paths that are measured with large batches too.
+_LARGE = ("lora_all", "lora_top2", "side")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How much of everything is run.
+
+    Args:
+        users: sizes of batches; the first is that of all paths.
+        micro_batches: users of a micro-batch that are tried.
+        pair_batches: pairs of a batch that are tried with sentence-transformers.
+        encoding_batches: texts of a batch that are tried with `SentenceTransformer.encode`.
+        encoded_items: texts of the catalogue that are encoded, evenly spread.
+        sample_users: see `PathComparison`.
+        gemm_size: see `alternate`.
+        whole_catalogue: whether memory is measured with all items.
+    """
+
+    users: tuple[int, ...] = (64, 512)
+    micro_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    pair_batches: tuple[int, ...] = (8, 16, 32, 64, 128)
+    encoding_batches: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    encoded_items: int = 4096
+    sample_users: int | None = 64
+    gemm_size: int = 2048
+    whole_catalogue: bool = True
+
+
+class Suite:
+    """Runs measurements by name.
+
+    Args:
+        setting: what is measured.
+        extent: how much of it.
+        say: is handed lines for people.
+    """
+
+    def __init__(self, setting: Setting, extent: Extent, say: Callable[[str], None]) -> None:
+        self.setting, self.extent, self.say = setting, extent, say
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set, whole."""
+        return load_dataset(self.setting.load().data)
+
+    @cached_property
+    def comparison(self) -> PathComparison:
+        """Compares paths; what it has found out about counterparts serves all measurements."""
+        return PathComparison(
+            self.setting,
+            self.dataset,
+            sizes=self.extent.micro_batches,
+            sample_users=self.extent.sample_users,
+            gemm_size=self.extent.gemm_size,
+            say=self.say,
+        )
+
+    def run(self, names: Sequence[str], keep: Callable[[str, dict[str, Any]], None]) -> None:
+        """Run measurements.
+
+        Args:
+            names: of `MEASUREMENTS`.
+            keep: is handed the name of each block of results and the block, as soon as it is there.
+        """
+        if "agreement" in names:
+            keep("agreement", self.agreement())
+        if "micro_batches" in names:
+            keep("micro_batches", self.micro_batches())
+        for users in self.extent.users:
+            paths = [path for path in PATHS if path in names]
+            paths = paths if users == self.extent.users[0] else [path for path in paths if path in _LARGE]
+            for path, block in (self.comparison.measure(paths, users) if paths else {}).items():
+                keep(f"{path}@{users}", block)
+        for name, measure in (
+            ("sentence_transformers", self.sentence_transformers),
+            ("encoding", self.encoding),
+            ("memory", self.memory),
+        ):
+            if name in names:
+                keep(name, measure())
+
+    def agreement(self) -> dict[str, Any]:
+        """See that our step and the padded one compute the same.
+
+        Raises:
+            InputError: if they do not.
+        """
+        setting, users = self.setting, self.extent.users[0]
+        work = make_workload(self.dataset, setting.load(), users=users, number=1, seed=setting.seed)
+        found = compare_steps(setting, work)
+        self.say(f"our step and the padded one: loss differs by {found.loss:.1e}, gradients by {found.gradient:.1e}")
+        if not found.agrees:
+            raise InputError(f"our step and the padded one do not compute the same: {found}")
+        return {"users": users, **dataclasses.asdict(found)}
+
+    def micro_batches(self) -> dict[str, Any]:
+        """Find the best micro-batch of each counterpart; other measurements take what was found."""
+        setting, comparison = self.setting, self.comparison
+        recipe = setting.load()
+        work = make_workload(self.dataset, recipe, users=self.extent.users[0], number=1, seed=setting.seed)
+        for kind, path in TRAINED.items():
+            comparison.find_best(kind, PaddedTraining(kind, setting.load(*PATHS[path]), work.dataset), work.batches[0])
+        return {
+            "history": setting.history,
+            "kinds": {
+                kind: {"users": users, "seconds_a_row": tried} for kind, (users, tried) in comparison.best.items()
+            },
+        }
+
+    def take_micro_batches(self, block: Mapping[str, Any]) -> None:
+        """Take what an earlier run has found, if it was for rows of the same number a user.
+
+        Args:
+            block: from `micro_batches`.
+        """
+        if block["history"] == self.setting.history:
+            for kind, found in block["kinds"].items():
+                self.comparison.best[kind] = (found["users"], found["seconds_a_row"])
+
+    def sentence_transformers(self) -> dict[str, Any]:
+        """Compare LoRA on all layers with sentence-transformers' trainer on the same positions."""
+        setting, users = self.setting, self.extent.users[0]
+        recipe = setting.load(*PATHS["lora_all"])
+        work = make_workload(self.dataset, recipe, users=users, number=setting.rounds, seed=setting.seed)
+        ours = StepTrainer(recipe, work.dataset)
+        encoder = ours.model.text_encoder
+        assert encoder is not None
+        theirs = PairTraining(recipe, work.dataset, encoder, work.batches)
+        self.say(f"sentence-transformers: {len(theirs.pairs)} pairs; best batch:")
+        plain, mini, tried = best_sizes(theirs, self.extent.pair_batches, self.say)
+        cached_batch = self.extent.pair_batches[-1]
+
+        def our_seconds(number: int) -> float:
+            batch = work.batches[number]
+            return ours.timed_step(batch) / max(1, int((batch.targets >= 0).sum()))
+
+        ours.step(work.batches[0])
+        turns = alternate(
+            {
+                "ours": our_seconds,
+                "ranking": lambda _: theirs.seconds_a_position("ranking", plain),
+                "cached_ranking": lambda _: theirs.seconds_a_position(
+                    "cached_ranking", cached_batch, mini_batch=mini, steps=1
+                ),
+            },
+            setting.rounds,
+            # Searching has warmed theirs.
+            warm_up={"ranking": lambda _: 0.0, "cached_ranking": lambda _: 0.0},
+            gemm_size=self.extent.gemm_size,
+            say=self.say,
+        )
+        sizes = {"ranking": {"batch": plain}, "cached_ranking": {"batch": cached_batch, "mini_batch": mini}}
+        return {
+            "users": users,
+            "seconds_a_position": turns.seconds["ours"].plain(),
+            "positions_per_second": 1 / turns.seconds["ours"].median,
+            "against": {
+                name: {
+                    **size,
+                    "tried": tried[name],
+                    "seconds_a_position": turns.seconds[name].plain(),
+                    "positions_per_second": 1 / turns.seconds[name].median,
+                    "ratio": turns.speedup("ours", name).plain(),
+                }
+                for name, size in sizes.items()
+            },
+            "machine": turns.plain(),
+        }
+
+    def encoding(self) -> dict[str, Any]:
+        """Compare encoding of a catalogue with `SentenceTransformer.encode`.
+
+        Raises:
+            InputError: if the vectors differ.
+        """
+        recipe = self.setting.load(*PATHS["frozen"])
+        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision)
+        encoder = TextEncoder(backbone, dataclasses.replace(recipe.encoder, pooling="mean"), METHODS.load("frozen")())
+        texts = self.dataset.catalogue.texts
+        number = min(self.extent.encoded_items, len(texts))
+        places = np.linspace(0, len(texts) - 1, number).astype(int).tolist()
+        other = sentence_transformer(encoder, recipe.encoder.max_tokens)
+        both = CatalogueEncoding(encoder, other, [encoder.prefix + texts[place] for place in places])
+        encoder.prefix = ""  # it stands before the texts already, for both
+        self.say(f"encoding {number} of {len(texts)} items; best batch of SentenceTransformer.encode:")
+        batch_size, tried = both.best_batch_size(self.extent.encoding_batches, self.say)
+        difference = largest_difference(both.ours()[1], both.theirs(batch_size)[1])
+        self.say(f"vectors differ by {difference:.1e}")
+        if difference > TOLERANCE:
+            raise InputError(f"vectors differ by {difference:.1e} from those of SentenceTransformer.encode")
+        turns = alternate(
+            {"ours": lambda _: both.ours()[0], "theirs": lambda _: both.theirs(batch_size)[0]},
+            self.setting.rounds,
+            warm_up={"ours": lambda _: 0.0, "theirs": lambda _: 0.0},  # comparing the vectors has done it
+            gemm_size=self.extent.gemm_size,
+            say=self.say,
+        )
+        return {
+            "items": number,
+            "tokens": both.num_tokens,
+            "difference": difference,
+            "batch_size": batch_size,
+            "tried": tried,
+            "seconds": turns.seconds["ours"].plain(),
+            "their_seconds": turns.seconds["theirs"].plain(),
+            "tokens_per_second": both.num_tokens / turns.seconds["ours"].median,
+            "ratio": turns.speedup("ours", "theirs").plain(),
+            "machine": turns.plain(),
+        }
+
+    def memory(self) -> dict[str, Any]:
+        """Compare peak memory of LoRA on the top two layers with conventional full fine-tuning."""
+        setting, users = self.setting, self.extent.users[0]
+        size = self.comparison.best["full"][0] if "full" in self.comparison.best else 4
+        found = {
+            kind: measure_apart(
+                kind, setting, users=users, micro_users=size, whole_catalogue=self.extent.whole_catalogue
+            )
+            for kind in ("lora_top2", "padded_full")
+        }
+        ours, theirs = (
+            max(found[kind].training_mib, found[kind].preparing_mib) for kind in ("lora_top2", "padded_full")
+        )
+        return {
+            "users": users,
+            "micro_batch_rows": size * (setting.history + 1),
+            **{kind: dataclasses.asdict(one) for kind, one in found.items()},
+            "ratio": theirs / ours,
+            "ratio_in_training": found["padded_full"].training_mib / found["lora_top2"].training_mib,
+        }

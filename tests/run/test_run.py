@@ -228,7 +228,7 @@ def fail_in(monkeypatch: pytest.MonkeyPatch, name: str, call: int = 1) -> None:
     monkeypatch.setattr(peftrec.run, name, failing)
 
 
-@pytest.mark.parametrize("place", ["load_dataset", "build", "_evaluation", "fit_references", "save_model_run"])
+@pytest.mark.parametrize("place", ["load_dataset", "build", "measure", "fit_references", "save_model_run"])
 def test_a_failing_run_leaves_the_old_one_whole(
     place: str, make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ Shapes: N texts, H width of a vector.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,6 +114,8 @@ class TextCache:
     def vectors(self, encoder: TextEncoder, texts: ItemTexts) -> torch.Tensor:
         """Return the vectors that the backbone gives without its method, shape (N, H), float32, mapped.
 
+        Called before training moves anything.
+
         They are computed from stored states where these are exact.
 
         Args:
@@ -126,7 +129,10 @@ class TextCache:
         def write(writer: EntryWriter) -> None:
             watch = self._watch(_vectors_label(encoder.pooling), self._place(num_bytes), texts)
             chunks = texts.chunks(torch.arange(len(texts)), encoder.config.token_budget)
-            with writer.array("vectors", torch.float32, (encoder.dim,), len(texts)) as array, encoder.method.disabled():
+            # What changes the weights themselves cannot be switched off, and need not be: it starts as the backbone.
+            starts_as_base = encoder.method_config.declared().identity_at_start
+            without_method = contextlib.nullcontext() if starts_as_base else encoder.method.disabled()
+            with writer.array("vectors", torch.float32, (encoder.dim,), len(texts)) as array, without_method:
                 for chunk in chunks:
                     array.write(chunk, encoder.encode(texts, chunk))
                     watch.advance(int(texts.lengths[chunk].sum()))

@@ -13,6 +13,7 @@ from peftrec.config import InputError
 from peftrec.data import AttributeFeatures
 from peftrec.encoders.attribute import AttributePart
 from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.dropout import Dropout
 from peftrec.encoders.whitening import Whitening
 
 
@@ -63,11 +64,11 @@ class ItemEncoder(nn.Module):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
                 self.residual = nn.Sequential(
-                    nn.Dropout(config.dropout),
+                    Dropout(config.dropout),
                     nn.Linear(text_dim, config.residual_dim),
                     nn.GELU(),
                     last,
-                    nn.Dropout(config.dropout),
+                    Dropout(config.dropout),
                 )
             else:
                 self.projection = nn.Linear(text_dim, dim)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from peftrec.config import Range
+from peftrec.encoders.dropout import Dropout
 from peftrec.models.places import Bucket, Places
 from peftrec.models.residual_encoder import (
     ResidualEncoder,
@@ -72,7 +73,7 @@ class _Block(nn.Module):
         self.gate_value_query_key = nn.Linear(dim, 4 * dim)
         self.attention_norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
         gate_PD, rest = F.silu(self.gate_value_query_key(self.input_norm(states_PD))).tensor_split(

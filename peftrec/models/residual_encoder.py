@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from peftrec.config import Range
+from peftrec.encoders.dropout import Dropout
 from peftrec.models.places import Bucket, Places
 from peftrec.models.time_interval import NUM_BUCKETS
 from peftrec.models.user_encoder import RecencyMean, UserEncoderConfig
@@ -56,7 +57,7 @@ class ResidualEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(blocks)
         width = dim if width is None else width
         self.norm = nn.LayerNorm(width)

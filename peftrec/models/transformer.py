@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from peftrec.config import Range
+from peftrec.encoders.dropout import Dropout
 from peftrec.models.places import Bucket, Places
 from peftrec.models.residual_encoder import (
     ResidualEncoder,
@@ -96,7 +97,7 @@ class _Block(nn.Module):
             nn.GELU(),
             nn.Linear(config.feedforward * dim, dim),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
         mixed_PD = places.by_bucket(self.query_key_value(self.attention_norm(states_PD)), self._attend)

@@ -163,11 +163,10 @@ def test_tf32_is_as_set_inside_and_as_before_outside(make_recipe: Callable[..., 
     assert tuple(switch.allow_tf32 for switch in switches) == before
 
 
-def test_adamw_is_fused_on_a_gpu_and_steps_alike() -> None:
-    assert optimizer_class("adamw", torch.device("cpu")) is torch.optim.AdamW
+def test_adamw_is_fused_and_steps_alike() -> None:
     finals = []
-    # The fused kernel exists for CPUs as well, so that it can be compared here.
-    for made in (optimizer_class("adamw", torch.device("cuda")), torch.optim.AdamW):
+    # Those of a CPU and of a GPU are one class, so that it can be compared here.
+    for made in (optimizer_class("adamw", torch.device("cpu")), torch.optim.AdamW):
         parameter = torch.nn.Parameter(torch.linspace(-1, 1, 100))
         optimizer = made([{"params": [parameter], "lr": 1e-2, "weight_decay": 0.1}])
         for step in range(5):

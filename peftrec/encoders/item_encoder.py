@@ -5,6 +5,8 @@ Shapes: C items, H width of text vectors, D width of item vectors, N items of th
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -124,7 +126,7 @@ class ItemEncoder(nn.Module):
             parts.append(self.attributes.of(features))
         elif self.attributes is not None and items_C is not None:
             parts.append(self.attributes(items_C))
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        return functools.reduce(torch.add, parts)
 
     def _refuse_unknown(self, features: AttributeFeatures | None) -> None:
         if self.attributes is None:

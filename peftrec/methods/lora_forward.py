@@ -58,7 +58,8 @@ class LoraForward:
     """Takes the place of the `forward` of a `peft` LoRA layer, and gives way to it where that does more than eq. 3.
 
     Gives way to: several adapters or none, DoRA, dropout that is on, quantised or trained weights, autocast, tracing by
-    torch.compile. Without gradients the product is that with W + s B A, made once for each state of A and B.
+    torch.compile. In eval mode and without gradients the product is that with W + s B A, made once for each state of A
+    and B.
 
     Args:
         layer: `peft.tuners.lora.Linear` around a `torch.nn.Linear`.
@@ -76,7 +77,8 @@ class LoraForward:
             return self.plain(x, *args, **kwargs)
         base, scale = self.layer.base_layer, self.layer.scaling[name]
         a_RI, b_OR = self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
-        if not torch.is_grad_enabled() and self.merges:
+        # Not in training: what is encoded twice must come out the same with gradients and without.
+        if self.merges and not self.layer.training and not torch.is_grad_enabled():
             return F.linear(x, self._merged_weight(base.weight, a_RI, b_OR, scale), base.bias)
         self._merged = None
         result: torch.Tensor = _LoraLinear.apply(x, base.weight, base.bias, a_RI, b_OR, scale)  # type: ignore[no-untyped-call]

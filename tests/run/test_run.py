@@ -278,7 +278,7 @@ def test_a_stopped_run_is_resumed_to_the_same_folder(
     recipe = make_recipe(*overrides, output_dir=tmp_path / "stopped")
     with pytest.raises(RecipeError, match=r"stopped\.partial: there is no stopped run to resume"):
         train(recipe, resume=True)
-    fail_in(monkeypatch, "_evaluation", call=3)
+    fail_in(monkeypatch, "measure", call=3)
     with pytest.raises(KilledError):
         train(recipe)
     monkeypatch.undo()
@@ -292,7 +292,7 @@ def test_a_stopped_run_is_resumed_to_the_same_folder(
 def test_a_run_of_another_recipe_is_not_resumed(
     make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_in(monkeypatch, "_evaluation", call=3)
+    fail_in(monkeypatch, "measure", call=3)
     with pytest.raises(KilledError):
         train(make_recipe("training.num_epochs=3", output_dir=tmp_path / "run"))
     monkeypatch.undo()
@@ -304,7 +304,7 @@ def test_a_stopped_run_is_not_begun_again_unasked(
     make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe("training.num_epochs=2", output_dir=tmp_path / "run")
-    fail_in(monkeypatch, "_evaluation", call=3)
+    fail_in(monkeypatch, "measure", call=3)
     with pytest.raises(KilledError):
         train(recipe)
     monkeypatch.undo()

@@ -8,6 +8,8 @@ import torch
 
 from peftrec.config import InputError
 
+_ONE_THREAD_DIM = 1024
+
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
@@ -53,7 +55,23 @@ class Whitening:
         double = vectors.double()
         mean = double.mean(0)
         centred = double - mean
-        values, axes = torch.linalg.eigh(centred.T @ centred / len(vectors))
+        values, axes = _eigh(centred.T @ centred / len(vectors))
         scaled = axes * (values.clamp(min=0) + ridge) ** power
         matrix = scaled @ axes.T if dim is None else scaled.flip(1)[:, :dim]
         return cls(mean.to(vectors.dtype), matrix.to(vectors.dtype).contiguous())
+
+
+def _eigh(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return eigenvalues and axes of a covariance.
+
+    On a CPU by one thread where it is not large: threads that wait for each other in thousands of small steps take many
+    times as long as soon as another process wants a core.
+    """
+    threads = torch.get_num_threads()
+    alone = covariance.device.type == "cpu" and len(covariance) <= _ONE_THREAD_DIM
+    torch.set_num_threads(1 if alone else threads)
+    try:
+        values, axes = torch.linalg.eigh(covariance)
+    finally:
+        torch.set_num_threads(threads)
+    return values, axes

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from peftrec.config import InputError as InputError
     from peftrec.config import RecipeError as RecipeError
+    from peftrec.encoding import encode_items as encode_items
     from peftrec.ensembling import ensemble as ensemble
     from peftrec.methods.plain_peft import register_with_peft as register_with_peft
     from peftrec.recipe import Recipe as Recipe
     from peftrec.recipe import load_recipe as load_recipe
     from peftrec.recommender import Recommender as Recommender
+    from peftrec.recommending import recommend_file as recommend_file
     from peftrec.retrieval import Recommendation as Recommendation
     from peftrec.run import compare as compare
     from peftrec.run import evaluate as evaluate
@@ -26,10 +28,12 @@ _MODULES = {
     "RecipeError": "peftrec.config",
     "Recipe": "peftrec.recipe",
     "load_recipe": "peftrec.recipe",
+    "encode_items": "peftrec.encoding",
     "ensemble": "peftrec.ensembling",
     "register_with_peft": "peftrec.methods.plain_peft",
     "Recommendation": "peftrec.retrieval",
     "Recommender": "peftrec.recommender",
+    "recommend_file": "peftrec.recommending",
     "compare": "peftrec.run",
     "evaluate": "peftrec.run",
     "train": "peftrec.run",

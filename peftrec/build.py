@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,16 +16,18 @@ from peftrec.encoders import (
     AttributePart,
     CatalogueText,
     ItemEncoder,
+    TextCache,
     TextEncoder,
     load_backbone,
     token_lengths,
     twin_backbone,
 )
 from peftrec.losses import Debias, ItemGroups, popularity_groups
-from peftrec.methods import METHODS
 from peftrec.methods.structure import changed_modules
 from peftrec.models import ProfileTexts, RecommenderModel, build_profiles
 from peftrec.recipe import Recipe
+
+Report = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +68,6 @@ class Built:
             cut = f"{counts['num_cut']:,} texts ({counts['num_cut'] / counts['num_texts']:.1%}) cut"
             limit = f"encoder.max_tokens={recipe.encoder.max_tokens}"
             lines.append(f"texts: {counts['num_texts']:,} items, {counts['num_tokens']:,} tokens; {cut} at {limit}")
-            stored_bytes = self.model.catalogue_text.tokenized.stored_bytes
-            if stored_bytes:
-                lines.append(f"states of the frozen layers: {stored_bytes / 2**20:,.0f} MiB in memory")
             if self.model.profiles is not None:
                 lines.append(
                     f"profiles: {counts['num_profiles']:,} users, {counts['num_profile_tokens']:,} tokens; "
@@ -111,12 +110,15 @@ def inspect_data(recipe: Recipe) -> tuple[Inspection, str]:
     return inspect_dataset(dataset, token_lengths=lengths, max_tokens=recipe.encoder.max_tokens), ""
 
 
-def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
+def build(recipe: Recipe, dataset: Dataset | None = None, report: Report = lambda _: None) -> Built:
     """Load the data and make the untrained model; deterministic for `training.seed`.
+
+    What the frozen backbone gives the catalogue is read from `encoder.cache`, or computed and kept there.
 
     Args:
         recipe: resolved.
         dataset: use this instead of loading what `recipe.data` names.
+        report: is handed a line at a time on what is read, computed and kept.
     Raises:
         InputError: if the model reads times and the data have none, the data were read with other attributes, or an
             attribute tells nothing of what trains.
@@ -131,7 +133,7 @@ def build(recipe: Recipe, dataset: Dataset | None = None) -> Built:
     _check_attributes(recipe, dataset)
     attributes = fit_attributes(dataset)
     seed_all(recipe.training.seed)
-    model = build_model(recipe, dataset.catalogue.texts, has_id, attributes)
+    model = build_model(recipe, dataset.catalogue.texts, has_id, attributes, report)
     if model.item_encoder.attributes is not None and dataset.item_attributes is not None:
         model.item_encoder.attributes.set_rows(attributes["items"].encode(dataset.item_attributes))
     tell_users(model, dataset)
@@ -161,6 +163,7 @@ def build_model(
     texts: Sequence[str],
     has_id: torch.Tensor,
     attributes: Mapping[str, FittedAttributes] | None = None,
+    report: Report | None = None,
 ) -> RecommenderModel:
     """Make the untrained model for a catalogue; its whitening is not fitted yet.
 
@@ -169,15 +172,24 @@ def build_model(
         texts: one an item.
         has_id: which items have an id vector, shape (N,); read only where ids are used.
         attributes: columns of `items` and `users` as training has seen them, where there are any.
+        report: is handed a line on what the cache is read or written for; None leaves the cache alone.
     Raises:
         InputError: if the backbone cannot be loaded or the method cannot act on it.
     """
     catalogue_text = spare = profiles = None
     if recipe.encoder.uses_text:
-        backbone = load_backbone(recipe.encoder.backbone, recipe.encoder.revision, recipe.encoder.quantization)
+        backbone = load_backbone(
+            recipe.encoder.backbone,
+            recipe.encoder.revision,
+            recipe.encoder.quantization,
+            dtype=recipe.encoder.dtype,
+            attention=recipe.encoder.attention,
+        )
         if recipe.profile is not None and recipe.profile.method is not None:
             spare = twin_backbone(backbone, (recipe.method, recipe.profile.method))
-        catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts)
+        # Before the method moves weights, by which the cache finds what belongs to them.
+        cache = None if report is None else TextCache(recipe.encoder.cache, backbone, report)
+        catalogue_text = CatalogueText(TextEncoder(backbone, recipe.encoder, recipe.method), texts, cache)
     text_dim = 0 if catalogue_text is None else catalogue_text.encoder.dim
     dim = recipe.encoder.embedding_dim or text_dim
     # Everything else starts as it does without attributes.
@@ -201,7 +213,7 @@ def build_model(
         )
     except ValueError as error:
         raise error if isinstance(error, InputError) else RecipeError(str(error)) from None
-    # A quantised backbone lies on the GPU where there is one; the rest follows it there.
+    # The backbone lies on the GPU where there is one; the rest follows it there.
     return model if catalogue_text is None else model.to(catalogue_text.encoder.device)
 
 
@@ -230,26 +242,6 @@ def training_profiles(model: RecommenderModel, dataset: Dataset) -> ProfileTexts
         sequences.gather_events(starts, lengths, width),
         None if dataset.user_texts is None else np.arange(len(sequences)),
     )
-
-
-def published_vectors(built: Built, recipe: Recipe) -> torch.Tensor:
-    """Return what content_knn is defined on: mean-pooled vectors of the backbone as published."""
-    text = built.model.text_encoder
-    published = text is not None and text.pooling == "mean" and text.backbone.quantization == "none"
-    if built.base_vectors_NH is not None and published:
-        return built.base_vectors_NH
-    return frozen_vectors(recipe, built.dataset.catalogue.texts)
-
-
-def frozen_vectors(recipe: Recipe, texts: Sequence[str]) -> torch.Tensor:
-    """Return mean-pooled vectors of texts from the backbone as published, shape (N, H).
-
-    A quantised backbone is loaded in full precision for them: references are the same beside all runs.
-    """
-    frozen = METHODS.load("frozen")()
-    encoder = dataclasses.replace(recipe.encoder, pooling="mean")
-    backbone = load_backbone(encoder.backbone, encoder.revision)
-    return CatalogueText(TextEncoder(backbone, encoder, frozen), texts).vectors()
 
 
 def build_debias(recipe: Recipe, dataset: Dataset) -> Debias | None:

@@ -18,7 +18,7 @@ import torch
 from peftrec.build import tell_users
 from peftrec.config import InputError, RecipeError, section_to_dict
 from peftrec.data import Cases, Dataset, load_dataset
-from peftrec.evaluation import evaluate_cases
+from peftrec.evaluation import evaluate_cases, users_at_once
 from peftrec.publishing import (
     METRICS,
     PRIVATE,
@@ -200,8 +200,10 @@ def _choose_weights(run: EnsembleRun, dataset: Dataset, metric: str) -> tuple[En
     _, row_C, targets_U = np.unique(cases.users, return_inverse=True, return_counts=True)
     share_C = 1 / targets_U[row_C]
     totals = np.zeros(len(tried))
-    for start in range(0, len(cases), rules.batch_users):
-        part = slice(start, start + rules.batch_users)
+    # All scores of a chunk are made at once, since members are asked once.
+    at_once = users_at_once(rules.batch_users, len(dataset.catalogue))
+    for start in range(0, len(cases), at_once):
+        part = slice(start, start + at_once)
         chunk = Cases(cases.users[part], cases.history_lengths[part], cases.targets[part])
         parts = _Parts(run)
         for place, fusion in enumerate(tried):

@@ -17,7 +17,7 @@ from peftrec.config import (
     section_to_dict,
 )
 from peftrec.data import SOURCES, DataConfig
-from peftrec.encoders import AttributesConfig, EncoderConfig
+from peftrec.encoders import AttributesConfig, EncoderConfig, attention_here
 from peftrec.evaluation import EvaluationConfig
 from peftrec.losses import LOSSES, DebiasConfig, LossConfig
 from peftrec.losses.full_softmax import FullSoftmax
@@ -184,6 +184,11 @@ class Recipe:
             rates["user_learning_rate"] = self.profile.method.default_learning_rate
         missing: dict[str, Any] = {name: rate for name, rate in rates.items() if getattr(self.optimizer, name) is None}
         return dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, **missing))
+
+    def here(self) -> Recipe:
+        """Return the recipe of a trained run with an implementation of attention that this machine has."""
+        attention = attention_here(self.encoder.attention)
+        return dataclasses.replace(self, encoder=dataclasses.replace(self.encoder, attention=attention))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, every default written out."""

@@ -5,9 +5,10 @@ Shapes: B users, L places of a history, N items, D width of item vectors.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +17,15 @@ from numpy.typing import NDArray
 from peftrec.config import InputError
 from peftrec.data import Catalogue
 from peftrec.data.given_history import Moment, event_kinds, event_times, history_indexes
-from peftrec.models import given_features, given_users
+from peftrec.evaluation import ProductScores, UserScores
+from peftrec.models import given_features, given_users, scores_with
 from peftrec.publishing import EnsembleRun, Run, load_run
 from peftrec.recipe import Recipe
-from peftrec.retrieval import Recommendation, top_items
+from peftrec.retrieval import Asked, Recommendation, best_lists, ranks_of_item
+
+# Lists are made of so many users at a time.
+_USERS_AT_ONCE = 4096
+_T = TypeVar("_T")
 
 
 class Recommender:
@@ -113,24 +119,22 @@ class Recommender:
         """Return the k best items for each of several histories; arguments as in `recommend`, one of each a user."""
         if k < 1:
             raise InputError(f"k is {k}; a list has at least 1 item")
-        if not len(histories):
-            return []
-        histories_BL = history_indexes(self._catalogue, histories)
-        excluded = torch.from_numpy(histories_BL) if exclude_history else None
-        scores_BN = self._scores(
-            histories_BL, self._times(histories, times), attributes, self._kinds(histories, events), user_attributes
-        )
-        items_BK, scores_BK = top_items(scores_BN.cpu(), k, exclude_BL=excluded)
-        return [
-            [
-                Recommendation(
-                    rank=rank, score=score, item_id=self._catalogue.ids[item], title=self._catalogue.titles[item]
-                )
-                for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
-                if item >= 0
-            ]
-            for items, scores in zip(items_BK.tolist(), scores_BK.tolist(), strict=True)
-        ]
+        lists: list[list[Recommendation]] = []
+        # Whoever reads what is not one a user refuses it.
+        told = (given for given in (attributes, events, times, user_attributes) if given is not None)
+        at_once = _USERS_AT_ONCE if all(len(given) == len(histories) for given in told) else sys.maxsize
+        for start in range(0, len(histories), at_once):
+            part = slice(start, start + at_once)
+            asked = self._asked(
+                histories[part],
+                _part(attributes, part),
+                _part(events, part),
+                _part(times, part),
+                _part(user_attributes, part),
+            )
+            found = best_lists(self._scorer, asked, k, self._popularity_N, exclude_history=exclude_history)
+            lists += self._described(*found)
+        return lists
 
     def audience(
         self,
@@ -163,21 +167,14 @@ class Recommender:
         if not names:
             return []
         chosen = [histories[name] for name in names]
-        histories_BL = history_indexes(self._catalogue, chosen)
-        scores_BN = self._scores(
-            histories_BL,
-            self._times(chosen, _of_each(names, times, ())),
+        asked = self._asked(
+            chosen,
             _of_each(names, attributes, ""),
-            self._kinds(chosen, _of_each(names, events, ())),
+            _of_each(names, events, ()),
+            _of_each(names, times, ()),
             _of_each(names, user_attributes, {}),
-        ).clone()
-        # As in `recommend`, of equal scores the item that stands first in the catalogue is first.
-        above_BN = scores_BN > scores_BN[:, item, None]
-        above_BN[:, : item + 1] |= scores_BN[:, : item + 1] == scores_BN[:, item, None]
-        excluded_BL = torch.from_numpy(histories_BL)
-        rows = torch.arange(len(names))[:, None].expand_as(excluded_BL)[excluded_BL >= 0]
-        above_BN[rows, excluded_BL[excluded_BL >= 0]] = False
-        ranks = above_BN.sum(1).tolist()
+        )
+        ranks = ranks_of_item(self._scorer, asked, int(item), self._popularity_N)
         return sorted(zip(names, ranks, strict=True), key=lambda pair: pair[1])[:k]
 
     def add_items(
@@ -251,31 +248,47 @@ class Recommender:
             raise InputError("times were given, but this run reads none (its recipe has no user.time_intervals: true)")
         return None
 
-    def _scores(
+    def _asked(
         self,
-        histories_BL: NDArray[np.int64],
-        times_BL: NDArray[np.int64] | None,
-        attributes: Sequence[str] | None = None,
-        events_BL: NDArray[np.int64] | None = None,
-        user_attributes: Sequence[Mapping[str, Any]] | None = None,
-    ) -> torch.Tensor:
-        """Score all items; users of whom nothing is known get the training counts."""
+        histories: Sequence[Sequence[str | int]],
+        attributes: Sequence[str] | None,
+        events: Sequence[Sequence[str]] | None,
+        times: Sequence[Sequence[Moment]] | None,
+        user_attributes: Sequence[Mapping[str, Any]] | None,
+    ) -> Asked:
+        """Return histories and what is told of users as models read them."""
+        histories_BL = history_indexes(self._catalogue, histories)
+        times_BL, events_BL = self._times(histories, times), self._kinds(histories, events)
         users_B, told_B = given_users(self._run.models, len(histories_BL), attributes, user_attributes)
-        if self._run.model is None:
-            scores_BN = self._run.scores(histories_BL, users_B, events_BL, times_BL)
-        else:
-            assert self._vectors_ND is not None
-            assert self._bias_N is not None
-            histories = torch.from_numpy(histories_BL).to(self._vectors_ND.device)
-            scores_BN = self._run.model.scores(
-                histories, self._vectors_ND, self._bias_N, users_B=users_B, events_BL=events_BL, times_BL=times_BL
-            )
-        empty_B = torch.from_numpy((histories_BL < 0).all(1) & ~told_B).to(scores_BN.device)
-        if not bool(empty_B.any()):
-            return scores_BN
-        popularity_N = scores_BN.new_zeros(len(self._catalogue))
-        popularity_N[: self._num_trained] = self._run.train_counts_N.to(scores_BN)
-        return torch.where(empty_B[:, None], popularity_N, scores_BN)
+        return Asked(histories_BL, users_B, events_BL, times_BL, (histories_BL < 0).all(1) & ~told_B)
+
+    def _described(self, items_BK: torch.Tensor, scores_BK: torch.Tensor) -> list[list[Recommendation]]:
+        ids, titles = self._catalogue.ids, self._catalogue.titles
+        return [
+            [
+                Recommendation(rank=rank, score=score, item_id=ids[item], title=titles[item])
+                for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
+                if item >= 0
+            ]
+            for items, scores in zip(items_BK.tolist(), scores_BK.tolist(), strict=True)
+        ]
+
+    @property
+    def _scorer(self) -> UserScores | ProductScores:
+        if self._run.model is None or self._vectors_ND is None or self._bias_N is None:
+            return self._run.scorer
+        return scores_with(self._run.model, self._vectors_ND, self._bias_N)
+
+    @property
+    def _popularity_N(self) -> torch.Tensor:
+        """Training events of each item, none of those added."""
+        counts_N = torch.zeros(len(self._catalogue))
+        counts_N[: self._num_trained] = self._run.train_counts_N.float()
+        return counts_N
+
+
+def _part(given: Sequence[_T] | None, part: slice) -> Sequence[_T] | None:
+    return None if given is None else given[part]
 
 
 def _of_each(names: Sequence[str], given: Mapping[str, Any] | None, nothing: Any) -> list[Any] | None:

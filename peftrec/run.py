@@ -8,17 +8,19 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from peftrec.baselines import FittedBaseline, fit_references, store_references
-from peftrec.build import build, build_debias, frozen_vectors, published_vectors, tell_users
+from peftrec.baselines import fit_references, store_references
+from peftrec.build import build, build_debias, tell_users
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
-from peftrec.evaluation import Evaluation, PairedTest, UserScores, evaluate_cases, paired_test
+from peftrec.evaluation import PairedTest, ProductScores, UserScores, paired_test
+from peftrec.frozen import frozen_vectors, published_vectors
+from peftrec.measuring import SPLITS, measure, measure_all, of_users, results_of, write_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     METRICS,
@@ -29,13 +31,11 @@ from peftrec.publishing import (
     read_per_user,
     save_baseline_run,
     save_model_run,
-    write_per_user,
 )
 from peftrec.recipe import Recipe, recipe_for_evaluation
-from peftrec.training import Trainer, peak_memory_mib, recover_folder, replace_folder
+from peftrec.training import Trainer, peak_memory_mib, plan_for_model, recover_folder, replace_folder
 
 Report = Callable[[str], None]
-_SPLITS = ("valid", "test")
 REFERENCE_FOLDER = "references"
 _OTHER_DATA = "These are NOT the events that the run was trained on: targets may be among those it learned from."
 
@@ -106,8 +106,8 @@ def evaluate(
     Raises:
         InputError: if the data hold other items than the run was trained on.
     """
-    if split not in _SPLITS:
-        raise RecipeError(f"split: '{split}' is not one of {', '.join(_SPLITS)}")
+    if split not in SPLITS:
+        raise RecipeError(f"split: '{split}' is not one of {', '.join(SPLITS)}")
     run = run if isinstance(run, Run) else load_run(run)
     recipe = recipe_for_evaluation(run.recipe, overrides)
     dataset = load_dataset(recipe.data) if dataset is None else dataset
@@ -134,14 +134,14 @@ def evaluate(
     )
     for model in run.models:
         tell_users(model, dataset)
-    rows: dict[str, UserScores] = {"model": run.scores, **run.member_scores(), **_of_users(references)}
-    found = {name: _evaluation(scores, recipe, dataset, split) for name, scores in rows.items()}
+    rows: dict[str, UserScores | ProductScores] = {"model": run.scorer, **run.member_scores(), **of_users(references)}
+    found = {name: measure(scores, recipe, dataset, split) for name, scores in rows.items()}
     # Only what the run's own recipe gives stands beside the run.
     if same_data and not any(override.startswith("evaluation.") for override in overrides):
         # Where nothing can be written (a shared or published run) the figures are given all the same.
         with contextlib.suppress(OSError):
-            _write_per_user(run.folder, split, dataset, found)
-    results = _results(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
+            write_users(run.folder, split, dataset, found)
+    results = results_of(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
     if not same_data:
         results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
     return results | {"same_data": same_data}
@@ -171,29 +171,36 @@ def compare(first: str | Path, second: str | Path, *, split: str = "test") -> li
 
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
     began = time.perf_counter()
-    built = build(recipe, dataset)
+    built = build(recipe, dataset, say)
     model, counts = built.model, dataset.item_counts()
     for line in built.describe(recipe):
         say(line)
     build_seconds = time.perf_counter() - began
     # Before the long part: they may need a backbone that cannot be loaded.
-    references = fit_references(dataset, lambda: published_vectors(built, recipe))
+    references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
+    windows = TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats)
+    if recipe.training.batch_users == "auto":
+        plan = plan_for_model(model, windows, counts, recipe.loss, recipe.training)
+        say(plan.describe())
+        recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
     trainer = Trainer(
         model=model,
-        windows=TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats),
+        windows=windows,
         item_counts=counts,
         loss=recipe.loss,
         optimizer=recipe.optimizer,
         training=recipe.training,
         text_vectors=built.base_vectors_NH,
         debias=build_debias(recipe, dataset),
-        evaluate=lambda trained: _evaluation(catalogue_scores(trained), recipe, dataset, "valid").summary(),
+        evaluate=lambda trained: measure(catalogue_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},
     )
     untrained = _adapter_states(model)
     work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
+    if model.catalogue_text is not None:
+        model.catalogue_text.drop_rounded_states()  # what is reported and saved is that of the published weights
     for start, encoder in model.text_encoders().items():
         for name, value in encoder.method.summary().items():
             say(f"{start.replace('_', ' ')}, {name}: {json.dumps(value)}")
@@ -203,7 +210,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         "parameters": [{"part": part, **dataclasses.asdict(count)} for part, count in model.parameter_counts().items()],
         "texts": built.text_counts(),
         "methods": {start: encoder.method.summary() for start, encoder in model.text_encoders().items()},
-    } | _all_results({"model": catalogue_scores(model), **_of_users(references)}, recipe, dataset, work)
+    } | measure_all({"model": catalogue_scores(model), **of_users(references)}, recipe, dataset, work)
     trained = _adapter_states(model)
     moved = {
         start: any(not torch.equal(tensor, untrained[start][name]) for name, tensor in tensors.items())
@@ -224,18 +231,18 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
 def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> dict[str, Any]:
     assert recipe.baseline is not None
     began = time.perf_counter()
-    vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts))
+    vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts, say))
     fitted = recipe.baseline.fit(dataset, vectors() if recipe.baseline.needs_item_vectors else None)
     seconds = time.perf_counter() - began
     say(f"{recipe.baseline.kind} fitted in {seconds:.1f} s")
     references = fit_references(dataset, vectors)
     work.mkdir(parents=True, exist_ok=True)
     store_references(references, work / PRIVATE / REFERENCE_FOLDER)
-    scores = _of_users({"model": fitted, **references})
+    scores = of_users({"model": fitted, **references})
     metrics: dict[str, Any] = {
         "training": {"train_seconds": seconds, "peak_memory_mib": peak_memory_mib()},
         "parameters": [],
-    } | _all_results(scores, recipe, dataset, work)
+    } | measure_all(scores, recipe, dataset, work)
     save_baseline_run(
         work,
         recipe=recipe,
@@ -252,43 +259,3 @@ def _adapter_states(model: RecommenderModel) -> dict[str, dict[str, torch.Tensor
         start: {name: tensor.detach().clone() for name, tensor in encoder.method.state_dict().items()}
         for start, encoder in model.text_encoders().items()
     }
-
-
-def _of_users(baselines: Mapping[str, FittedBaseline]) -> dict[str, UserScores]:
-    """Return the scores of baselines, which look at histories alone."""
-    return {kind: lambda histories, *_, own=own: own.scores(histories) for kind, own in baselines.items()}
-
-
-def _evaluation(scores: UserScores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
-    return evaluate_cases(
-        scores,
-        getattr(dataset.split, split),
-        dataset.sequences,
-        len(dataset.catalogue),
-        ks=recipe.evaluation.ks,
-        exclude_history=recipe.evaluation.exclude_history,
-        batch_users=recipe.evaluation.batch_users,
-        of_users=True,
-    )
-
-
-def _all_results(scores: Mapping[str, UserScores], recipe: Recipe, dataset: Dataset, work: Path) -> dict[str, Any]:
-    results: dict[str, Any] = {
-        "data_sha256": dataset.content_hash(times=recipe.reads_times),
-        "cleaning": dataset.report.to_dict(),
-    }
-    for split in _SPLITS:
-        found = {name: _evaluation(score, recipe, dataset, split) for name, score in scores.items()}
-        _write_per_user(work, split, dataset, found)
-        results[split] = _results(found, dataset, split)
-    return results
-
-
-def _results(found: Mapping[str, Evaluation], dataset: Dataset, split: str) -> dict[str, Any]:
-    rows = {name: evaluation.to_json() for name, evaluation in found.items()}
-    return {"split": split, "leaks": dataset.split.leaks, **rows}
-
-
-def _write_per_user(folder: Path, split: str, dataset: Dataset, found: Mapping[str, Evaluation]) -> None:
-    for name, evaluation in found.items():
-        write_per_user(folder, split, name, evaluation, dataset.sequences.user_ids, dataset.catalogue.ids)

@@ -177,6 +177,7 @@ encoder:
   token_budget: 256
   residual_dim: 16
   dropout: 0.0
+  cache: {{folder: null}}
 method:
   kind: lora
   rank: 4

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -79,18 +79,23 @@ class FittedContentKNN:
 
     def __init__(self, config: ContentKNN, item_vectors_ND: torch.Tensor) -> None:
         self._item_vectors_ND = item_vectors_ND
+        self.max_history = config.num_recent
+        self.vectors_ND, self.bias_N = item_vectors_ND, item_vectors_ND.new_zeros(len(item_vectors_ND))
         # Newest last, as histories are.
         ages_K = torch.arange(config.num_recent - 1, -1, -1, device=item_vectors_ND.device)
         self._weights_K = torch.pow(config.decay, ages_K.to(torch.float32))
 
     def scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
         """Score the catalogue by dot product with the recent items; 0 everywhere for an empty history."""
+        return self.user_vectors(histories_BL) @ self._item_vectors_ND.T
+
+    def user_vectors(self, histories_BL: NDArray[np.int64], *_: Any) -> torch.Tensor:
+        """Return what the item vectors are multiplied with, shape (B, D); nothing but histories is read."""
         check_histories(histories_BL, len(self._item_vectors_ND))
         recent_BK = torch.from_numpy(histories_BL[:, -len(self._weights_K) :].copy()).to(self._weights_K.device)
         weights_BK = self._weights_K[len(self._weights_K) - recent_BK.shape[1] :] * (recent_BK >= 0)
         vectors_BKD = self._item_vectors_ND[recent_BK.clamp(min=0)]
-        users_BD = (weights_BK.unsqueeze(1) @ vectors_BKD).squeeze(1)
-        return users_BD @ self._item_vectors_ND.T
+        return (weights_BK.unsqueeze(1) @ vectors_BKD).squeeze(1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Give `item_vectors`, whitened and of unit length, float32, shape (N, D)."""

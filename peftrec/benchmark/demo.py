@@ -123,13 +123,14 @@ def run_row(name: str, recipe: Recipe, dataset: Dataset) -> Row:
     metrics = train(recipe, overwrite=True, dataset=dataset)
     run = load_run(recipe.output_dir)
     evaluation = evaluate_cases(
-        run.scores,
+        run.scorer,
         dataset.split.test,
         dataset.sequences,
         len(dataset.catalogue),
         ks=recipe.evaluation.ks,
         exclude_history=recipe.evaluation.exclude_history,
         batch_users=recipe.evaluation.batch_users,
+        of_users=True,
     )
     files = read_manifest(run.folder).files
     return Row(

@@ -1,4 +1,4 @@
-"""`peftrec recommend`: a list for one history."""
+"""`peftrec recommend`: a list for one history, or for every user of a table."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import json
 import sys
 from typing import Any
 
-from peftrec.cli.verb import add_verb
+from peftrec.cli.verb import add_verb, positive
 
 _DESCRIPTION = """\
 Print the best items for one history: rank, score, id, title. Scores can be compared within a list, not between lists.
+
+With --histories, write a list for every user of a table (CSV, TSV, Parquet or JSON Lines) in constant memory. The table
+has the column of users that the run's data have (user_id) and `history`: item ids, oldest first, as a list or as text
+with commas between them; where the run reads them also `events`, `times` (likewise) and `attributes`. The output,
+.parquet or .jsonl, has one row an entry: user_id, rank, score, item_id, title.
 
 examples:
   peftrec recommend runs/first --history 50,181,172
@@ -19,6 +24,7 @@ examples:
   peftrec recommend runs/shop --history 50,181 --events view,purchase --attributes "31 years, teacher"
   peftrec recommend runs/timed --history 50,181 --times 881250949,881251200
   peftrec recommend runs/shop --history 50,181 --user-attributes '{"age": 31, "occupation": "teacher"}'
+  peftrec recommend runs/first --histories users.parquet --output lists.parquet --k 20
 """
 
 
@@ -26,13 +32,16 @@ def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser = add_verb(verbs, "recommend", _run, summary="recommend items for a history", description=_DESCRIPTION)
     parser.add_argument("folder", metavar="RUN", help="run folder, such as runs/first")
-    parser.add_argument(
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
         "--history",
-        required=True,
         type=_ids,
         metavar="ID,ID,...",
         help="item ids as in the item table, oldest first; '--history=-5,3' where the first begins with a dash",
     )
+    asked.add_argument("--histories", metavar="FILE", help="table of users and histories; needs --output")
+    parser.add_argument("--output", metavar="FILE", help="where to write the lists of --histories: .parquet or .jsonl")
+    parser.add_argument("--overwrite", action="store_true", help="replace --output where it is there")
     parser.add_argument(
         "--events", type=_ids, metavar="KIND,KIND,...", help="kind of each event, where the run reads them"
     )
@@ -48,12 +57,15 @@ def add_parser(verbs: Any) -> None:
         metavar="JSON",
         help="columns of data.user_attributes to the user's values, where the run reads them",
     )
-    parser.add_argument("--k", type=_positive, default=10, help="length of the list (default: 10)")
+    parser.add_argument("--k", type=positive, default=10, help="length of the list (default: 10)")
     parser.add_argument("--keep-history", action="store_true", help="items of the history may come back in the list")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.histories is not None or arguments.output is not None or arguments.overwrite:
+        _run_file(arguments)
+        return
     from peftrec.cli.table import print_recommendations
     from peftrec.recommender import Recommender
     from peftrec.retrieval import describe
@@ -76,6 +88,32 @@ def _run(arguments: argparse.Namespace) -> None:
         print_recommendations(found)
 
 
+def _run_file(arguments: argparse.Namespace) -> None:
+    if arguments.histories is None or arguments.output is None:
+        arguments.parser.error("--histories FILE and --output FILE go together; --overwrite with them")
+    for name in ("events", "times", "attributes", "user_attributes"):
+        if getattr(arguments, name) is not None:
+            column = "" if name == "user_attributes" else f"; with --histories, {name} is a column of the table"
+            arguments.parser.error(f"--{name.replace('_', '-')} is of one history{column}")
+    from peftrec.recommending import recommend_file
+
+    counts = recommend_file(
+        arguments.folder,
+        arguments.histories,
+        arguments.output,
+        arguments.k,
+        exclude_history=not arguments.keep_history,
+        overwrite=arguments.overwrite,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if arguments.json:
+        print(json.dumps({"output": arguments.output, **counts}, indent=2, ensure_ascii=False))
+        return
+    print(f"{arguments.output}: {counts['rows']:,} entries for {counts['users']:,} users")
+    if counts["without_history"]:
+        print(f"{counts['without_history']:,} users without history get the items with the most training events")
+
+
 def _ids(text: str) -> list[str]:
     if not text.strip():
         return []
@@ -93,13 +131,3 @@ def _columns(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise argparse.ArgumentTypeError(f"'{text}' is no JSON object such as {{\"age\": 31}}")
     return values
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too small; a list has at least 1 item")
-    return value

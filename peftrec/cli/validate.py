@@ -50,7 +50,9 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
         rate = "" if recipe.method.kind == "frozen" else f", learning rate {recipe.optimizer.learning_rate:g}"
         method = f"{recipe.method.kind} on layers: {recipe.method.layers}{rate}"
         steps = "" if recipe.training.max_steps is None else f", at most {recipe.training.max_steps} steps"
-        epochs = f"{recipe.training.num_epochs} epochs of batches of {recipe.training.batch_users} users{steps}"
+        users = recipe.training.batch_users
+        batches = "batches planned from the data" if users == "auto" else f"batches of {users} users"
+        epochs = f"{recipe.training.num_epochs} epochs of {batches}{steps}"
         rows = [
             ("encoder", backbone if recipe.encoder.uses_text else f"ids only; content_knn reads {backbone_name}"),
             ("method", method if recipe.encoder.uses_text else "none: without texts there is no language model"),

@@ -36,3 +36,14 @@ def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="a.b=c", help=f"set a value of the recipe by its dotted path, such as {example}"
     )
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1, as the type of an argument."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too small; it must be at least 1")
+    return value

@@ -53,14 +53,15 @@ class Catalogue:
         if isinstance(ids, str):
             raise InputError(f"expected a list of item ids, got the text {ids!r}")
         try:
-            return np.fromiter((self._places[item] for item in ids), dtype=np.int64, count=len(ids))
+            return np.fromiter((self.places[item] for item in ids), dtype=np.int64, count=len(ids))
         except KeyError as error:
             unknown = error.args[0]
             hint = nearest(unknown, self.ids[:_MAX_COMPARED]) if isinstance(unknown, str) else " Item ids are text."
             raise InputError(f"no item has the id {unknown!r}.{hint}") from None
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def places(self) -> dict[str, int]:
+        """The index of each id."""
         places = {item: place for place, item in enumerate(self.ids)}
         if len(places) != len(self.ids):
             raise ValueError("item ids are not distinct")

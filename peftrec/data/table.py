@@ -88,6 +88,28 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, origin: str 
     return RawTable(str(path), frame, names, mixed_json_columns(path, frame) if suffix in _JSON_LINES else ())
 
 
+def scan_table(path: Path) -> pl.LazyFrame:
+    """A table of which nothing is loaded yet; every CSV and TSV value is text.
+
+    Args:
+        path: the file, as in `read_table`.
+    Raises:
+        RecipeError: if the suffix is none of those that tables have.
+        InputError: if the file is missing, a folder, empty, not UTF-8 or not what its suffix says.
+    """
+    suffix = _suffix_of(path)
+    require_file(path)
+    try:
+        if suffix != ".parquet":
+            require_utf8(path)
+        lazy = _scan(path, suffix)
+        lazy.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        place = bad_json_line(path) if suffix in _JSON_LINES else None
+        raise InputError(f"{path} cannot be read as {suffix}: {place or _first_line(error)}") from error
+    return lazy
+
+
 def text_of(values: pl.Series, name: str) -> pl.Series:
     """A column as text, as it would be written in a CSV file.
 

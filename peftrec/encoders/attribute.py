@@ -14,6 +14,7 @@ from torch import nn
 from peftrec.config import Range
 from peftrec.data import AttributeFeatures, FittedAttributes
 from peftrec.data.attribute_fit import OTHER
+from peftrec.encoders.dropout import Dropout
 
 _NUM_PROBES = 8
 
@@ -56,7 +57,7 @@ class AttributePart(nn.Module):
         last = nn.Linear(config.hidden_dim, dim)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        self.mlp = nn.Sequential(nn.Linear(width, config.hidden_dim), nn.GELU(), nn.Dropout(config.dropout), last)
+        self.mlp = nn.Sequential(nn.Linear(width, config.hidden_dim), nn.GELU(), Dropout(config.dropout), last)
         self._rows: _Rows | None = None
 
     @property

@@ -9,24 +9,27 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from peftrec.config import InputError
+from peftrec.encoders.attention_kind import Attention, check_attention, check_attention_of
 from peftrec.encoders.packaged import PACKAGED_BACKBONES, PackagedBackbone, packaged_folder
 from peftrec.encoders.quantization import (
     Quantization,
     check_quantization,
+    default_device,
     loading_arguments,
-    quantized_device,
     settle_quantized,
 )
 from peftrec.methods import BaseModel
 from peftrec.methods.structure import text_config
 
 logger = logging.getLogger(__name__)
+
+Dtype = Literal["float32", "bfloat16"]
 
 # Prefixes that backbones were trained with for symmetric tasks, by the beginning of their Hub id.
 BACKBONE_PREFIXES = {
@@ -48,7 +51,8 @@ class Backbone:
         causal: whether a token sees only those before it.
         fingerprint: hash of names, shapes and a sample of every weight; of a quantised backbone, of the weights as
             rounded, which a GPU may round otherwise than a CPU.
-        quantization: how the weights of its layers are stored; `none` for full precision.
+        quantization: how the weights of its layers are stored; `none` for as they are.
+        dtype: of its other weights, and of its states.
     """
 
     base: BaseModel
@@ -58,6 +62,7 @@ class Backbone:
     causal: bool
     fingerprint: str
     quantization: Quantization = "none"
+    dtype: torch.dtype = torch.float32
 
     @property
     def default_prefix(self) -> str:
@@ -70,7 +75,14 @@ def default_prefix(name: str) -> str:
     return next((text for start, text in BACKBONE_PREFIXES.items() if name.startswith(start)), "")
 
 
-def load_backbone(name: str, revision: str | None = None, quantization: Quantization = "none") -> Backbone:
+def load_backbone(
+    name: str,
+    revision: str | None = None,
+    quantization: Quantization = "none",
+    *,
+    dtype: Dtype = "float32",
+    attention: Attention = "auto",
+) -> Backbone:
     """Load a backbone from a folder, the local Hub cache, an installed package that carries it, or the Hub.
 
     They are tried in this order, but for packages whose weights are not quite the published ones: those stand in only
@@ -79,19 +91,23 @@ def load_backbone(name: str, revision: str | None = None, quantization: Quantiza
     Args:
         name: Hub id or folder.
         revision: commit or tag on the Hub.
-        quantization: how to store the weights of linear modules inside the layers. Quantised backbones are loaded to
-            the GPU where there is one.
+        quantization: how to store the weights of linear modules inside the layers.
+        dtype: of all weights that are not quantised.
+        attention: the implementation; `auto` leaves the choice to `transformers`.
+    Returns:
+        The backbone, on the GPU where there is one.
     Raises:
         InputError: if it cannot be loaded from any of them; the message says what was tried. Or if bitsandbytes is
-            missing, or cannot quantise so on this device.
+            missing, or cannot quantise so on this device, or the attention is not to be had.
     """
-    device = quantized_device()
+    device = default_device()
+    check_attention(attention)
     if quantization != "none":
         check_quantization(quantization, device)
     source, where, revision_found = _locate(name, revision)
     try:
         with quiet_transformers():
-            model, found, tokenizer = _read(name, source, revision, quantization, device)
+            model, found, tokenizer = _read(name, source, revision, quantization, device, dtype, attention)
     except InputError:
         raise
     except Exception as error:
@@ -105,6 +121,8 @@ def load_backbone(name: str, revision: str | None = None, quantization: Quantiza
         model.pooler = None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if quantization == "none":
+        model.to(device)
     model.requires_grad_(False)
     model.eval()
     config = text_config(model)
@@ -119,6 +137,7 @@ def load_backbone(name: str, revision: str | None = None, quantization: Quantiza
         causal=any(getattr(module, "is_causal", False) is True for module in model.modules()),
         fingerprint=_hash(model, quantization),
         quantization=quantization,
+        dtype=getattr(torch, dtype),
     )
 
 
@@ -142,7 +161,13 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
 
 
 def _read(
-    name: str, source: str, revision: str | None, quantization: Quantization, device: torch.device
+    name: str,
+    source: str,
+    revision: str | None,
+    quantization: Quantization,
+    device: torch.device,
+    dtype: Dtype,
+    attention: Attention,
 ) -> tuple[Any, dict[str, Any], Any]:
     """Return the model, what `transformers` says of its weights, and the tokenizer."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -153,12 +178,15 @@ def _read(
             f"encoder.backbone: '{name}' holds weights that are quantised already; name the full-precision model, and "
             f"set encoder.quantization"
         )
-    arguments = {}
+    arguments: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    if attention != "auto":
+        arguments["attn_implementation"] = attention
+        check_attention_of(name, config, attention)
     if quantization != "none":
         with torch.device("meta"):
-            arguments = loading_arguments(quantization, AutoModel.from_config(config), device)
+            arguments |= loading_arguments(quantization, AutoModel.from_config(config), device)
     model, found = AutoModel.from_pretrained(
-        source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **arguments
+        source, revision=revision, use_safetensors=True, output_loading_info=True, **arguments
     )
     if quantization != "none":
         settle_quantized(name, model)

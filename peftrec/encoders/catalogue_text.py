@@ -5,12 +5,15 @@ Shapes: N items, H width of text vectors.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from peftrec.encoders.gradient_cache import TrainingVectors
 from peftrec.encoders.item_text import ItemTexts
+from peftrec.encoders.text_cache import TextCache
 from peftrec.encoders.text_encoder import TextEncoder
 
 
@@ -20,10 +23,12 @@ class CatalogueText:
     Args:
         encoder: the text encoder.
         texts: one text an item; tokenised on first use.
+        cache: of the encoder's backbone, which keeps tokens, states and vectors; None computes them here.
     """
 
-    def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
+    def __init__(self, encoder: TextEncoder, texts: Sequence[str], cache: TextCache | None = None) -> None:
         self.encoder = encoder
+        self.cache = cache
         self._raw = tuple(texts)
         self._tokenized: ItemTexts | None = None
         self._vectors_NH: torch.Tensor | None = None
@@ -35,7 +40,8 @@ class CatalogueText:
     def tokenized(self) -> ItemTexts:
         """The tokens of all texts, with the states of the frozen trunk where training has asked for them."""
         if self._tokenized is None:
-            self._tokenized = self.encoder.tokenize(self._raw)
+            source = self.encoder.tokenize if self.cache is None else partial(self.cache.tokens, self.encoder)
+            self._tokenized = source(self._raw)
         return self._tokenized
 
     def vectors(self) -> torch.Tensor:
@@ -47,26 +53,39 @@ class CatalogueText:
         return self._vectors_NH
 
     def store_trunk(self) -> None:
-        """Hold the states of the frozen trunk in memory from now on (see `TextEncoder.store_trunk`)."""
+        """Read the states of the frozen trunk from the cache, or hold them in memory, from now on."""
         if not self.tokenized.stored_bytes:
-            self._tokenized = self.encoder.store_trunk(self.tokenized)
+            source = self.encoder.store_trunk if self.cache is None else partial(self.cache.states, self.encoder)
+            self._tokenized = source(self.tokenized)
+
+    def drop_rounded_states(self) -> None:
+        """Read texts through the whole backbone from now on, if stored states are of half precision."""
+        if not self.tokenized.exact_states:
+            self._tokenized = self.tokenized.without_states()
+            self._vectors_NH = None
 
     def base_vectors(self) -> torch.Tensor:
         """Return the vectors that the backbone gives without its method, before training has changed it."""
-        method = self.encoder.method
-        if self.encoder.method_config.declared().identity_at_start:
+        is_identity = self.encoder.method_config.declared().identity_at_start
+        if is_identity and self._vectors_NH is not None:
             return self.vectors()
-        with method.disabled():
-            return self.encoder.encode(self.tokenized)
+        if self.cache is not None and self.cache.in_folder:
+            vectors_NH = self.cache.vectors(self.encoder, self.tokenized).to(self.encoder.device)
+        else:
+            texts = self.tokenized if self.tokenized.exact_states else self.tokenized.without_states()
+            with contextlib.nullcontext() if is_identity else self.encoder.method.disabled():
+                vectors_NH = self.encoder.encode(texts)
+        if is_identity:
+            self._vectors_NH = vectors_NH
+        return vectors_NH
 
     def weights_changed(self) -> None:
         """Forget the vectors: the encoder's weights have moved."""
         self._vectors_NH = None
 
     def training_vectors(self, items: torch.Tensor, *, graph_bytes: int) -> TrainingVectors:
-        """Return vectors of some items as leaves; graphs are kept where they fit into `graph_bytes`.
+        """Return vectors of some items as leaves; graphs are kept as far as they fit into `graph_bytes`.
 
         `store_trunk` first saves running the frozen layers each time.
         """
-        keep_graphs = self.encoder.graph_bytes(self.tokenized, items) <= graph_bytes
-        return self.encoder.training_vectors(self.tokenized, items, keep_graphs=keep_graphs)
+        return self.encoder.training_vectors(self.tokenized, items, graph_bytes=graph_bytes)

@@ -5,6 +5,8 @@ Shapes: C items, H width of text vectors, D width of item vectors, N items of th
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,6 +15,7 @@ from peftrec.config import InputError
 from peftrec.data import AttributeFeatures
 from peftrec.encoders.attribute import AttributePart
 from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.dropout import Dropout
 from peftrec.encoders.whitening import Whitening
 
 
@@ -63,11 +66,11 @@ class ItemEncoder(nn.Module):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
                 self.residual = nn.Sequential(
-                    nn.Dropout(config.dropout),
+                    Dropout(config.dropout),
                     nn.Linear(text_dim, config.residual_dim),
                     nn.GELU(),
                     last,
-                    nn.Dropout(config.dropout),
+                    Dropout(config.dropout),
                 )
             else:
                 self.projection = nn.Linear(text_dim, dim)
@@ -123,7 +126,7 @@ class ItemEncoder(nn.Module):
             parts.append(self.attributes.of(features))
         elif self.attributes is not None and items_C is not None:
             parts.append(self.attributes(items_C))
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        return functools.reduce(torch.add, parts)
 
     def _refuse_unknown(self, features: AttributeFeatures | None) -> None:
         if self.attributes is None:

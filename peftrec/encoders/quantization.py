@@ -19,8 +19,8 @@ from peftrec.methods import find_layers
 Quantization = Literal["none", "int8", "nf4", "fp4"]
 
 
-def quantized_device() -> torch.device:
-    """Return where quantised backbones are loaded to: the current GPU where there is one."""
+def default_device() -> torch.device:
+    """Return where backbones are loaded to: the current GPU where there is one."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 

@@ -6,9 +6,8 @@ K states of one text.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -16,9 +15,13 @@ from torch import nn
 from peftrec.config import InputError
 from peftrec.encoders.backbone import Backbone
 from peftrec.encoders.config import EncoderConfig
+from peftrec.encoders.encoder_check import check_float32, check_method, check_positions, enable_checkpointing
+from peftrec.encoders.frozen_state import Rounding, compute_states, frozen_part, put_rows
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
+from peftrec.encoders.precision import full_precision, in_training_precision
 from peftrec.encoders.token_attention import TokenAttention
+from peftrec.encoders.transfer import Tensors, Transfer, to_device
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
 from peftrec.methods.structure import position_limit
@@ -36,35 +39,19 @@ class TextEncoder(nn.Module):
     def __init__(self, backbone: Backbone, config: EncoderConfig, method: MethodConfig) -> None:
         super().__init__()
         limit = position_limit(backbone.model)
-        if limit is not None and config.max_tokens > limit:
-            raise InputError(
-                f"encoder.max_tokens is {config.max_tokens}, but {backbone.base.name} has {limit} positions"
-            )
-        able = method.declared()
-        if not (able.decoder if backbone.causal else able.encoder):
-            kind = "a decoder" if backbone.causal else "an encoder"
-            raise InputError(f"method.kind: '{method.kind}' does not work on {backbone.base.name}, which is {kind}")
-        if method.layers != "all" and not able.can_limit_layers:
-            raise InputError(f"method.layers: '{method.kind}' acts on all layers or none; use all")
-        if backbone.quantization != "none" and not able.quantized_base:
-            raise InputError(
-                f"method.kind: '{method.kind}' with these settings does not work on quantised weights "
-                f"(encoder.quantization is {backbone.quantization}); use encoder.quantization=none"
-            )
+        check_method(backbone, config, method, limit)
         self.backbone = backbone
         self.config = config
         self.num_layers = len(find_layers(backbone.model).layers)
         self.method_config = method
         self.method = method.apply(backbone.model)
         self.model = self.method.model
+        # Of passes in training mode; None takes that of the weights. Training sets it for as long as it lasts.
+        self.training_dtype: torch.dtype | None = None
+        check_float32(method, self.method.named_parameters())
         if config.gradient_checkpointing:
-            self._enable_checkpointing(able.supports_checkpointing)
-        extra = self.method.num_virtual_tokens
-        if limit is not None and extra + config.max_tokens > limit:
-            raise InputError(
-                f"method.num_tokens is {extra}: with encoder.max_tokens={config.max_tokens} that is more than the "
-                f"{limit} positions of {backbone.base.name}; use at most {max(0, limit - config.max_tokens)}"
-            )
+            enable_checkpointing(self.model, backbone.base.name, method)
+        check_positions(backbone.base.name, self.method.num_virtual_tokens, config, limit)
         pooling = config.pooling
         self.pooling = ("last" if backbone.causal else "mean") if pooling == "auto" else pooling
         self.token_attention: TokenAttention | None = None
@@ -114,52 +101,99 @@ class TextEncoder(nn.Module):
         """Return the texts with the states that stay the same in training, computed once and held in memory.
 
         Those that enter the lowest changed layer cost 4 * H bytes a token, those that a method beside the backbone
-        reads 4 * H * K a text. Nothing is stored where the method reaches down to the embeddings. Where no layer
-        changes, but pooling learns, the last states are stored.
+        reads 4 * H * K a text. Nothing is stored where `frozen_part` has nothing; `TextCache` keeps them in a file.
         """
-        first = self.method.first_layer
-        everything = torch.arange(len(texts))
-        chunks = texts.chunks(everything, self.config.token_budget)
-        if self.method.pooled_states:
-            pooled_NKH = torch.empty(len(texts), len(self.method.pooled_states), self.dim, device=self.device)
-            for chunk in chunks:
-                pooled_NKH[chunk.to(self.device)] = self._pooled_states(texts, chunk)
-            return dataclasses.replace(texts, pooled_NKH=pooled_NKH)
-        if not 0 < first < self.num_layers + (self.token_attention is not None):
+        part = frozen_part(self)
+        if part is None:
             return texts
-        trunk_TH = torch.empty(len(texts.tokens_T), self.dim, device=self.device)
-        with torch.no_grad():
-            for chunk in chunks:
-                place_CP, valid_CP = texts.gather(chunk)
-                inputs = self._inputs(texts, place_CP, valid_CP)
-                if first < self.num_layers:
-                    states_CPH = entering_states(self.model, first, **inputs)
-                else:
-                    states_CPH = self.model(**inputs).last_hidden_state
-                trunk_TH[place_CP[valid_CP].to(self.device)] = states_CPH[valid_CP.to(self.device)].float()
-        return dataclasses.replace(texts, trunk_TH=trunk_TH)
+        # In memory of the host, however many there are; chunks of them go to the device.
+        states = torch.empty(part.num_rows(texts), *part.row_shape)
+        write = functools.partial(put_rows, states)
+        compute_states(self, texts, write, Rounding(torch.float32, part.label))
+        return part.put(texts, states)
 
-    def forward(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
-        """Encode one chunk, with gradients where they are on; shape (C, H)."""
+    @torch.no_grad()
+    @full_precision
+    def frozen_rows(self, texts: ItemTexts, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the states of one chunk that stay the same in training, and their places among those of all texts.
+
+        Only for an encoder that `frozen_part` has something of.
+
+        Returns:
+            Places (R,) and rows (R, ...): pooled states (C, K, H), or those of all tokens (R, H), text by text.
+        """
+        loaded = self.load(texts, items_C)
         if self.method.pooled_states:
-            stored = texts.pooled_NKH
-            pooled_CKH = self._pooled_states(texts, items_C) if stored is None else stored[items_C.to(stored.device)]
-            return self.method.combine(pooled_CKH.to(self.device)).float()
-        states_CPH, valid_CP = self.token_states(texts, items_C)
-        return self._pool(states_CPH, valid_CP).float()
-
-    def token_states(self, texts: ItemTexts, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the last states of all tokens of one chunk (C, P, H), and which of them are tokens (C, P)."""
+            return items_C, self._pooled_states(loaded)
         place_CP, valid_CP = texts.gather(items_C)
-        if texts.trunk_TH is None:
-            states_CPH = self.model(**self._inputs(texts, place_CP, valid_CP)).last_hidden_state
+        inputs = self._inputs(loaded)
+        if self.method.first_layer < self.num_layers:
+            states_CPH = entering_states(self.model, self.method.first_layer, **inputs)
         else:
-            stored_CPH = texts.trunk_TH[place_CP.to(texts.trunk_TH.device)].to(self.device)
+            states_CPH = self.model(**inputs).last_hidden_state
+        return place_CP[valid_CP], states_CPH[valid_CP.to(self.device)]
+
+    def load(self, texts: ItemTexts, items_C: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Gather what one chunk is computed from, where the texts are kept.
+
+        Returns:
+            `pooled_CKH` where pooled states are stored; else `tokens_CP`, `valid_CP`, and `states_CPH` where states of
+            the trunk are stored.
+        """
+        if texts.pooled_NKH is not None:
+            return {"pooled_CKH": texts.pooled_NKH[items_C]}
+        place_CP, valid_CP = texts.gather(items_C)
+        padding = torch.tensor(self.backbone.tokenizer.pad_token_id)
+        gathered = {"tokens_CP": torch.where(valid_CP, texts.tokens_T[place_CP], padding), "valid_CP": valid_CP}
+        return gathered if texts.trunk_TH is None else gathered | {"states_CPH": texts.trunk_TH[place_CP]}
+
+    def chunks(self, texts: ItemTexts, items: torch.Tensor) -> list[torch.Tensor]:
+        """Cut indexes into `items` into chunks that are encoded at once; see `ItemTexts.chunks`.
+
+        Stored pooled states have no tokens: chunks of them are as large as those of one token a state would be.
+        """
+        if texts.pooled_NKH is None:
+            return texts.chunks(items, self.config.token_budget)
+        return list(torch.split(torch.arange(len(items)), self.config.token_budget))
+
+    def transfer(self, texts: ItemTexts, chunks: Sequence[torch.Tensor]) -> Transfer:
+        """Return what chunks of texts are computed from, by the number of the chunk, on the device."""
+        return Transfer(lambda number: self.load(texts, chunks[number]), len(chunks), self.device)
+
+    @in_training_precision
+    def forward(self, texts: ItemTexts, items_C: torch.Tensor, loaded: Tensors | None = None) -> torch.Tensor:
+        """Encode one chunk, with gradients where they are on; shape (C, H).
+
+        Args:
+            texts: all texts.
+            items_C: indexes of those of the chunk.
+            loaded: of them, from `load` or `transfer`; None loads it.
+        """
+        loaded = self.load(texts, items_C) if loaded is None else loaded
+        if self.method.pooled_states:
+            stored_CKH = loaded.get("pooled_CKH")
+            pooled_CKH = self._pooled_states(loaded) if stored_CKH is None else to_device(stored_CKH, self.device)
+            return self.method.combine(pooled_CKH.float()).float()
+        states_CPH, valid_CP = self.token_states(texts, items_C, loaded)
+        return self._pool(states_CPH, valid_CP)
+
+    @in_training_precision
+    def token_states(
+        self, texts: ItemTexts, items_C: torch.Tensor, loaded: Tensors | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the last states of all tokens of one chunk (C, P, H), and which of them are tokens (C, P)."""
+        loaded = self.load(texts, items_C) if loaded is None else loaded
+        valid_CP = to_device(loaded["valid_CP"], self.device)
+        if "states_CPH" not in loaded:
+            states_CPH = self.model(**self._inputs(loaded)).last_hidden_state
+        else:
+            # Stored states may be of half precision.
+            stored_CPH = to_device(loaded["states_CPH"], self.device).to(self.backbone.dtype)
             if self.method.first_layer == self.num_layers:
-                return stored_CPH, valid_CP.to(self.device)
+                return stored_CPH, valid_CP
             with stored_states(self.model, self.method.first_layer, stored_CPH):
-                states_CPH = self.model(**self._inputs(texts, place_CP, valid_CP)).last_hidden_state
-        return states_CPH[:, self.method.num_virtual_tokens :], valid_CP.to(self.device)
+                states_CPH = self.model(**self._inputs(loaded)).last_hidden_state
+        return states_CPH[:, self.method.num_virtual_tokens :], valid_CP
 
     @torch.no_grad()
     def encode(self, texts: ItemTexts, items: torch.Tensor | None = None) -> torch.Tensor:
@@ -169,62 +203,78 @@ class TextEncoder(nn.Module):
         # Vectors are cached: where dropout drew random numbers here, a resumed run would draw others than a whole one.
         was_training = self.training
         self.eval()
-        for chunk in texts.chunks(items, self.config.token_budget):
-            vectors_NH[chunk.to(self.device)] = self(texts, items[chunk])
+        chunks = self.chunks(texts, items)
+        loaded = self.transfer(texts, [items[chunk] for chunk in chunks])
+        for number, chunk in enumerate(chunks):
+            vectors_NH[to_device(chunk, self.device)] = self(texts, items[chunk], loaded[number])
         self.train(was_training)
         return vectors_NH
 
-    def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, keep_graphs: bool) -> TrainingVectors:
+    def training_vectors(self, texts: ItemTexts, items: torch.Tensor, *, graph_bytes: int) -> TrainingVectors:
         """Encode texts as leaves whose stored gradient can be carried into the encoder (see `cached_vectors`)."""
-        chunks = texts.chunks(items, self.config.token_budget)
-        return cached_vectors(
+        chunks = self.chunks(texts, items)
+        items_of = [items[chunk] for chunk in chunks]
+        loaded = self.transfer(texts, items_of)
+        return self.cached_vectors(
+            texts,
+            items_of,
             chunks,
-            lambda chunk: self(texts, items[chunks[chunk]]),
-            (len(items), self.dim),
-            self.device,
-            keep_graphs=keep_graphs,
+            lambda chunk: self(texts, items_of[chunk], loaded[chunk]),
+            graph_bytes=graph_bytes,
         )
 
-    def graph_bytes(self, texts: ItemTexts, items: torch.Tensor) -> int:
-        """Estimate the bytes that the graphs hold: some 16 states and the inner ones, per token and layer."""
-        tokens = int(texts.lengths[items].sum())
-        inner = getattr(self.model.config, "intermediate_size", None) or 4 * self.dim
-        pooling = 0 if self.token_attention is None else 2 * (self.dim + self.config.attention_dim)
-        return tokens * 4 * ((self.num_layers - self.method.first_layer) * (16 * self.dim + 3 * inner) + pooling)
+    def cached_vectors(
+        self,
+        texts: ItemTexts,
+        chunks: Sequence[torch.Tensor],
+        rows: Sequence[torch.Tensor],
+        encode: Callable[[int], torch.Tensor],
+        *,
+        graph_bytes: int,
+    ) -> TrainingVectors:
+        """Encode with this encoder as leaves; see the function of that name.
 
-    def _enable_checkpointing(self, supported: bool) -> None:
-        name = self.backbone.base.name
-        if not supported:
-            raise InputError(
-                f"encoder.gradient_checkpointing: '{self.method_config.kind}' does not work with it; leave it off"
-            )
-        # transformers is renaming it.
-        model: Any = self.model
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        try:
-            enable({"use_reentrant": False})
-        except ValueError as error:
-            raise InputError(f"encoder.gradient_checkpointing: {name} does not support it ({error})") from None
+        Args:
+            texts: tokens.
+            chunks: which of the texts each chunk holds, those of the longest texts first.
+            rows: which rows of the result each chunk gives.
+            encode: the number of a chunk to its vectors.
+            graph_bytes: graphs are kept where they fit into this.
+        """
+        # The inputs of layers that are computed again stand in no graph.
+        layers = self.num_layers - self.method.first_layer if self.config.gradient_checkpointing else 0
+        return cached_vectors(
+            rows,
+            encode,
+            (sum(len(places) for places in rows), self.dim),
+            self.device,
+            sizes=[len(chunk) * int(texts.lengths[chunk].max()) for chunk in chunks],
+            graph_bytes=graph_bytes,
+            parameters=self.model.parameters(),
+            unseen_bytes=layers * 4 * self.dim,
+        )
 
     def batches(self, texts: ItemTexts) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the model's inputs for all texts, chunk by chunk."""
         for chunk in texts.chunks(torch.arange(len(texts)), self.config.token_budget):
-            yield self._inputs(texts, *texts.gather(chunk))
+            yield self._inputs(self.load(texts, chunk))
 
     @torch.no_grad()
-    def _pooled_states(self, texts: ItemTexts, items_C: torch.Tensor) -> torch.Tensor:
+    def _pooled_states(self, loaded: Tensors) -> torch.Tensor:
         """Return the pooled hidden states that the method reads, shape (C, K, H)."""
-        place_CP, valid_CP = texts.gather(items_C)
-        states = self.model(**self._inputs(texts, place_CP, valid_CP), output_hidden_states=True).hidden_states
-        valid_CP = valid_CP.to(self.device)
-        return torch.stack([self._pool(states[k], valid_CP).float() for k in self.method.pooled_states], dim=1)
+        inputs = self._inputs(loaded)
+        states = self.model(**inputs, output_hidden_states=True).hidden_states
+        valid_CP = inputs["attention_mask"].bool()
+        return torch.stack([self._pool(states[k], valid_CP) for k in self.method.pooled_states], dim=1)
 
-    def _inputs(self, texts: ItemTexts, place_CP: torch.Tensor, valid_CP: torch.Tensor) -> dict[str, torch.Tensor]:
-        padding = torch.tensor(self.backbone.tokenizer.pad_token_id)
-        tokens_CP = torch.where(valid_CP, texts.tokens_T[place_CP], padding)
-        return {"input_ids": tokens_CP.to(self.device), "attention_mask": valid_CP.long().to(self.device)}
+    def _inputs(self, loaded: Tensors) -> dict[str, torch.Tensor]:
+        tokens_CP, valid_CP = (to_device(loaded[name], self.device) for name in ("tokens_CP", "valid_CP"))
+        return {"input_ids": tokens_CP, "attention_mask": valid_CP.long()}
 
+    @full_precision
     def _pool(self, states_CPH: torch.Tensor, valid_CP: torch.Tensor) -> torch.Tensor:
+        """Return one vector a text in float32: a sum over tokens that were rounded would be rounded once more."""
+        states_CPH = states_CPH.float()
         if self.token_attention is not None:
             vectors_CH: torch.Tensor = self.token_attention(states_CPH, valid_CP)
             return vectors_CH

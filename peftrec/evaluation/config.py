@@ -13,7 +13,8 @@ class EvaluationConfig:
     Attributes:
         ks: cutoffs, distinct, each from 1; the first is the one shown first.
         exclude_history: leave the user's own history out of the ranking; a target inside it is then a miss.
-        batch_users: users scored at once; memory grows with it times the catalogue.
+        batch_users: users scored at once. Where a model has no second stage, memory does not depend on the catalogue;
+            of other scores at most 256 MiB are held.
     """
 
     ks: tuple[Annotated[int, Range(ge=1)], ...] = (10,)

@@ -14,22 +14,27 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.evaluation.evaluation import Evaluation
+from peftrec.evaluation.product import ProductScores, unordered
+from peftrec.evaluation.product_ranking import product_ranks
 from peftrec.metrics import MISS, rank_metrics
 
 if TYPE_CHECKING:
     from peftrec.data import Cases, Sequences
 
+# Of whole rows, that are held at once.
+MOST_SCORES = 2**26
+
 Scores = Callable[[NDArray[np.int64]], torch.Tensor]
 """Histories (B, L), left padded with -1, newest last, to scores of the whole catalogue (B, N)."""
 
 UserScores = Callable[
-    [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64] | None], torch.Tensor
+    [NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64] | None, NDArray[np.int64] | None], torch.Tensor
 ]
 """Histories, indexes of their users (B,), kinds and times of their events (B, L) or None, to scores (B, N)."""
 
 
 def evaluate_cases(
-    scores: Scores | UserScores,
+    scores: Scores | UserScores | ProductScores,
     cases: Cases,
     sequences: Sequences,
     num_items: int,
@@ -43,18 +48,19 @@ def evaluate_cases(
 
     rank = 1 + number of other items that are not excluded and score at least as high as the target: ties count
     against the model. The excluded history is always the full one, however little of it the scorer sees; a target that
-    lies in it has the rank `MISS`. A user without history is ranked among all items. No gradient is kept, the scorer's
-    result is only read, and one chunk's scores are held at a time.
+    lies in it has the rank `MISS`. A user without history is ranked among all items. No gradient is kept, and memory
+    does not grow with the number of users: of `ProductScores` a block of items is held at a time, of others whole rows
+    of one chunk, which are only read.
 
     Args:
-        scores: histories (B, L) to scores (B, N), higher is better; on any device.
+        scores: histories (B, L) to scores (B, N), higher is better, or `ProductScores`; on any device.
         cases: one or more a user.
         sequences: the users' events, which the cases index.
         num_items: size N of the catalogue.
         ks: cutoffs of the metrics, each from 1.
         exclude_history: leave the user's full history out of the ranking.
-        batch_users: users scored at once, from 1.
-        of_users: whether `scores` are `UserScores`.
+        batch_users: users scored at once, from 1; fewer where whole rows of so many would be 256 MiB.
+        of_users: whether `scores` are `UserScores`; `ProductScores` are told of users in any case.
     Returns:
         Ranks and metrics of every case, in their order.
     Raises:
@@ -63,9 +69,42 @@ def evaluate_cases(
         ValueError: if the scores have another shape than (B, N), or an argument is out of range.
     """
     _check(cases, num_items, ks, batch_users)
+    if isinstance(scores, ProductScores):
+        ranks, repeated = product_ranks(scores, cases, sequences, num_items, exclude_history, batch_users)
+    else:
+        ranks, repeated = _whole_ranks(scores, cases, sequences, num_items, exclude_history, batch_users, of_users)
+    if exclude_history:
+        ranks[repeated] = MISS
+    return Evaluation(
+        users=cases.users.copy(),
+        targets=cases.targets.copy(),
+        ranks=ranks,
+        per_user=rank_metrics(ranks, ks),
+        repeat_target_share=float(repeated.mean()),
+        num_items=num_items,
+        exclude_history=exclude_history,
+    )
+
+
+def users_at_once(batch_users: int, num_items: int) -> int:
+    """Return of how many users whole rows of scores are held: `batch_users`, or fewer where these are 256 MiB."""
+    return max(1, min(batch_users, MOST_SCORES // num_items))
+
+
+def _whole_ranks(
+    scores: Scores | UserScores,
+    cases: Cases,
+    sequences: Sequences,
+    num_items: int,
+    exclude_history: bool,
+    batch_users: int,
+    of_users: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the ranks of targets among whole rows of scores, and which lie in their user's history."""
     num_cases = len(cases.users)
     ranks = np.empty(num_cases, dtype=np.int64)
     repeated = np.empty(num_cases, dtype=np.bool_)
+    batch_users = users_at_once(batch_users, num_items)
     for start in range(0, num_cases, batch_users):
         stop = min(start + batch_users, num_cases)
         histories_BL = cases.histories(sequences, start, stop)
@@ -78,17 +117,7 @@ def evaluate_cases(
             ranks[start:stop] = _ranks(scores_BN, targets_B, excluded_BL)
         del scores_BN  # before the next chunk's are made
         repeated[start:stop] = (histories_BL == targets_B[:, None]).any(axis=1)
-    if exclude_history:
-        ranks[repeated] = MISS
-    return Evaluation(
-        users=cases.users.copy(),
-        targets=cases.targets.copy(),
-        ranks=ranks,
-        per_user=rank_metrics(ranks, ks),
-        repeat_target_share=float(repeated.mean()),
-        num_items=num_items,
-        exclude_history=exclude_history,
-    )
+    return ranks, repeated
 
 
 def _known(
@@ -148,8 +177,4 @@ def _check_scores(scores_BN: torch.Tensor, num_items: int, user_ids: Sequence[st
     bad_BN = ~scores_BN.isfinite()
     num_bad = int(bad_BN.sum())
     if num_bad:
-        user_id = user_ids[int(bad_BN.any(dim=1).nonzero()[0, 0])]
-        raise InputError(
-            f"{num_bad} of {bad_BN.numel()} scores are NaN or infinite, first for user {user_id!r}: "
-            "the model cannot be ranked"
-        )
+        raise unordered(num_bad, bad_BN.numel(), user_ids[int(bad_BN.any(dim=1).nonzero()[0, 0])])

@@ -14,10 +14,16 @@ from peftrec.losses.loss import LossInputs, check_positions
 Mask = Literal["past", "all", "none"]
 
 
+# Logits that passes over single numbers take at a time: they stay in the cache from one pass to the next.
+_CACHED_LOGITS = 400_000
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean of logsumexp(u V^T + b) - (u V^T + b)[target]; gradients are taken chunk by chunk in the forward pass.
 
-    Only one chunk of logits, (Q, C), exists at a time and none is computed twice.
+    Only one chunk of logits, (Q, C), exists at a time and none is computed twice. With w = exp(logit - highest) and t
+    their sum, the gradient of a logit is (w - t [target]) / (t P): chunks hold w - t [target], and the division is of
+    rows of queries and of their gradients.
     """
 
     @staticmethod
@@ -25,7 +31,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         queries_PD: torch.Tensor,
         candidates_CD: torch.Tensor,
-        bias_C: torch.Tensor,
+        bias_C: torch.Tensor | None,
         targets_P: torch.Tensor,
         rows_P: torch.Tensor,
         seen_BS: torch.Tensor,
@@ -35,24 +41,31 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         num_positions = len(queries_PD)
         queries_grad = torch.empty_like(queries_PD)
         candidates_grad = torch.zeros_like(candidates_CD)
-        bias_grad = torch.zeros_like(bias_C)
+        bias_grad = None if bias_C is None else torch.zeros_like(bias_C)
+        buffer_QC = queries_PD.new_empty(min(chunk, num_positions), len(candidates_CD))
         loss = queries_PD.new_zeros(())
         for start in range(0, num_positions, chunk):
             part = slice(start, start + chunk)
-            queries_QD, targets_Q = queries_PD[part], targets_P[part, None]
-            logits_QC = torch.addmm(bias_C, queries_QD, candidates_CD.T)
+            queries_QD, targets_Q1 = queries_PD[part], targets_P[part, None]
+            logits_QC = buffer_QC[: len(queries_QD)]
+            if bias_C is None:
+                torch.mm(queries_QD, candidates_CD.T, out=logits_QC)
+            else:
+                torch.addmm(bias_C, queries_QD, candidates_CD.T, out=logits_QC)
             if masked_P is not None:
-                _mask_seen(logits_QC, seen_BS[rows_P[part]], masked_P[part, None], targets_Q)
-            highest_Q1 = logits_QC.amax(1, keepdim=True)
-            target_Q1 = logits_QC.gather(1, targets_Q) - highest_Q1
-            weights_QC = logits_QC.sub_(highest_Q1).exp_()
-            total_Q1 = weights_QC.sum(1, keepdim=True)
-            loss += (total_Q1.log() - target_Q1).sum()
-            weights_QC.div_(total_Q1 * num_positions)
-            weights_QC.scatter_add_(1, targets_Q, weights_QC.new_full((len(queries_QD), 1), -1 / num_positions))
+                _mask_seen(logits_QC, seen_BS[rows_P[part]], masked_P[part, None], targets_Q1)
+            target_Q1 = logits_QC.gather(1, targets_Q1)
+            highest_Q1, total_Q1 = _exponentials(logits_QC)
+            loss += (total_Q1.log() - (target_Q1 - highest_Q1)).sum()
+            weights_QC = logits_QC.scatter_add_(1, targets_Q1, -total_Q1)
             torch.mm(weights_QC, candidates_CD, out=queries_grad[part])
-            candidates_grad.addmm_(weights_QC.T, queries_QD)
-            bias_grad += weights_QC.sum(0)
+            queries_grad[part] /= total_Q1
+            candidates_grad.addmm_(weights_QC.T, queries_QD / total_Q1)
+            if bias_grad is not None:
+                bias_grad.addmv_(weights_QC.T, 1 / total_Q1[:, 0])
+        for gradient in (queries_grad, candidates_grad, bias_grad):
+            if gradient is not None:
+                gradient /= num_positions
         ctx.save_for_backward(queries_grad, candidates_grad, bias_grad)
         return loss / num_positions
 
@@ -60,7 +73,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         (gradient,) = grad_outputs
         queries_grad, candidates_grad, bias_grad = ctx.saved_tensors
-        return queries_grad * gradient, candidates_grad * gradient, bias_grad * gradient, None, None, None, None, None
+        bias_grad = None if bias_grad is None else bias_grad * gradient
+        return queries_grad * gradient, candidates_grad * gradient, bias_grad, None, None, None, None, None
+
+
+def _exponentials(logits_QC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put exp(logit - highest) in the place of logits; return the highest of each row and the sum, shape (Q, 1)."""
+    highest_Q1 = logits_QC.new_empty(len(logits_QC), 1)
+    total_Q1 = torch.empty_like(highest_Q1)
+    # A GPU is served best by few large calls.
+    rows = max(1, _CACHED_LOGITS // logits_QC.shape[1]) if logits_QC.device.type == "cpu" else len(logits_QC)
+    for start in range(0, len(logits_QC), rows):
+        part = slice(start, start + rows)
+        torch.amax(logits_QC[part], 1, keepdim=True, out=highest_Q1[part])
+        torch.sum(logits_QC[part].sub_(highest_Q1[part]).exp_(), 1, keepdim=True, out=total_Q1[part])
+    return highest_Q1, total_Q1
 
 
 def _mask_seen(
@@ -92,7 +119,6 @@ def chunked_cross_entropy(
         ValueError: if there is no position.
     """
     check_positions(inputs)
-    bias_C = inputs.candidates_CD.new_zeros(len(inputs.candidates_CD)) if bias_C is None else bias_C
     masked_P = {"past": inputs.past_P, "all": torch.full_like(inputs.past_P, inputs.seen_BS.shape[1]), "none": None}
     chunk = max(1, max_logits // len(inputs.candidates_CD))
     result: torch.Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]

@@ -34,6 +34,13 @@ class AppliedAdaLora(AppliedPeft):
         self._num_done = 0
         self._pattern: dict[str, list[bool]] = {}
 
+    def _own_parameters(self) -> dict[str, nn.Parameter]:
+        # Beside a base in bfloat16 peft switches the gradients of its own count of ranks on.
+        for name, parameter in self.model.named_parameters():
+            if name.endswith("ranknum.default"):
+                parameter.requires_grad_(False)
+        return super()._own_parameters()
+
     @property
     def _allocator(self) -> Any:
         return self.peft_model.base_model.rankallocator

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from peftrec.config import InputError, Range
+from peftrec.methods.lora_forward import speed_up_lora
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.peft_method import AppliedPeft
 from peftrec.methods.structure import name_pattern
@@ -28,6 +29,7 @@ class AppliedLora(AppliedPeft):
 
     def __init__(self, model: nn.Module, config: Any, first_layer: int, *, b_rate_factor: float) -> None:
         super().__init__(model, config, first_layer, can_merge=True)
+        speed_up_lora(model)
         self.b_rate_factor = b_rate_factor
 
     def rate_factors(self) -> dict[str, float]:

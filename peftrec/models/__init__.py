@@ -1,7 +1,7 @@
 """User encoders, scorers, and the recommender as one torch module."""
 
 from peftrec.config import Registry
-from peftrec.models.catalogue_scores import catalogue_scores
+from peftrec.models.catalogue_scores import CatalogueScores, catalogue_scores, scores_with
 from peftrec.models.given_attributes import given_features, given_users
 from peftrec.models.profile import ProfilePlan, Profiles, ProfileVectors
 from peftrec.models.profile_builder import build_profiles
@@ -33,6 +33,7 @@ SCORERS = Registry(
 __all__ = [
     "SCORERS",
     "USER_ENCODERS",
+    "CatalogueScores",
     "ProfileConfig",
     "ProfilePlan",
     "ProfileTexts",
@@ -46,4 +47,5 @@ __all__ = [
     "catalogue_scores",
     "given_features",
     "given_users",
+    "scores_with",
 ]

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from peftrec.config import Range
-from peftrec.models.residual_encoder import Places, ResidualEncoder, ResidualEncoderConfig, check_heads
+from peftrec.models.places import Bucket, Places
+from peftrec.models.residual_encoder import ResidualEncoder, ResidualEncoderConfig, check_heads
 
 _DEFAULT_HEADS = 4
 
@@ -83,10 +84,14 @@ class _MultiHead(nn.Module):
 
 def _pool(scores_PA: torch.Tensor, values_PD: torch.Tensor, places: Places) -> torch.Tensor:
     """Return the mean of values up to each place, weighted by the softmax of scores; each head has its share of D."""
-    batch, length = places.valid_BL.shape
     num_heads = scores_PA.shape[1]
-    scores_BA1L = places.unpack(scores_PA).transpose(1, 2)[:, :, None]
-    values_BALE = places.unpack(values_PD).view(batch, length, num_heads, -1).transpose(1, 2)
-    # Unlike a running sum of exponentials, a masked softmax never divides by what has vanished.
-    weights_BALL = scores_BA1L.masked_fill(~places.visible_B1LL, -torch.inf).softmax(3)
-    return (weights_BALL @ values_BALE).transpose(1, 2).reshape(batch, length, -1)[places.valid_BL]
+
+    def mean(packed_BLX: torch.Tensor, bucket: Bucket) -> torch.Tensor:
+        scores_BLA, values_BLD = packed_BLX.tensor_split([num_heads], dim=2)
+        values_BALE = values_BLD.reshape(*values_BLD.shape[:2], num_heads, -1).transpose(1, 2)
+        # Unlike a running sum of exponentials, a masked softmax never divides by what has vanished.
+        scores_BA1L = scores_BLA.transpose(1, 2)[:, :, None]
+        weights_BALL = scores_BA1L.masked_fill(~bucket.visible_LL, -torch.inf).softmax(3)
+        return torch.matmul(weights_BALL, values_BALE).transpose(1, 2).flatten(2)
+
+    return places.by_bucket(torch.cat([scores_PA, values_PD], dim=1), mean)

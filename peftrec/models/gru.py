@@ -1,6 +1,6 @@
 """Gated recurrent units over the history.
 
-Shapes: B users with a history, L events of the longest, P places in use of all users, D width, W width of the state.
+Shapes: B users, L events of the longest history, P places in use of all users, D width, W width of the state.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from peftrec.config import Range
-from peftrec.models.residual_encoder import Places, ResidualEncoder, ResidualEncoderConfig
+from peftrec.models.places import Places, move_rows
+from peftrec.models.residual_encoder import ResidualEncoder, ResidualEncoderConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,14 +49,14 @@ class _Gru(nn.Module):
         self.gru = nn.GRU(dim, width, config.num_layers, batch_first=True, dropout=between)
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
-        lengths_B = places.lengths_B[places.lengths_B > 0]
-        if not len(lengths_B):
+        if not len(states_PD):
             return states_PD.new_zeros(0, self.gru.hidden_size)
-        # Torch wants padding behind the events; places in use come user after user either way.
-        used_BL = torch.arange(int(lengths_B.max()), device=states_PD.device) < lengths_B[:, None]
-        padded_BLD = states_PD.new_zeros(*used_BL.shape, states_PD.shape[1]).index_put(
-            used_BL.nonzero(as_tuple=True), states_PD
-        )
-        packed = pack_padded_sequence(padded_BLD, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
-        found_BLW, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        return found_BLW[used_BL]
+        # Torch reads all first events, then all second ones, of the users from long histories to short.
+        lengths_B, order_B = places.lengths_B.sort(descending=True, stable=True)
+        used_LB = torch.arange(int(lengths_B[0]), device=states_PD.device)[:, None] < lengths_B
+        number_LB = places.starts_B[order_B] + torch.arange(len(used_LB), device=states_PD.device)[:, None]
+        number_P = number_LB[used_LB]
+        back_P = torch.empty_like(number_P)
+        back_P[number_P] = torch.arange(len(number_P), device=states_PD.device)
+        read = PackedSequence(move_rows(states_PD, number_P, None, back_P, None), used_LB.sum(1).cpu())
+        return move_rows(self.gru(read)[0].data, back_P, None, number_P, None)

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from peftrec.config import Range
+from peftrec.encoders.dropout import Dropout
+from peftrec.models.places import Bucket, Places
 from peftrec.models.residual_encoder import (
-    Places,
     ResidualEncoder,
     ResidualEncoderConfig,
     check_heads,
@@ -72,15 +73,19 @@ class _Block(nn.Module):
         self.gate_value_query_key = nn.Linear(dim, 4 * dim)
         self.attention_norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
-        batch, length = places.valid_BL.shape
         gate_PD, rest = F.silu(self.gate_value_query_key(self.input_norm(states_PD))).tensor_split(
             [states_PD.shape[1]], dim=1
         )
-        value, query, key = places.unpack(rest).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        scores_BALL = query @ key.transpose(2, 3) + relative_bias(self.lag_bias, self.time_bias, places)
-        weights_BALL = F.silu(scores_BALL) * places.visible_B1LL
-        mixed_PD = (weights_BALL @ value).transpose(1, 2).reshape(batch, length, -1)[places.valid_BL]
+        mixed_PD = places.by_bucket(rest, self._attend)
         return states_PD + self.dropout(self.out(self.attention_norm(mixed_PD) * gate_PD))  # type: ignore[no-any-return]
+
+    def _attend(self, rest_BLX: torch.Tensor, bucket: Bucket) -> torch.Tensor:
+        users, length = rest_BLX.shape[:2]
+        value, query, key = rest_BLX.view(users, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        bias = relative_bias(self.lag_bias, self.time_bias, bucket)
+        assert bias is not None, "there is always a bias by distance"
+        weights_BALL = F.silu(query @ key.transpose(2, 3) + bias) * bucket.visible_LL
+        return torch.matmul(weights_BALL, value).transpose(1, 2).flatten(2)

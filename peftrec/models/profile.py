@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from peftrec.config import InputError
-from peftrec.encoders import ItemTexts, TextEncoder, TrainingVectors, cached_vectors
+from peftrec.encoders import ItemTexts, TextEncoder, TrainingVectors
 from peftrec.models.profile_config import ProfileConfig
 from peftrec.models.profile_text import Ints, ProfileTokens
 
@@ -169,14 +169,14 @@ class Profiles(nn.Module):
         return ProfileVectors(plan, torch.stack(found) if found else empty)
 
     def training_vectors(self, plan: ProfilePlan, *, graph_bytes: int) -> TrainingVectors:
-        """Encode as leaves; see `cached_vectors`. Graphs are kept where they fit into `graph_bytes`."""
+        """Encode as leaves; see `cached_vectors`. Graphs are kept as far as they fit into `graph_bytes`."""
         chunks = plan.chunks(self.encoder.config.token_budget)
-        return cached_vectors(
+        return self.encoder.cached_vectors(
+            plan.texts,
+            [texts for texts, _ in chunks],
             [rows for _, rows in chunks],
             lambda chunk: self._encode(plan, *chunks[chunk]),
-            (len(plan.row_R), self.encoder.dim),
-            self.encoder.device,
-            keep_graphs=self.encoder.graph_bytes(plan.texts, torch.cat([texts for texts, _ in chunks])) <= graph_bytes,
+            graph_bytes=graph_bytes,
         )
 
     def forward(self, users_BLD: torch.Tensor, unit_RH: torch.Tensor, plan: ProfilePlan) -> torch.Tensor:

@@ -7,16 +7,16 @@ item vectors, P positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Unpack
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from peftrec.config import InputError
 from peftrec.data import AttributeFeatures
 from peftrec.encoders import AttributePart, CatalogueText, ItemEncoder, TextEncoder
 from peftrec.methods import AppliedMethod, ParameterCount, check_tensors
+from peftrec.models.known import Known
 from peftrec.models.part_count import count_parts
 from peftrec.models.profile import Profiles, ProfileVectors
 from peftrec.models.scorer import LearnedScale, ScorerConfig
@@ -103,11 +103,13 @@ class RecommenderModel(nn.Module):
         if self.needs_times and times_BL is None:
             raise InputError("user.time_intervals: this model reads when events happened, but was given no times")
         valid_BL = histories_BL >= 0
-        gathered_BLD = item_vectors_CD[histories_BL.clamp(min=0)] * valid_BL[..., None]
-        users_BLD = torch.zeros_like(gathered_BLD)
-        if self.user_encoder is not None:
+        if self.user_encoder is None:
+            users_BLD = item_vectors_CD.new_zeros(*histories_BL.shape, item_vectors_CD.shape[1])
+        else:
+            # As an embedding, whose gradient is summed much faster than that of an index.
+            items_BLD = nn.functional.embedding(histories_BL.clamp(min=0), item_vectors_CD)
             times = (times_BL,) if self.needs_times else ()
-            users_BLD = self.user_encoder(gathered_BLD, valid_BL, *times) * valid_BL[..., None]
+            users_BLD = self.user_encoder(items_BLD, valid_BL, *times)
         if profile is not None:
             assert self.profiles is not None, "this model reads no users' texts"
             unit_RH = self.item_encoder.unit_axes(profile.vectors_RH)
@@ -146,15 +148,7 @@ class RecommenderModel(nn.Module):
 
     @torch.no_grad()
     def scores(
-        self,
-        histories_BL: torch.Tensor,
-        item_vectors_ND: torch.Tensor,
-        bias_N: torch.Tensor,
-        *,
-        users_B: NDArray[np.int64] | None = None,
-        events_BL: NDArray[np.int64] | None = None,
-        times_BL: NDArray[np.int64] | None = None,
-        items_N: torch.Tensor | None = None,
+        self, histories_BL: torch.Tensor, item_vectors_ND: torch.Tensor, bias_N: torch.Tensor, **known: Unpack[Known]
     ) -> torch.Tensor:
         """Return the scores of all items for histories, shape (B, N).
 
@@ -162,11 +156,19 @@ class RecommenderModel(nn.Module):
             histories_BL: indexes of items, -1 for padding, which stands on the left; only the last `max_history` places
                 are read.
             item_vectors_ND: and `bias_N`, from `encode_catalogue`.
-            users_B: indexes of the users, where texts or attributes of theirs are known.
-            events_BL: kinds of the events, where texts are read and there are kinds.
-            times_BL: when events happened, milliseconds since 1970; read where `needs_times`.
-            items_N: which items of the catalogue the N vectors are of, for users' texts; None for all.
+            known: of the users beside their histories.
         """
+        users_BD = self.newest_user_vectors(histories_BL, item_vectors_ND, **known)
+        first_BN = torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
+        return first_BN if self.second_stage is None else self.second_stage.rescore(first_BN, users_BD, item_vectors_ND)
+
+    @torch.no_grad()
+    def newest_user_vectors(
+        self, histories_BL: torch.Tensor, item_vectors_ND: torch.Tensor, **known: Unpack[Known]
+    ) -> torch.Tensor:
+        """Return user vectors after the newest event, without the scale, shape (B, D); arguments as in `scores`."""
+        users_B, events_BL = known.get("users_B"), known.get("events_BL")
+        times_BL, items_N = known.get("times_BL"), known.get("items_N")
         histories_BL = histories_BL[:, -self.max_history :]
         profile = None
         if self.profiles is not None:
@@ -179,9 +181,7 @@ class RecommenderModel(nn.Module):
         if self.needs_times and times_BL is not None:
             times = torch.from_numpy(times_BL[:, -self.max_history :]).to(histories_BL.device)
         of_B = None if users_B is None else torch.from_numpy(users_B).to(histories_BL.device)
-        users_BD = self.user_vectors(item_vectors_ND, histories_BL, profile, times, of_B)[:, -1]
-        first_BN = torch.addmm(bias_N, users_BD * self.scale(), item_vectors_ND.T)
-        return first_BN if self.second_stage is None else self.second_stage.rescore(first_BN, users_BD, item_vectors_ND)
+        return self.user_vectors(item_vectors_ND, histories_BL, profile, times, of_B)[:, -1]
 
     def methods(self) -> list[AppliedMethod]:
         """Return the PEFT methods in use: that of the items, and that of the users where they have their own."""

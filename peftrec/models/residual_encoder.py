@@ -6,7 +6,6 @@ Shapes: B users, L places, P places in use of all users, A heads, D width of ite
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -14,7 +13,9 @@ import torch
 from torch import nn
 
 from peftrec.config import Range
-from peftrec.models.time_interval import NUM_BUCKETS, interval_buckets
+from peftrec.encoders.dropout import Dropout
+from peftrec.models.places import Bucket, Places
+from peftrec.models.time_interval import NUM_BUCKETS
 from peftrec.models.user_encoder import RecencyMean, UserEncoderConfig
 
 
@@ -41,55 +42,6 @@ class ResidualEncoderConfig(UserEncoderConfig):
     decay: Annotated[float, Range(gt=0, le=1)] = 0.7
 
 
-@dataclasses.dataclass(frozen=True)
-class Places:
-    """Which places of histories are in use; states of those alone, user after user, have the shape (P, ...).
-
-    Args:
-        valid_BL: True where there is an event.
-        times_BL: int64 milliseconds; None where no block asks for them.
-    """
-
-    valid_BL: torch.Tensor
-    times_BL: torch.Tensor | None = None
-
-    @functools.cached_property
-    def lags_LL(self) -> torch.Tensor:
-        """How many places j lies before l, at [l, j]; 0 where it lies behind."""
-        return self._signed_lags_LL.clamp(min=0)
-
-    @functools.cached_property
-    def visible_B1LL(self) -> torch.Tensor:
-        """Whether place l may read place j, at [l, j]: events up to its own.
-
-        A padded place sees itself, lest its softmax be over nothing.
-        """
-        lag_LL = self._signed_lags_LL
-        return (((lag_LL >= 0) & self.valid_BL[:, None, :]) | (lag_LL == 0))[:, None]
-
-    @functools.cached_property
-    def intervals_BLL(self) -> torch.Tensor:
-        """The bucket of the time from event j to event l, at [l, j]."""
-        assert self.times_BL is not None, "this encoder has said that it needs no times"
-        return interval_buckets(self.times_BL)
-
-    @functools.cached_property
-    def lengths_B(self) -> torch.Tensor:
-        """Events of each user."""
-        return self.valid_BL.sum(1)
-
-    def unpack(self, packed_PX: torch.Tensor) -> torch.Tensor:
-        """Put rows back at the places in use, zeros elsewhere, shape (B, L, X)."""
-        places_P = self.valid_BL.flatten().nonzero()[:, 0]
-        flat = packed_PX.new_zeros(self.valid_BL.numel(), packed_PX.shape[1]).index_copy(0, places_P, packed_PX)
-        return flat.view(*self.valid_BL.shape, -1)
-
-    @functools.cached_property
-    def _signed_lags_LL(self) -> torch.Tensor:
-        place_L = torch.arange(self.valid_BL.shape[1], device=self.valid_BL.device)
-        return place_L[:, None] - place_L
-
-
 class ResidualEncoder(nn.Module):
     """Blocks over the history, and the weighted mean that they start from; see `ResidualEncoderConfig`.
 
@@ -105,7 +57,7 @@ class ResidualEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(blocks)
         width = dim if width is None else width
         self.norm = nn.LayerNorm(width)
@@ -121,31 +73,32 @@ class ResidualEncoder(nn.Module):
         length = items_BLD.shape[1]
         assert length <= self.config.max_history, f"a history of {length} is longer than max_history"
         places = Places(valid_BL, times_BL)
-        # Everything but attention works on the places in use alone: short histories cost little.
-        states_PW = self.dropout(items_BLD[valid_BL] * self.config.input_scale)
+        # All work is on the places in use alone, but for what looks at two places, which pads within buckets.
+        items_PD = places.pack(items_BLD)
+        states_PW = self.dropout(items_PD * self.config.input_scale)
         for block in self.blocks:
             states_PW = block(states_PW, places)
-        residual_BLD = places.unpack(self.out(self.norm(states_PW)))
-        if not self.config.recency_start:
-            return residual_BLD
-        recency_BLD: torch.Tensor = self.recency(items_BLD, valid_BL)
-        return recency_BLD + residual_BLD
+        users_PD = self.out(self.norm(states_PW))
+        if self.config.recency_start:
+            users_PD = users_PD + self.recency.packed(items_PD, places)
+        return places.unpack(users_PD)
 
 
-def relative_bias(lag_bias: nn.Parameter | None, time_bias: nn.Parameter | None, places: Places) -> torch.Tensor:
-    """Return what attention adds for distance and time, at [l, j], of a shape that spreads to (B, A, L, L).
+def relative_bias(lag_bias: nn.Parameter | None, time_bias: nn.Parameter | None, bucket: Bucket) -> torch.Tensor | None:
+    """Return what attention adds for distance and time, at [l, j], of a shape that spreads to (B, A, L, L), or None.
 
     Args:
         lag_bias: one number a head and distance, shape (A, max_history); None adds nothing.
         time_bias: one number a head and bucket of time, shape (A, NUM_BUCKETS); None adds nothing.
-        places: of the histories.
+        bucket: of the histories.
     """
-    bias = torch.zeros((), device=places.valid_BL.device) if lag_bias is None else lag_bias[:, places.lags_LL]
+    bias = None if lag_bias is None else lag_bias[:, bucket.lags_LL]
     if time_bias is None:
         return bias
     # As an embedding, whose gradient is summed much faster than that of an index.
-    of_time_BLLA = nn.functional.embedding(places.intervals_BLL, time_bias.T)
-    return bias + of_time_BLLA.permute(0, 3, 1, 2)
+    of_time_BLLA = nn.functional.embedding(bucket.intervals_BLL, time_bias.T)
+    of_time_BALL = of_time_BLLA.permute(0, 3, 1, 2)
+    return of_time_BALL if bias is None else bias + of_time_BALL
 
 
 def new_time_bias(num_heads: int) -> nn.Parameter:

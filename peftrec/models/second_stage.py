@@ -1,7 +1,7 @@
 """A small network that scores the best candidates of the dot product again.
 
 Shapes: B users, K candidates of a user, N items of the catalogue, C candidates of a step, P positions, Q positions that
-are learned from, S items of one user, D width of vectors, E width of the hidden layer.
+are learned from, R some of these, S items of one user, D width of vectors, E width of the hidden layer.
 """
 
 from __future__ import annotations
@@ -90,22 +90,38 @@ class SecondStage(nn.Module):
             scale: that queries were multiplied by.
         """
         chosen_Q = torch.randperm(len(inputs.queries_PD), device=scale.device)[: self.num_positions]
+        kept = min(self.num_candidates, len(inputs.candidates_CD))
+        chunk = max(1, _MOST_AT_ONCE // len(inputs.candidates_CD))
         with torch.no_grad():
-            queries_QD, targets_Q1 = inputs.queries_PD[chosen_Q], inputs.targets_P[chosen_Q, None]
-            first_QC = queries_QD @ inputs.candidates_CD.T
-            if inputs.bias_C is not None:
-                first_QC += inputs.bias_C
-            target_Q1 = first_QC.gather(1, targets_Q1)
-            seen_QS = inputs.seen_BS[inputs.rows_P[chosen_Q]]
-            early_S = torch.arange(seen_QS.shape[1], device=scale.device)
-            gone_QS = torch.where((seen_QS >= 0) & (early_S < inputs.past_P[chosen_Q, None]), seen_QS, targets_Q1)
-            # Above all others, so that the target comes first of the K.
-            first_QC.scatter_(1, gone_QS, -torch.inf).scatter_(1, targets_Q1, torch.inf)
-            first_QK, items_QK = first_QC.topk(min(self.num_candidates, first_QC.shape[1]))
-            first_QK[:, :1] = target_Q1
+            queries_QD = inputs.queries_PD[chosen_Q]
+            found = [_best_others(inputs, part_R, kept) for part_R in chosen_Q.split(chunk)]  # type: ignore[no-untyped-call]
+            first_QK, items_QK = (torch.cat(parts) for parts in zip(*found, strict=True))
             candidates_QKD = inputs.candidates_CD[items_QK]
         second_QK = self(first_QK, queries_QD / scale.detach(), candidates_QKD)
         return F.cross_entropy(second_QK, torch.zeros_like(chosen_Q))
+
+
+def _best_others(inputs: LossInputs, chosen_R: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first scores of a target and of the best k - 1 others, and which they are, (R, k); the target first.
+
+    Args:
+        inputs: of the step.
+        chosen_R: the positions.
+        k: candidates in all.
+    """
+    targets_R1 = inputs.targets_P[chosen_R, None]
+    first_RC = inputs.queries_PD[chosen_R] @ inputs.candidates_CD.T
+    if inputs.bias_C is not None:
+        first_RC += inputs.bias_C
+    target_R1 = first_RC.gather(1, targets_R1)
+    seen_RS = inputs.seen_BS[inputs.rows_P[chosen_R]]
+    early_S = torch.arange(seen_RS.shape[1], device=seen_RS.device)
+    gone_RS = torch.where((seen_RS >= 0) & (early_S < inputs.past_P[chosen_R, None]), seen_RS, targets_R1)
+    # Above all others, so that the target comes first of the K.
+    first_RC.scatter_(1, gone_RS, -torch.inf).scatter_(1, targets_R1, torch.inf)
+    first_RK, items_RK = first_RC.topk(k)
+    first_RK[:, :1] = target_R1
+    return first_RK, items_RK
 
 
 def _first(scores_BN: torch.Tensor, k: int) -> torch.Tensor:

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from peftrec.config import Range
+from peftrec.encoders.dropout import Dropout
+from peftrec.models.places import Bucket, Places
 from peftrec.models.residual_encoder import (
-    Places,
     ResidualEncoder,
     ResidualEncoderConfig,
     check_heads,
@@ -77,7 +78,7 @@ class _LearnedPositions(nn.Module):
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
         # From the oldest: from the newest, an event's place would tell how many follow it.
         place_BL = places.valid_BL.cumsum(1) - 1
-        return states_PD + self.table[place_BL[places.valid_BL]]
+        return states_PD + F.embedding(place_BL[places.valid_BL], self.table)
 
 
 class _Block(nn.Module):
@@ -96,14 +97,20 @@ class _Block(nn.Module):
             nn.GELU(),
             nn.Linear(config.feedforward * dim, dim),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
-        batch, length = places.valid_BL.shape
-        packed = places.unpack(self.query_key_value(self.attention_norm(states_PD)))
-        query, key, value = packed.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        bias_BALL = relative_bias(self.lag_bias, self.time_bias, places).masked_fill(~places.visible_B1LL, -torch.inf)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_BALL)
-        mixed_PD = mixed.transpose(1, 2).reshape(batch, length, -1)[places.valid_BL]
+        mixed_PD = places.by_bucket(self.query_key_value(self.attention_norm(states_PD)), self._attend)
         states_PD = states_PD + self.dropout(self.attention_out(mixed_PD))
         return states_PD + self.dropout(self.feedforward(states_PD))  # type: ignore[no-any-return]
+
+    def _attend(self, packed_BLX: torch.Tensor, bucket: Bucket) -> torch.Tensor:
+        users, length = packed_BLX.shape[:2]
+        query, key, value = packed_BLX.view(users, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        bias = relative_bias(self.lag_bias, self.time_bias, bucket)
+        if bias is None:
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        else:
+            bias = bias.masked_fill(~bucket.visible_LL, -torch.inf)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias if bias.ndim == 4 else bias[None])
+        return mixed.transpose(1, 2).flatten(2)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from peftrec.config import Range
+from peftrec.models.places import Bucket, Places
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,8 @@ class UserEncoderConfig:
         """Return a module mapping (items_BLD, valid_BL) to user vectors (B, L, D).
 
         Where `needs_times`, it is handed times_BL too, int64 milliseconds. The vector at a place depends on the events
-        up to it, never on later ones. Padding on the left changes nothing. What stands at padded places is not used.
+        up to it, never on later ones. Padding on the left changes nothing; what stands there is not used, and the
+        result has zeros there.
         """
         raise NotImplementedError
 
@@ -66,12 +68,17 @@ class RecencyMean(nn.Module):
             self.register_buffer("log_weights", start)
 
     def forward(self, items_BLD: torch.Tensor, valid_BL: torch.Tensor) -> torch.Tensor:
-        """Return the weighted mean up to every place, shape (B, L, D)."""
-        length = items_BLD.shape[1]
-        place_L = torch.arange(length, device=items_BLD.device)
-        lag_LL = place_L[:, None] - place_L
-        used_LL = (lag_LL >= 0) & (lag_LL < len(self.log_weights))
-        weights_LL = self.log_weights.exp()[lag_LL.clamp(0, len(self.log_weights) - 1)] * used_LL
-        weights_BLL = weights_LL * valid_BL[:, None, :]
-        total_BL1 = weights_BLL.sum(-1, keepdim=True)
-        return (weights_BLL / total_BL1.clamp(min=torch.finfo(items_BLD.dtype).tiny)) @ items_BLD
+        """Return the weighted mean up to every place, shape (B, L, D); zeros where there is no event."""
+        places = Places(valid_BL)
+        return places.unpack(self.packed(places.pack(items_BLD), places))
+
+    def packed(self, items_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the weighted mean up to every place in use, shape (P, D)."""
+        return places.by_bucket(items_PD, self._mean)
+
+    def _mean(self, items_BLD: torch.Tensor, bucket: Bucket) -> torch.Tensor:
+        num_recent = len(self.log_weights)
+        used_LL = bucket.visible_LL & (bucket.lags_LL < num_recent)
+        weights_LL = self.log_weights.exp()[bucket.lags_LL.clamp(max=num_recent - 1)] * used_LL
+        total_L1 = weights_LL.sum(-1, keepdim=True)
+        return (weights_LL / total_L1.clamp(min=torch.finfo(items_BLD.dtype).tiny)) @ items_BLD

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from peftrec.config import InputError
 from peftrec.data import Catalogue
-from peftrec.evaluation import UserScores
+from peftrec.evaluation import ProductScores, UserScores
 from peftrec.models import RecommenderModel
 from peftrec.publishing.item_table import ITEMS
 from peftrec.publishing.manifest import MANIFEST, Manifest, read_manifest, require_listed
@@ -48,8 +48,8 @@ class EnsembleRun(Run):
     def models(self) -> tuple[RecommenderModel, ...]:
         return tuple(model for member in self.members.values() for model in member.models)
 
-    def member_scores(self) -> dict[str, UserScores]:
-        return {name: member.scores for name, member in self.members.items()}
+    def member_scores(self) -> dict[str, UserScores | ProductScores]:
+        return {name: member.scorer for name, member in self.members.items()}
 
     def scores(self, *known: Any) -> torch.Tensor:
         return self.fusion.combine([self.fusion.part(member.scores(*known)) for member in self.members.values()])

@@ -22,9 +22,9 @@ from peftrec.baselines import FittedBaseline
 from peftrec.build import build_model
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Catalogue
-from peftrec.evaluation import UserScores
+from peftrec.evaluation import ProductScores, UserScores
 from peftrec.methods import read_adapter_tensors
-from peftrec.models import RecommenderModel
+from peftrec.models import RecommenderModel, scores_with
 from peftrec.publishing.attribute_file import (
     attribute_files,
     read_attributes,
@@ -75,7 +75,7 @@ class Run:
         """All models that it scores with."""
         return () if self.model is None else (self.model,)
 
-    def member_scores(self) -> dict[str, UserScores]:
+    def member_scores(self) -> dict[str, UserScores | ProductScores]:
         """Return the scores of the members of an ensemble by their names; other runs have none."""
         return {}
 
@@ -86,23 +86,20 @@ class Run:
         events_BL: NDArray[np.int64] | None = None,
         times_BL: NDArray[np.int64] | None = None,
     ) -> torch.Tensor:
-        """Return the scores of the whole catalogue, shape (B, N), for histories left-padded with -1.
-
-        Args:
-            histories_BL: indexes of items.
-            users_B: indexes of users whose attributes the model has been told of, or None.
-            events_BL: kinds of the histories' events, or None.
-            times_BL: when they happened, milliseconds since 1970, or None.
-        """
+        """Return the scores of the whole catalogue, shape (B, N); arguments as of `CatalogueScores`."""
         if self.baseline is not None:
             return self.baseline.scores(histories_BL)
         assert self.model is not None
         assert self.vectors_ND is not None
         assert self.bias_N is not None
-        histories = torch.from_numpy(histories_BL).to(self.vectors_ND.device)
-        return self.model.scores(
-            histories, self.vectors_ND, self.bias_N, users_B=users_B, events_BL=events_BL, times_BL=times_BL
-        )
+        return scores_with(self.model, self.vectors_ND, self.bias_N)(histories_BL, users_B, events_BL, times_BL)
+
+    @property
+    def scorer(self) -> UserScores | ProductScores:
+        """What ranks the catalogue: `scores`, or the vectors that they are the products of."""
+        if self.model is None or self.vectors_ND is None or self.bias_N is None:
+            return self.baseline if isinstance(self.baseline, ProductScores) else self.scores
+        return scores_with(self.model, self.vectors_ND, self.bias_N)
 
 
 def save_model_run(
@@ -205,7 +202,7 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
     require_listed(folder, manifest, (HEAD, PROBES, *ids, *attribute_files(recipe.data)))
     own = _read(folder / HEAD) | (_read(folder / IDS) if recipe.encoder.uses_ids else {})
     has_id = own.get("item_encoder.has_id", torch.zeros(len(catalogue), dtype=torch.bool))
-    model = build_model(recipe, catalogue.texts, has_id, read_attributes(folder, recipe.data))
+    model = build_model(recipe.here(), catalogue.texts, has_id, read_attributes(folder, recipe.data))
     set_item_attributes(folder, model, len(catalogue))
     if model.text_encoder is not None:
         found = model.text_encoder.backbone.fingerprint

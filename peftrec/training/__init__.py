@@ -1,16 +1,19 @@
 """The one Accelerate loop: optimiser groups, checkpoints, trackers, memory meter."""
 
+from peftrec.training.batch_plan import BatchPlan, plan_for_model
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.folder import recover_folder, replace_folder
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.trainer import Trainer, TrainingResult
 
 __all__ = [
+    "BatchPlan",
     "OptimizerConfig",
     "Trainer",
     "TrainingConfig",
     "TrainingResult",
     "peak_memory_mib",
+    "plan_for_model",
     "recover_folder",
     "replace_folder",
 ]

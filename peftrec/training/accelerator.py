@@ -7,6 +7,7 @@ from typing import Any
 
 from peftrec.config import InputError
 from peftrec.training.config import TrainingConfig
+from peftrec.training.device_setting import check_device
 
 
 def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
@@ -16,8 +17,7 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         training: the `training` section.
         folder: trackers write under `private/` of it; None where there is no run folder.
     Raises:
-        InputError: if a tracker is missing, the device lacks the precision, this process has trained with another, or
-            several processes were launched.
+        InputError: if a tracker is missing, the device lacks a precision, or several processes were launched.
     """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
@@ -26,23 +26,17 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
     for name in training.trackers:
         if name not in available:
             raise InputError(f"training.trackers: '{name}' is not installed; pip install {name}, or leave it out")
-    try:
-        accelerator = Accelerator(
-            mixed_precision=training.mixed_precision,
-            log_with=list(training.trackers) or None,
-            project_dir=None if folder is None else str(folder / "private" / "trackers"),
-        )
-    except ValueError as error:
-        # Accelerate keeps one state a process.
-        if "already been initialized" not in str(error):
-            raise InputError(f"training.mixed_precision is {training.mixed_precision}: {error}") from None
-        raise InputError(
-            f"training.mixed_precision is {training.mixed_precision}, but this process has already trained with "
-            f"another setting, which Accelerate cannot change; start a new process ({error})"
-        ) from None
+    # Precision is that of the text encoders (`with_encoder_settings`): Accelerate would keep the first one that a
+    # process has trained with.
+    accelerator = Accelerator(
+        mixed_precision="no",
+        log_with=list(training.trackers) or None,
+        project_dir=None if folder is None else str(folder / "private" / "trackers"),
+    )
+    check_device(training, accelerator.device)
     if accelerator.num_processes > 1:
         raise InputError(
             f"{accelerator.num_processes} processes were launched, but training runs in one process; launch with "
-            f"--config_file recipes/accelerate/cpu.yaml or --num_processes 1"
+            f"--config_file recipes/accelerate/cpu.yaml (or one_gpu.yaml), or --num_processes 1"
         )
     return accelerator

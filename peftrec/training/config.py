@@ -53,7 +53,13 @@ class TrainingConfig:
     Args:
         num_epochs: passes over the training windows, the frozen ones included.
         max_steps: stop after this many optimiser steps; None goes on to the end.
-        batch_users: windows of user histories in one batch.
+        batch_users: windows of user histories in one batch; `auto` takes the fewest with which items are encoded
+            `encodings` times an epoch at most, and sets `accumulation_steps` too (see `plan_batches`). What it came to
+            is printed, and stands in the recipe of the run folder.
+        encodings: how often an item is encoded an epoch at most, on average, where `batch_users` is `auto`. More make
+            more steps of the language model, of fewer users each.
+        batch_memory_mib: what user vectors and item vectors of one batch may take where `batch_users` is `auto`, by
+            an estimate.
         accumulation_steps: batches whose gradients make one optimiser step.
         encoder_interval: optimiser steps of the head on one table of text vectors (rounded so that tables share an
             epoch evenly); the gradients that they leave on it then make one step of the language model, which so sees
@@ -62,9 +68,17 @@ class TrainingConfig:
         evaluate_every: epochs between evaluations on the validation cases.
         patience: evaluations without improvement before training stops; None never stops early.
         metric: key of the validation metric that picks the best weights.
-        graph_memory_mib: graphs of the language model are kept where they fit into this; beyond, texts are encoded
-            again chunk by chunk with the stored gradients.
-        mixed_precision: as in Accelerate.
+        graph_memory_mib: the graphs of so many texts as fit into this are kept; the others are encoded again, a chunk
+            (`encoder.token_budget`) at a time, with the stored gradients. Memory stays at this and one chunk, whatever
+            batch and catalogue; 0 keeps none. MiniLM-L6 with LoRA in all layers holds about 0.15 MiB a token.
+        mixed_precision: `bf16` lets language models train under autocast to bfloat16; their adapters, all gradients and
+            the optimiser's state stay float32, and so do head and loss. Evaluation and whatever is stored run without
+            it, so that a run gives the same vectors on every machine. A setting of GPUs from Ampere on; CPUs that lack
+            it in hardware are slower so.
+        tf32: let matrix products of training on a GPU round their inputs to 10 bits (Ampere and newer), those of head
+            and loss too. Evaluation and whatever is stored run without it.
+        compile: compile the layers of the language model with torch.compile (inductor) for training, shapes left open;
+            up to a minute at the start. Gradients are the same up to rounding.
         seed: of everything that is random.
         augmentation: what is done to the inputs of training windows; nothing by default.
         trackers: names that Accelerate's `log_with` knows, such as tensorboard.
@@ -72,15 +86,29 @@ class TrainingConfig:
 
     num_epochs: Annotated[int, Range(ge=1)] = 10
     max_steps: Annotated[int, Range(ge=1)] | None = None
-    batch_users: Annotated[int, Range(ge=1)] = 256
+    batch_users: Annotated[int, Range(ge=1)] | Literal["auto"] = 256
+    encodings: Annotated[float, Range(ge=1)] = 12.0
+    batch_memory_mib: Annotated[int, Range(ge=1)] = 2048
     accumulation_steps: Annotated[int, Range(ge=1)] = 1
     encoder_interval: Annotated[int, Range(ge=1)] = 1
     warmup_frozen_epochs: Annotated[int, Range(ge=0)] = 0
     evaluate_every: Annotated[int, Range(ge=1)] = 1
     patience: Annotated[int, Range(ge=1)] | None = 3
     metric: str = "ndcg@10"
-    graph_memory_mib: Annotated[int, Range(ge=0)] = 1024
+    graph_memory_mib: Annotated[int, Range(ge=0)] = 2048
     mixed_precision: Literal["no", "bf16"] = "no"
+    tf32: bool = False
+    compile: bool = False
     seed: Annotated[int, Range(ge=0)] = 0
     augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.batch_users == "auto" and self.accumulation_steps != 1:
+            raise ValueError("accumulation_steps: is chosen by batch_users: auto; leave it out")
+
+    @property
+    def users_a_batch(self) -> int:
+        """`batch_users`, when it has been resolved."""
+        assert self.batch_users != "auto", "batch_users has not been resolved"
+        return self.batch_users

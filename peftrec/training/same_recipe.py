@@ -11,6 +11,7 @@ from peftrec.config import InputError
 _FREE = (
     "output_dir",
     "data.root",
+    "encoder.cache.folder",
     "training.num_epochs",
     "training.max_steps",
     "training.patience",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data import UserBatch
+from peftrec.encoders import to_device
 from peftrec.losses import Debias, LossConfig, LossInputs
 from peftrec.models import ProfilePlan, Profiles, ProfileVectors, RecommenderModel
 from peftrec.training.candidates import Candidates, Drawn, find_candidates
@@ -134,26 +135,33 @@ def step_inputs(
     profile: ProfileVectors | None = None,
 ) -> LossInputs:
     """Return what the loss sees of a step; arguments as in `step_loss`."""
-    device = model.device
-    items_C = plan.items_C.to(device)
+
+    def sent(tensor: torch.Tensor) -> torch.Tensor:
+        return to_device(tensor, model.device)
+
+    def sent_if(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        return None if tensor is None else sent(tensor)
+
+    items_C = sent(plan.items_C)
     vectors_CD = model.item_vectors(text_vectors_CH, items_C)
-    targets_BL = plan.targets_BL.to(device)
-    times_BL = None if plan.times_BL is None else plan.times_BL.to(device)
-    users_B = None if plan.users_B is None else plan.users_B.to(device)
-    users_BLD = model.user_vectors(vectors_CD, plan.inputs_BL.to(device), profile, times_BL, users_B)
-    counted_BL = targets_BL >= 0
+    users_BLD = model.user_vectors(
+        vectors_CD, sent(plan.inputs_BL), profile, sent_if(plan.times_BL), sent_if(plan.users_B)
+    )
+    # Found where the plan is: on a GPU the host would have to wait to learn how many there are.
+    counted_BL = plan.targets_BL >= 0
+    rows_P, places_P = counted_BL.nonzero(as_tuple=True)
     return LossInputs(
-        queries_PD=users_BLD[counted_BL] * model.scale(),
+        queries_PD=users_BLD[sent(rows_P), sent(places_P)] * model.scale(),
         candidates_CD=vectors_CD,
-        targets_P=targets_BL[counted_BL],
+        targets_P=sent(plan.targets_BL[counted_BL]),
         bias_C=model.scale.add_offset(model.item_encoder.candidate_bias(items_C), len(items_C)),
-        rows_P=counted_BL.nonzero()[:, 0],
-        seen_BS=plan.seen_BS.to(device),
-        past_P=plan.past_BL.to(device)[counted_BL],
-        log_q_C=None if plan.log_q_C is None else plan.log_q_C.to(device),
-        negative_C=None if plan.negative_C is None else plan.negative_C.to(device),
-        picks_PK=None if plan.picks_BLK is None else plan.picks_BLK.to(device)[counted_BL],
-        ratings_P=None if plan.ratings_BL is None else plan.ratings_BL.to(device)[counted_BL],
+        rows_P=sent(rows_P),
+        seen_BS=sent(plan.seen_BS),
+        past_P=sent(plan.past_BL[counted_BL]),
+        log_q_C=sent_if(plan.log_q_C),
+        negative_C=sent_if(plan.negative_C),
+        picks_PK=None if plan.picks_BLK is None else sent(plan.picks_BLK[counted_BL]),
+        ratings_P=None if plan.ratings_BL is None else sent(plan.ratings_BL[counted_BL]),
         num_items=plan.num_items,
     )
 

@@ -76,7 +76,9 @@ class TextTable:
         assert profiles is not None
         if not (tuned and profiles.encoder.trained_parameters()):
             return profiles.vectors(plan.profiles)
-        self._users = profiles.training_vectors(plan.profiles, graph_bytes=self.graph_bytes)
+        # One memory for both: the table's graphs may stay for several batches.
+        free = self.graph_bytes - (0 if self._table is None else self._table.kept_bytes)
+        self._users = profiles.training_vectors(plan.profiles, graph_bytes=free)
         return ProfileVectors(plan.profiles, self._users.vectors_NH)
 
     def batch_done(self) -> None:

@@ -21,6 +21,7 @@ from peftrec.training.accelerator import make_accelerator
 from peftrec.training.augmentation import build_augmenter
 from peftrec.training.checkpoint import load_checkpoint, save_checkpoint, write_epochs
 from peftrec.training.config import OptimizerConfig, TrainingConfig
+from peftrec.training.device_setting import with_encoder_settings, with_tf32
 from peftrec.training.margin import fit_margin
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
@@ -130,7 +131,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch."""
-        return math.ceil(self.windows.num_batches(self.config.batch_users) / self.config.accumulation_steps)
+        return math.ceil(self.windows.num_batches(self.config.users_a_batch) / self.config.accumulation_steps)
 
     @property
     def num_steps(self) -> int:
@@ -138,6 +139,7 @@ class Trainer:
         planned = self.steps_per_epoch * self.config.num_epochs
         return min(planned, self.config.max_steps or planned)
 
+    @with_encoder_settings
     def train(self, *, resume: bool = False) -> TrainingResult:
         """Run all epochs, keep the best weights in the model, and return what happened.
 
@@ -203,11 +205,12 @@ class Trainer:
             "recipe": self.recipe,
         }
 
+    @with_tf32
     def _epoch(self, epoch: int, state: dict[str, Any], progress: TrainingProgress) -> float:
         """Train one epoch and return the mean loss over its positions."""
         self.model.train()
         tuned = self._moves_encoder and epoch > self.config.warmup_frozen_epochs
-        batches = self.windows.epoch(self.config.seed, epoch, self.config.batch_users)
+        batches = self.windows.epoch(self.config.seed, epoch, self.config.users_a_batch)
         batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
         self.planner.start_epoch(epoch)
         total, positions = 0.0, 0
@@ -222,8 +225,7 @@ class Trainer:
                 )
             total, positions = total + loss * count, positions + count
             last = state["step"] + 1 >= self.num_steps
-            with self.accelerator.autocast():
-                moves_encoder = tuned and self.text_table.step_done(number, last=last)
+            moves_encoder = tuned and self.text_table.step_done(number, last=last)
             self._optimizer_step(state, moves_encoder=moves_encoder)
             progress.advance(1, loss=loss)
             if state["step"] >= self.num_steps:
@@ -234,19 +236,17 @@ class Trainer:
         """Add up the gradients of several batches, each weighted by its share of the positions."""
         total = 0.0
         for plan in plans:
-            with self.accelerator.autocast():
-                text_CH = self.text_table.vectors(plan, tuned=tuned)
-                profile = self.text_table.profile(plan, tuned=tuned)
+            text_CH = self.text_table.vectors(plan, tuned=tuned)
+            profile = self.text_table.profile(plan, tuned=tuned)
             if self._fits_margin:
                 fit_margin(self.model, plan, self.loss, text_CH, profile)
                 self._fits_margin = False
-            # Head and loss are small beside the language model and stay in full precision.
+            # Head and loss are small beside the language model, and stay float32 where that trains in bfloat16.
             loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias) * (plan.num_positions / count)
             self.accelerator.backward(loss)
             total += float(loss.detach())
             if tuned:
-                with self.accelerator.autocast():
-                    self.text_table.batch_done()
+                self.text_table.batch_done()
         return total
 
     def _optimizer_step(self, state: dict[str, Any], *, moves_encoder: bool) -> None:

@@ -57,3 +57,39 @@ def test_an_empty_place_in_a_history_is_refused(
         main(["recommend", str(trained), "--history", history])
     assert stopped.value.code == 2
     assert "has an empty place" in capsys.readouterr().err
+
+
+def test_lists_for_a_table(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    table, output = tmp_path / "users.csv", tmp_path / "lists.jsonl"
+    table.write_text('user_id,history\na,"wine0,wine1"\nb,\n', encoding="utf-8")
+    words = ["recommend", str(trained), "--histories", str(table), "--output", str(output), "--k", "2"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert f"{output}: 4 entries for 2 users" in shown.out
+    assert "1 users without history get the items with the most training events" in shown.out
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [(row["user_id"], row["rank"]) for row in rows] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    assert main(words) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--json"]) == 0
+    counts = {"output": str(output), "users": 2, "rows": 4, "without_history": 1}
+    assert json.loads(capsys.readouterr().out) == counts
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--histories", "users.csv"], "go together"),
+        (["--history", "wine0", "--output", "lists.jsonl"], "go together"),
+        (["--histories", "users.csv", "--output", "x.jsonl", "--times", "1"], "times is a column of the table"),
+        (["--histories", "users.csv", "--history", "wine0"], "not allowed with argument"),
+    ],
+)
+def test_words_that_do_not_go_together(
+    words: list[str], message: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["recommend", str(trained), *words])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err

@@ -9,7 +9,7 @@ import torch
 
 from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, ItemEncoder
-from peftrec.models import SCORERS, USER_ENCODERS, RecommenderModel
+from peftrec.models import SCORERS, USER_ENCODERS, RecommenderModel, places
 
 KINDS = USER_ENCODERS.kinds()
 DIM, NUM_ITEMS = 8, 20
@@ -206,3 +206,36 @@ def test_saved_state_gives_the_same(kind: str, variant: int) -> None:
         torch.nn.init.zeros_(parameter)
     fresh.load_trained_state(model.trained_state())
     assert torch.equal(user_vectors(fresh, [[1, 2, 3]]), user_vectors(model, [[1, 2, 3]]))
+
+
+def test_buckets_change_nothing(kind: str, variant: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bucket padded to the longest, a bucket for every length, and what the costs choose."""
+    lengths = [1, 6, 2, 0, 6, 3, 1, 1, 2]
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.randint(NUM_ITEMS, (len(lengths), 6), generator=generator)
+    rows = torch.where(torch.arange(6) >= 6 - torch.tensor(lengths)[:, None], rows, -1)
+    ways = (lambda found: [int(found.max())], lambda found: sorted(set(found[found > 0].tolist())), places.bucket_ends)
+    results = []
+    for ends in ways:
+        monkeypatch.setattr(places, "bucket_ends", ends)
+        model = make(kind, variant)
+        assert model.user_encoder is not None
+        items = torch.randn(NUM_ITEMS, DIM, generator=torch.Generator().manual_seed(5)).requires_grad_()
+        users = model.user_vectors(items, rows, times_BL=times_of(rows))
+        weights = torch.randn(users.shape, generator=torch.Generator().manual_seed(6))
+        (users * weights).sum().backward()
+        results.append((users.detach(), [items.grad, *(p.grad for p in model.user_encoder.parameters())]))
+    (users, gradients), *others = results
+    for found, found_gradients in others:
+        torch.testing.assert_close(found, users, rtol=1e-5, atol=1e-6)
+        for gradient, wanted in zip(found_gradients, gradients, strict=True):
+            assert (gradient is None) == (wanted is None)
+            if wanted is not None:
+                assert float((gradient - wanted).norm()) <= 1e-5 * float(wanted.norm()) + 1e-6
+
+
+def test_zeros_stand_where_there_is_no_event(kind: str, variant: int) -> None:
+    valid = torch.tensor([[False, False, True, True], [False] * 4])
+    found = encode(make(kind, variant), torch.randn(2, 4, DIM), valid)
+    assert not bool(found[~valid].any())
+    assert bool(found[valid].any())

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+from peftrec.encoders.quantization import settle_quantized
 from peftrec.methods import find_layers
 from peftrec.methods.adapter import Adapter, AdapterConfig
 
@@ -206,6 +207,7 @@ def test_on_a_quantised_backbone(bits: int, placement: str, tiny_bert: Path) -> 
     settings = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, bnb_4bit_quant_type="nf4")
     model = AutoModel.from_pretrained(tiny_bert, quantization_config=settings, add_pooling_layer=False)
     model.requires_grad_(False)
+    settle_quantized("tiny", model)
     before = model(**INPUTS).last_hidden_state
     applied = AdapterConfig(placement=placement, reduction_factor=4.0).apply(model)  # type: ignore[arg-type]
     parameters = applied.named_parameters()

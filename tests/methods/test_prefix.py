@@ -12,6 +12,7 @@ from torch import nn
 
 from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+from peftrec.encoders.quantization import settle_quantized
 from peftrec.methods import find_layers
 from peftrec.methods.prefix import PrefixConfig
 from peftrec.methods.prefix_attention import Prefix
@@ -258,6 +259,7 @@ def test_on_a_quantised_backbone(bits: int, tiny_llama: Path) -> None:
 
     settings = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, bnb_4bit_quant_type="nf4")
     model = AutoModel.from_pretrained(tiny_llama, quantization_config=settings)
+    settle_quantized("tiny", model)
     before = model(**INPUTS).last_hidden_state
     applied = with_prefix(model)
     parameters = applied.named_parameters()

@@ -228,7 +228,7 @@ def fail_in(monkeypatch: pytest.MonkeyPatch, name: str, call: int = 1) -> None:
     monkeypatch.setattr(peftrec.run, name, failing)
 
 
-@pytest.mark.parametrize("place", ["load_dataset", "build", "_evaluation", "fit_references", "save_model_run"])
+@pytest.mark.parametrize("place", ["load_dataset", "build", "measure", "fit_references", "save_model_run"])
 def test_a_failing_run_leaves_the_old_one_whole(
     place: str, make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +278,7 @@ def test_a_stopped_run_is_resumed_to_the_same_folder(
     recipe = make_recipe(*overrides, output_dir=tmp_path / "stopped")
     with pytest.raises(RecipeError, match=r"stopped\.partial: there is no stopped run to resume"):
         train(recipe, resume=True)
-    fail_in(monkeypatch, "_evaluation", call=3)
+    fail_in(monkeypatch, "measure", call=3)
     with pytest.raises(KilledError):
         train(recipe)
     monkeypatch.undo()
@@ -292,7 +292,7 @@ def test_a_stopped_run_is_resumed_to_the_same_folder(
 def test_a_run_of_another_recipe_is_not_resumed(
     make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_in(monkeypatch, "_evaluation", call=3)
+    fail_in(monkeypatch, "measure", call=3)
     with pytest.raises(KilledError):
         train(make_recipe("training.num_epochs=3", output_dir=tmp_path / "run"))
     monkeypatch.undo()
@@ -304,7 +304,7 @@ def test_a_stopped_run_is_not_begun_again_unasked(
     make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe("training.num_epochs=2", output_dir=tmp_path / "run")
-    fail_in(monkeypatch, "_evaluation", call=3)
+    fail_in(monkeypatch, "measure", call=3)
     with pytest.raises(KilledError):
         train(recipe)
     monkeypatch.undo()

@@ -337,34 +337,6 @@ def test_the_same_seed_gives_the_same_run(make_recipe: Callable[..., Any], prepa
     assert not all(other)
 
 
-def test_bfloat16_trains(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        for overrides in ((), ("training.graph_memory_mib=0", "loss.kind=in_batch_softmax")):
-            recipe = make_recipe("training.mixed_precision=bf16", "training.num_epochs=2", *overrides)
-            result = prepare(recipe).trainer.train()
-            assert result.epochs[1]["loss"] < result.epochs[0]["loss"]
-        with pytest.raises(InputError, match=r"mixed_precision is no, but this process has already trained with"):
-            prepare(make_recipe())
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def test_a_precision_that_the_device_lacks_is_named(
-    make_recipe: Callable[..., Any], prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import accelerate
-
-    def refuse(**_: Any) -> None:
-        raise ValueError("bf16 mixed precision requires a supported device.")
-
-    monkeypatch.setattr(accelerate, "Accelerator", refuse)
-    with pytest.raises(InputError, match=r"^training\.mixed_precision is bf16: bf16 mixed precision"):
-        prepare(make_recipe("training.mixed_precision=bf16"))
-
-
 def test_trackers_write_files(make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     recipe = make_recipe("training.num_epochs=1", "training.trackers=[tensorboard]")

@@ -1,0 +1,124 @@
+"""One entry of the cache: a folder with arrays, and a manifest that says what they are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peftrec.encoders.array_file import ArrayWriter, map_array
+
+MANIFEST = "manifest.json"
+_FORMAT = "peftrec states 1"
+
+
+class BrokenEntryError(Exception):
+    """An entry is torn, damaged, or not what its name says; the message says how."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One entry, verified.
+
+    Args:
+        key: its name.
+        folder: of its own.
+        manifest: what it is.
+    """
+
+    key: str
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its arrays on disk."""
+        return sum((self.folder / array["file"]).stat().st_size for array in self.manifest["arrays"].values())
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return one array, mapped; see `map_array`."""
+        return map_array(self.folder, self.manifest["arrays"][name])
+
+
+class EntryWriter:
+    """What writes one entry is handed this.
+
+    Args:
+        folder: aside, empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.arrays: dict[str, dict[str, Any]] = {}
+        self.facts: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def array(
+        self, name: str, dtype: torch.dtype, row_shape: tuple[int, ...], num_rows: int | None = None
+    ) -> Iterator[ArrayWriter]:
+        """Yield the writer of one array; see `ArrayWriter`."""
+        with ArrayWriter(self.folder / f"{name}.bin", dtype, row_shape, num_rows) as writer:
+            yield writer
+            self.arrays[name] = writer.finish()
+
+    def finish(self, key: str, identity: dict[str, Any]) -> None:
+        """Write the manifest, after all arrays: a folder that has one has them whole."""
+        content = {
+            "format": _FORMAT,
+            "key": key,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "identity": identity,
+            "facts": self.facts,
+            "arrays": self.arrays,
+        }
+        with (self.folder / MANIFEST).open("w", encoding="utf-8") as file:
+            json.dump({"sha256": _seal(content), **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(self.folder)
+
+
+def read_manifest(folder: Path, key: str) -> dict[str, Any]:
+    """Return the manifest of an entry.
+
+    Raises:
+        BrokenEntryError: if it is missing, damaged, or of another entry.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        seal = manifest.pop("sha256")
+        whole = seal == _seal(manifest)
+    except FileNotFoundError:
+        raise BrokenEntryError(f"{MANIFEST} is missing") from None
+    except OSError as error:
+        raise BrokenEntryError(f"{MANIFEST} cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise BrokenEntryError(f"{MANIFEST} is damaged")
+    if manifest["format"] != _FORMAT:
+        raise BrokenEntryError(f"it is of the format {manifest['format']!r}, this version writes {_FORMAT!r}")
+    if manifest["key"] != key:
+        raise BrokenEntryError(f"it is a copy of {manifest['key']}")
+    return manifest
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

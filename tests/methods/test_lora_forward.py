@@ -1,0 +1,144 @@
+"""The quick forward pass of LoRA against peft's own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+from peftrec.methods import lora_forward
+from peftrec.methods.lora import LoraConfig
+from peftrec.methods.lora_forward import LoraForward
+
+TEXTS = ("small red wine. wine", "large blue cheese", "green tea", "rye bread, large. bread", "goat")
+
+
+def assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    # Weights of the tiny models are wide, so that rounding grows from layer to layer.
+    assert (found - wanted).norm() <= 2e-5 * wanted.norm()
+
+
+def encoder(folder: Path, **settings: Any) -> TextEncoder:
+    torch.manual_seed(0)
+    made = TextEncoder(
+        load_backbone(str(folder)), EncoderConfig(max_tokens=16, token_budget=64), LoraConfig(rank=4, **settings)
+    )
+    for name, parameter in made.method.named_parameters().items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return made
+
+
+def quick_layers(made: TextEncoder) -> Iterator[LoraForward]:
+    for module in made.model.modules():
+        if isinstance(getattr(module, "forward", None), LoraForward):
+            yield module.forward
+
+
+def make_plain(made: TextEncoder) -> None:
+    for quick in list(quick_layers(made)):
+        quick.layer.forward = quick.plain
+
+
+def vectors_and_gradients(made: TextEncoder) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    texts = made.tokenize(TEXTS)
+    made.train()
+    vectors = made(texts, torch.arange(len(TEXTS)))
+    vectors.square().sum().backward()
+    gradients = [p.grad.clone() for p in made.trained_parameters()]
+    made.eval()
+    return made.encode(texts), gradients
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("variant", ["plain", "rank_stabilized", "top 2 layers", "ranks of single modules"])
+def test_equals_peft(backbones: dict[str, Path], family: str, variant: str) -> None:
+    ending = "query" if family == "bert" else "q_proj"
+    settings: dict[str, Any] = {
+        "plain": {},
+        "rank_stabilized": {"rank_stabilized": True},
+        "top 2 layers": {"layers": 2},
+        "ranks of single modules": {"rank_pattern": {ending: 2}, "alpha_pattern": {ending: 3.0}},
+    }[variant]
+    quick, plain = encoder(backbones[family], **settings), encoder(backbones[family], **settings)
+    assert list(quick_layers(quick)), "no layer has the quick forward pass"
+    make_plain(plain)
+    (vectors, gradients), (wanted, wanted_gradients) = vectors_and_gradients(quick), vectors_and_gradients(plain)
+    assert_near(vectors, wanted)
+    for found, gradient in zip(gradients, wanted_gradients, strict=True):
+        assert_near(found, gradient)
+
+
+def test_merged_weights_follow_the_adapter(tiny_bert: Path) -> None:
+    quick = encoder(tiny_bert)
+    texts = quick.tokenize(TEXTS)
+    before = quick.encode(texts)
+    with torch.no_grad():
+        for parameter in quick.trained_parameters():
+            parameter.mul_(1.5)
+    moved = quick.encode(texts)
+    assert not torch.allclose(before, moved, atol=1e-3)
+    make_plain(quick)
+    assert_near(moved, quick.encode(texts))
+
+
+def test_merged_weights_are_held_only_without_gradients(tiny_bert: Path) -> None:
+    quick = encoder(tiny_bert)
+    texts = quick.tokenize(TEXTS)
+    quick.encode(texts)
+    assert all(layer._merged is not None for layer in quick_layers(quick))
+    quick(texts, torch.arange(2))
+    assert all(layer._merged is None for layer in quick_layers(quick))
+
+
+def test_large_models_hold_no_merged_weights(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora_forward, "_MERGED_BYTES", 1000)
+    quick = encoder(tiny_bert)
+    texts = quick.tokenize(TEXTS)
+    found = quick.encode(texts)
+    assert all(layer._merged is None for layer in quick_layers(quick))
+    make_plain(quick)
+    assert_near(found, quick.encode(texts))
+
+
+@pytest.mark.parametrize("settings", [{"dora": True}, {"dropout": 0.5}])
+def test_gives_way_to_peft(tiny_bert: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """DoRA and dropout compute something else; the quick pass must not be taken."""
+    made = encoder(tiny_bert, **settings)
+    texts = made.tokenize(TEXTS)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("the quick pass was taken")
+
+    monkeypatch.setattr(lora_forward._LoraLinear, "apply", never)
+    made.train()
+    made(texts, torch.arange(len(TEXTS))).sum().backward()
+
+
+def test_disabled_is_the_base_model(tiny_bert: Path) -> None:
+    made = encoder(tiny_bert)
+    texts = made.tokenize(TEXTS)
+    with made.method.disabled():
+        found = made.encode(texts)
+    with torch.no_grad():
+        for name, parameter in made.method.named_parameters().items():
+            if "lora_B" in name:
+                parameter.zero_()
+    assert_near(found, made.encode(texts))
+
+
+def test_a_copied_model_has_layers_of_its_own(tiny_bert: Path) -> None:
+    """A copy must not compute with the tensors of the one that it was made from."""
+    made = encoder(tiny_bert)
+    twin = copy.deepcopy(made)
+    texts = made.tokenize(TEXTS)
+    before = twin.encode(texts)
+    with torch.no_grad():
+        for parameter in made.trained_parameters():
+            parameter.mul_(3.0)
+    torch.testing.assert_close(before, twin.encode(texts), rtol=0, atol=0)

@@ -1,0 +1,134 @@
+"""Lists for a table of users, written in parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import peftrec
+from peftrec import recommending
+from peftrec.config import InputError, RecipeError
+from peftrec.recommender import Recommender
+from peftrec.run import train
+
+USERS: dict[str, list[str]] = {
+    "a": ["wine0", "wine1"], "b": [], "c": ["tea3"], "d": ["bread0", "bread0", "wine2"],
+    "e": [f"tea{n}" for n in range(10)],
+}  # fmt: skip
+COLUMNS = ["user_id", "rank", "score", "item_id", "title"]
+
+
+@pytest.fixture(scope="module")
+def recommender(make_recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(make_recipe("training.num_epochs=1", output_dir=folder))
+    return Recommender.from_pretrained(folder)
+
+
+def expected(recommender: Recommender, k: int, **options: Any) -> list[tuple[str, int, str, str]]:
+    lists = recommender.recommend_batch(list(USERS.values()), k, **options)
+    return [
+        (user, entry.rank, entry.item_id, entry.title)
+        for user, found in zip(USERS, lists, strict=True)
+        for entry in found
+    ]
+
+
+def write(folder: Path, form: str) -> Path:
+    path = folder / f"users.{form}"
+    if form == "csv":
+        rows = [f'{user},"{",".join(history)}",x' for user, history in USERS.items()]
+        path.write_text("\n".join(["user_id,history,more", *rows]) + "\n", encoding="utf-8")
+    elif form == "jsonl":
+        rows = [json.dumps({"user_id": user, "history": history}) for user, history in USERS.items()]
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    else:
+        pl.DataFrame({"user_id": list(USERS), "history": list(USERS.values())}).write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize("part", [2, 8192])
+def test_rows_are_those_of_recommend_batch(
+    form: str, suffix: str, part: int, recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommending, "_USERS_A_PART", part)
+    path, output = write(tmp_path, form), tmp_path / f"lists.{suffix}"
+    lines: list[str] = []
+    counts = peftrec.recommend_file(recommender, path, output, 3, report=lines.append)
+    frame = pl.read_parquet(output) if suffix == "parquet" else pl.read_ndjson(output)
+    assert frame.columns == COLUMNS
+    assert frame.select("user_id", "rank", "item_id", "title").rows() == expected(recommender, 3)
+    assert counts == {"users": 5, "rows": 15, "without_history": 1}
+    assert len(lines) == (3 if part == 2 else 1)
+    assert sorted(child.name for child in tmp_path.iterdir()) == sorted([path.name, output.name])
+
+
+def test_lists_may_be_shorter_and_hold_the_history(recommender: Recommender, tmp_path: Path) -> None:
+    path = write(tmp_path, "jsonl")
+    peftrec.recommend_file(recommender, path, tmp_path / "lists.parquet", 100)
+    peftrec.recommend_file(recommender, path, tmp_path / "kept.parquet", 100, exclude_history=False)
+    found = pl.read_parquet(tmp_path / "lists.parquet").group_by("user_id", maintain_order=True).len()
+    assert found.rows() == [("a", 38), ("b", 40), ("c", 39), ("d", 38), ("e", 30)]
+    assert len(pl.read_parquet(tmp_path / "kept.parquet")) == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"user_id": "x", "history": ["wine0", "wien1"]}', "data row 2: no item has the id 'wien1'. Did you mean"),
+        ('{"user_id": null, "history": []}', "data row 2 has no user_id"),
+        ('{"user_id": "x", "history": ["wine0", null]}', "data row 2: history is no list"),
+        ('{"user_id": "x", "history": {"a": 1}}', "users.jsonl"),
+        ('{"user_id": "x"', "line 2 is no JSON object"),
+        ('{"user_id": "x", "history": ["wine0"], "times": []}', "data row 1: 0 times for 1 items; each item has one"),
+    ],
+)
+def test_a_bad_row_is_named_and_nothing_is_left(
+    line: str, message: str, recommender: Recommender, tmp_path: Path
+) -> None:
+    path, output = tmp_path / "users.jsonl", tmp_path / "lists.parquet"
+    path.write_text(f'{{"user_id": "a", "history": ["wine0"]}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        peftrec.recommend_file(recommender, path, output)
+    assert message in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_or_read_is_refused_first(recommender: Recommender, tmp_path: Path) -> None:
+    path = write(tmp_path, "parquet")
+    with pytest.raises(RecipeError, match=r"must end in one of \.parquet, \.jsonl"):
+        peftrec.recommend_file(recommender, path, tmp_path / "lists.csv")
+    with pytest.raises(RecipeError, match="there is no such folder"):
+        peftrec.recommend_file(recommender, path, tmp_path / "gone" / "lists.parquet")
+    (tmp_path / "lists.jsonl").write_text("mine")
+    with pytest.raises(RecipeError, match="is there already"):
+        peftrec.recommend_file(recommender, path, tmp_path / "lists.jsonl")
+    assert (tmp_path / "lists.jsonl").read_text() == "mine"
+    peftrec.recommend_file(recommender, path, tmp_path / "lists.jsonl", 1, overwrite=True)
+    assert len(pl.read_ndjson(tmp_path / "lists.jsonl")) == 5
+    pl.DataFrame({"user_id": ["a"], "items": [["wine0"]]}).write_parquet(path)
+    with pytest.raises(
+        InputError, match=r"no column 'history' \(item ids, oldest first\). Columns there: user_id, items"
+    ):
+        peftrec.recommend_file(recommender, path, tmp_path / "lists.parquet")
+    pl.DataFrame({"user_id": ["a"], "history": [["wine0"]], "times": [["1714559400"]]}).write_parquet(path)
+    with pytest.raises(InputError, match="times were given, but this run reads none"):
+        peftrec.recommend_file(recommender, path, tmp_path / "lists.parquet")
+
+
+def test_ids_that_are_numbers() -> None:
+    from peftrec.data.table_part import history_cell
+
+    assert history_cell([1, 2.0, "x"]) == ["1", "2", "x"]
+    assert history_cell('[1, "a,b"]') == ["1", "a,b"]
+    assert history_cell(" 5, 6 ") == ["5", "6"]
+    assert history_cell(None) == history_cell("") == []
+    assert history_cell("5,,6") is history_cell("[1") is history_cell(5) is history_cell([["a"]]) is None

@@ -91,6 +91,18 @@ def test_disturbed_rounds_are_run_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.other_work == 0.9
 
 
+def test_what_is_measured_alone_is_measured_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares, values = iter([0.9, 0.0, 0.9, 0.9, 0.9]), iter([1.0, 2.0, 3.0, 4.0, 5.0])
+
+    class Watched(machine.OtherWork):
+        def __exit__(self, *_: Any) -> None:
+            self.share = next(shares)
+
+    monkeypatch.setattr(machine, "OtherWork", Watched)
+    assert machine.undisturbed(lambda: next(values)) == 2.0
+    assert machine.undisturbed(lambda: next(values)) == 5.0
+
+
 class TestWorkload:
     def test_batches_are_those_of_training_on_the_whole_data(self, setting: Setting, workload: Any) -> None:
         from peftrec.data import TrainingWindows

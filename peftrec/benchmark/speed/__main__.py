@@ -118,6 +118,8 @@ def _setting(arguments: argparse.Namespace) -> tuple[Setting, Extent]:
             users=(4, 8),
             micro_batches=(1, 2),
             pair_batches=(2, 4),
+            cached_batch=4,
+            num_pairs=8,
             encoding_batches=(8, 16),
             encoded_items=32,
             sample_users=4,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -77,6 +78,21 @@ class OtherWork:
         others = busy - self._busy - (_own_seconds() - self._own)
         wall = time.perf_counter() - self._began
         self.share = max(0.0, others / (wall * (os.cpu_count() or 1)))
+
+
+def undisturbed(measure: Callable[[], float], tries: int = 3) -> float:
+    """Return what is measured while others take at most `BUSY` of the machine; the last of the tries as it is.
+
+    Args:
+        measure: run anew each time.
+        tries: at most.
+    """
+    for left in reversed(range(tries)):
+        with OtherWork() as watch:
+            found = measure()
+        if not left or watch.share is None or watch.share <= BUSY:
+            break
+    return found
 
 
 def other_work(seconds: float = 1.0) -> float | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from peftrec.benchmark.speed.machine import undisturbed
 from peftrec.benchmark.speed.setting import part_of
 from peftrec.build import build_model
 from peftrec.data import Dataset, UserBatch
@@ -193,7 +195,7 @@ def best_users(
     found: dict[int, float] = {}
     worse = 0
     for users in (size for size in sizes if size <= len(batch)):
-        found[users] = training.seconds_a_user(batch, users)
+        found[users] = undisturbed(partial(training.seconds_a_user, batch, users))
         rows = users * training.width
         say(f"  {rows} rows a micro-batch: {found[users] / training.width * 1e3:.2f} ms a row")
         worse = worse + 1 if found[users] > 1.05 * min(found.values()) else 0

@@ -5,8 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
+import numpy as np
+
+from peftrec.benchmark.speed.machine import undisturbed
 from peftrec.benchmark.speed.padded import lora_config
 from peftrec.data import Dataset, UserBatch
 from peftrec.encoders import TextEncoder, load_backbone
@@ -67,22 +71,27 @@ class PairTraining:
         recipe: resolved, its method LoRA.
         dataset: of the batches.
         encoder: ours, for the backbone.
-        batches: whose positions are the pairs, in this order.
+        batches: whose positions are the pairs, in an order drawn once.
+        sample: every measurement trains on so many of them, the same ones, whatever the size of a batch: histories
+            differ in length.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, encoder: TextEncoder, batches: Sequence[UserBatch]) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, encoder: TextEncoder, batches: Sequence[UserBatch], *, sample: int = 64
+    ) -> None:
+        self.recipe, self.sample = recipe, sample
         self.model = sentence_transformer(encoder, MAX_HISTORY_TOKENS, lora=recipe)
-        self.pairs = [pair for batch in batches for pair in history_pairs(batch, dataset.catalogue.texts)]
+        pairs = [pair for batch in batches for pair in history_pairs(batch, dataset.catalogue.texts)]
+        order = np.random.default_rng(recipe.training.seed).permutation(len(pairs))
+        self.pairs = [pairs[place] for place in order.tolist()]
 
-    def seconds_a_position(self, loss: Loss, batch_size: int, mini_batch: int = 32, steps: int = 2) -> float:
-        """Train for some steps and return seconds a pair; one more step before them does not count.
+    def seconds_a_position(self, loss: Loss, batch_size: int, mini_batch: int = 32) -> float:
+        """Train on the sample and return seconds a pair; one more step before it does not count.
 
         Args:
             loss: MultipleNegativesRankingLoss, or its cached variant.
-            batch_size: pairs of a step.
+            batch_size: pairs of a step, at most the sample.
             mini_batch: of the cached variant.
-            steps: that count.
         """
         from datasets import Dataset as Rows
         from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -91,8 +100,9 @@ class PairTraining:
             MultipleNegativesRankingLoss,
         )
 
-        needed = batch_size * (steps + 1)
-        pairs = (self.pairs * -(-needed // len(self.pairs)))[:needed]
+        steps = max(1, min(self.sample, len(self.pairs)) // batch_size)
+        # One epoch; the step that does not count is of the sample too, and so is the first of the next epoch.
+        pairs = (self.pairs * -(-batch_size // len(self.pairs)))[: steps * batch_size]
         rows = Rows.from_dict({"anchor": [pair[0] for pair in pairs], "positive": [pair[1] for pair in pairs]})
         if loss == "ranking":
             objective: Any = MultipleNegativesRankingLoss(self.model)
@@ -139,28 +149,27 @@ def _clock() -> Any:
 
 
 def best_sizes(
-    training: PairTraining, sizes: Sequence[int], say: Callable[[str], None]
+    training: PairTraining, sizes: Sequence[int], cached_batch: int, say: Callable[[str], None]
 ) -> tuple[int, int, dict[str, dict[int, float]]]:
     """Find the batch size of the plain loss and the mini-batch of the cached one with the fewest seconds a pair.
 
     Args:
         training: what is run.
         sizes: ascending; each search ends when a size is slower by a tenth than the best.
+        cached_batch: pairs of a step of the cached loss, at least the smallest size.
         say: is handed a line for every size.
     Returns:
         Batch size, mini-batch size, and seconds a pair by loss and size.
     """
-    tried: dict[str, dict[int, float]] = {}
-    for loss in ("ranking", "cached_ranking"):
-        found: dict[int, float] = {}
+    tried: dict[Loss, dict[int, float]] = {"ranking": {}, "cached_ranking": {}}
+    for loss, found in tried.items():
         for size in sizes:
-            if loss == "ranking":
-                found[size] = training.seconds_a_position("ranking", size, steps=1)
-            else:
-                found[size] = training.seconds_a_position("cached_ranking", sizes[-1], mini_batch=size, steps=1)
+            batch = size if loss == "ranking" else cached_batch
+            if size > batch:
+                break
+            found[size] = undisturbed(partial(training.seconds_a_position, loss, batch, mini_batch=size))
             say(f"  {loss}, {size} pairs at a time: {found[size] * 1e3:.1f} ms a pair")
             if found[size] > 1.1 * min(found.values()):
                 break
-        tried[loss] = found
     plain, cached = (min(found, key=lambda size: found[size]) for found in tried.values())
-    return plain, cached, tried
+    return plain, cached, {**tried}

@@ -35,7 +35,10 @@ class Extent:
     Args:
         users: sizes of batches; the first is that of all paths.
         micro_batches: users of a micro-batch that are tried.
-        pair_batches: pairs of a batch that are tried with sentence-transformers.
+        pair_batches: pairs of a batch, or of a mini-batch of the cached loss, that are tried with
+            sentence-transformers.
+        num_pairs: pairs of a measurement.
+        cached_batch: pairs of a batch of the cached loss.
         encoding_batches: texts of a batch that are tried with `SentenceTransformer.encode`.
         encoded_items: texts of the catalogue that are encoded, evenly spread.
         sample_users: see `PathComparison`.
@@ -45,7 +48,9 @@ class Extent:
 
     users: tuple[int, ...] = (64, 512)
     micro_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    pair_batches: tuple[int, ...] = (8, 16, 32, 64, 128)
+    pair_batches: tuple[int, ...] = (8, 16, 32, 64)
+    num_pairs: int = 64
+    cached_batch: int = 64
     encoding_batches: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
     encoded_items: int = 4096
     sample_users: int | None = 64
@@ -152,10 +157,10 @@ class Suite:
         ours = StepTrainer(recipe, work.dataset)
         encoder = ours.model.text_encoder
         assert encoder is not None
-        theirs = PairTraining(recipe, work.dataset, encoder, work.batches)
-        self.say(f"sentence-transformers: {len(theirs.pairs)} pairs; best batch:")
-        plain, mini, tried = best_sizes(theirs, self.extent.pair_batches, self.say)
-        cached_batch = self.extent.pair_batches[-1]
+        theirs = PairTraining(recipe, work.dataset, encoder, work.batches, sample=self.extent.num_pairs)
+        self.say(f"sentence-transformers: {self.extent.num_pairs} of {len(theirs.pairs)} pairs; best batch:")
+        plain, mini, tried = best_sizes(theirs, self.extent.pair_batches, self.extent.cached_batch, self.say)
+        cached_batch = self.extent.cached_batch
 
         def our_seconds(number: int) -> float:
             batch = work.batches[number]
@@ -166,9 +171,7 @@ class Suite:
             {
                 "ours": our_seconds,
                 "ranking": lambda _: theirs.seconds_a_position("ranking", plain),
-                "cached_ranking": lambda _: theirs.seconds_a_position(
-                    "cached_ranking", cached_batch, mini_batch=mini, steps=1
-                ),
+                "cached_ranking": lambda _: theirs.seconds_a_position("cached_ranking", cached_batch, mini_batch=mini),
             },
             setting.rounds,
             # Searching has warmed theirs.

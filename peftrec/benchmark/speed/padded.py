@@ -87,6 +87,7 @@ class PaddedTraining:
             [
                 {"params": trained, "lr": settings.learning_rate},
                 {"params": self.model.head_parameters(), "lr": settings.head_learning_rate},
+                {"params": self.model.id_parameters(), "lr": settings.id_learning_rate or settings.head_learning_rate},
             ],
             weight_decay=settings.weight_decay,
         )
@@ -112,7 +113,8 @@ class PaddedTraining:
         rows = np.arange(len(items_R)).reshape(items_BW.shape)[:, self.width - 1 - batch.inputs.shape[1] : -1]
         by_row = dataclasses.replace(
             plan,
-            items_C=torch.from_numpy(items_R),
+            # Rows of padding are no input and no candidate: whose id vector they take does not matter.
+            items_C=torch.from_numpy(np.maximum(items_R, 0)),
             inputs_BL=torch.from_numpy(np.where(batch.inputs >= 0, rows, -1)),
         )
         inputs = step_inputs(self.model, by_row, text_RH)

@@ -31,8 +31,13 @@ _SECONDS = 0.3
 _WARM_USERS = 64
 
 
-class _Ours:
-    """Steps of one path, on the batch of each round; keeps the seconds of its parts."""
+class OwnSteps:
+    """Steps of one path, on the batch of each round; keeps the seconds of its parts.
+
+    Args:
+        trainer: runs them.
+        batches: of the rounds, over and over.
+    """
 
     def __init__(self, trainer: StepTrainer, batches: Sequence[UserBatch]) -> None:
         self.trainer, self.batches = trainer, batches
@@ -40,6 +45,7 @@ class _Ours:
         self.parts: list[dict[str, float]] = []
 
     def warm_up(self, _: int) -> float:
+        """Run two steps on some users, and find how often quick steps are repeated; return the seconds of one."""
         small = part_of(self.batches[0], 0, _WARM_USERS)
         self.trainer.step(small)
         seconds = self.trainer.timed_step(small)
@@ -47,6 +53,7 @@ class _Ours:
         return seconds
 
     def __call__(self, number: int) -> float:
+        """Return the mean seconds of a whole step on the batch of a round."""
         batch = self.batches[number % len(self.batches)]
         seconds, parts = [], []
         for _ in range(self.repeats):
@@ -94,7 +101,7 @@ class PathComparison:
         setting, rounds = self.setting, self.setting.rounds
         work = make_workload(self.dataset, setting.load(), users=users, number=rounds, seed=setting.seed)
         self.say(f"{users} users, {rounds} batches: making {', '.join(paths)}")
-        ours = {path: _Ours(StepTrainer(setting.load(*PATHS[path]), work.dataset), work.batches) for path in paths}
+        ours = {path: OwnSteps(StepTrainer(setting.load(*PATHS[path]), work.dataset), work.batches) for path in paths}
         kinds = list(dict.fromkeys(kind for path in paths for kind in AGAINST[path]))
         head = next(iter(ours.values())).trainer.model
         theirs = {kind: PaddedTraining(kind, setting.load(*PATHS[TRAINED[kind]]), work.dataset, head) for kind in kinds}
@@ -123,7 +130,7 @@ class PathComparison:
         at_most = None if sample is None else max(1, sample // size)
         return lambda number: training.timed_step(work.batches[number % len(work.batches)], size, at_most=at_most)
 
-    def _block(self, path: str, own: _Ours, turns: Alternation, bandwidth: float, users: int) -> dict[str, Any]:
+    def _block(self, path: str, own: OwnSteps, turns: Alternation, bandwidth: float, users: int) -> dict[str, Any]:
         recipe, seconds = self.setting.load(*PATHS[path]), turns.seconds[path]
         rows = users * (self.setting.history + 1)
         plain = load_backbone(recipe.encoder.backbone, recipe.encoder.revision).model

@@ -15,7 +15,7 @@ from torch import nn
 
 from peftrec.methods import find_layers
 
-# Kinds of layers whose forward returns a tuple (MPNet): found when one runs, which happens before any is replaced.
+# Kinds of layers whose forward returns a tuple (MPNet): found when one runs.
 _RETURN_TUPLES: dict[type[nn.Module], bool] = {}
 
 
@@ -65,6 +65,8 @@ def stored_states(model: nn.Module, first_layer: int, states_CPH: torch.Tensor) 
         states_CPH: states that enter that layer; padding may hold anything finite.
     """
     layers = find_layers(model).layers
+    if type(layers[0]) not in _RETURN_TUPLES:
+        _run_once(model, layers[0])
     replacements: dict[int, nn.Module] = {index: _PassThrough(layers[index]) for index in range(1, first_layer)}
     replacements[0] = _PassThrough(layers[0], states_CPH)
     with _swapped(model, replacements):
@@ -87,6 +89,19 @@ def entering_states(model: nn.Module, first_layer: int, **inputs: torch.Tensor) 
         handle.remove()
     assert recorder.states is not None, "the backbone's forward passed its layer list by"
     return recorder.states
+
+
+def _run_once(model: nn.Module, layer: nn.Module) -> None:
+    """Run the model on one token to see what its layers return: with states from a file none may have run yet."""
+    device = next(model.parameters()).device
+    token = torch.zeros(1, 1, dtype=torch.long, device=device)
+    handle = layer.register_forward_hook(_note_form)
+    try:
+        # Dropout of the method must not take numbers from the stream of training.
+        with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            model(input_ids=token, attention_mask=torch.ones_like(token))
+    finally:
+        handle.remove()
 
 
 def _note_form(layer: nn.Module, _: Any, output: Any) -> None:

@@ -21,6 +21,7 @@ from peftrec.encoders import (
     TextCache,
     TextEncoder,
     load_backbone,
+    trunk,
 )
 from peftrec.methods import METHODS, BaseModel, find_layers
 
@@ -161,6 +162,31 @@ def test_cached_equals_uncached(kind: str, layers: int, backbone_of: Callable[[s
         for found, wanted in zip(vectors_and_gradients(cached, chunks), expected, strict=True):
             assert_near(found, wanted)
     assert find_layers(cached.encoder.model).layers is layer_list
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_states_from_a_file_serve_a_process_in_which_no_layer_has_run(
+    kind: str, backbone_of: Callable[[str], Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What layers return is found out then, and no random number is taken for it."""
+    method = METHODS.load("lora")(layers=2, dropout=0.1)
+    config = EncoderConfig(max_tokens=24, token_budget=BUDGET, cache=CacheConfig(folder=str(tmp_path)))
+    wanted = None
+    for _ in range(2):
+        backbone = backbone_of(kind)
+        cache = TextCache(config.cache, backbone, lambda _: None)
+        torch.manual_seed(0)
+        catalogue = CatalogueText(TextEncoder(backbone, config, method), TEXTS, cache)
+        catalogue.store_trunk()
+        monkeypatch.setattr(trunk, "_RETURN_TUPLES", {})
+        catalogue.encoder.train()
+        before = torch.get_rng_state()
+        found = catalogue.encoder(catalogue.tokenized, torch.arange(2))
+        if wanted is not None:
+            torch.set_rng_state(before)
+            assert torch.equal(catalogue.encoder(catalogue.tokenized, torch.arange(2)), found)
+            assert torch.equal(found, wanted)
+        wanted = found
 
 
 @pytest.mark.parametrize("kind", WINDOWED)

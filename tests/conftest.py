@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # No test reaches for the network, and one thread keeps sums in one order. Both are read when torch and the Hub client
 # are imported, so they stand before any test does.
+# The cache of states lies in the home folder unless a recipe says otherwise; no test may find or leave anything there.
+os.environ["HOME"] = tempfile.mkdtemp(prefix="peftrec-tests-")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

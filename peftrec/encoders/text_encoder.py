@@ -6,6 +6,7 @@ K states of one text.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -25,6 +26,8 @@ from peftrec.encoders.transfer import Tensors, Transfer, to_device
 from peftrec.encoders.trunk import entering_states, stored_states
 from peftrec.methods import MethodConfig, find_layers
 from peftrec.methods.structure import position_limit
+
+_MANY_CHUNKS = 8
 
 
 class TextEncoder(nn.Module):
@@ -205,8 +208,11 @@ class TextEncoder(nn.Module):
         self.eval()
         chunks = self.chunks(texts, items)
         loaded = self.transfer(texts, [items[chunk] for chunk in chunks])
-        for number, chunk in enumerate(chunks):
-            vectors_NH[to_device(chunk, self.device)] = self(texts, items[chunk], loaded[number])
+        # What is computed once for all chunks takes as long as a few of them.
+        once = self.method.unchanging() if len(chunks) > _MANY_CHUNKS else contextlib.nullcontext()
+        with once:
+            for number, chunk in enumerate(chunks):
+                vectors_NH[to_device(chunk, self.device)] = self(texts, items[chunk], loaded[number])
         self.train(was_training)
         return vectors_NH
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from peftrec.config import InputError, Range
-from peftrec.methods.lora_forward import speed_up_lora
+from peftrec.methods.lora_forward import merged_weights, speed_up_lora
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.peft_method import AppliedPeft
 from peftrec.methods.structure import name_pattern
@@ -29,8 +30,13 @@ class AppliedLora(AppliedPeft):
 
     def __init__(self, model: nn.Module, config: Any, first_layer: int, *, b_rate_factor: float) -> None:
         super().__init__(model, config, first_layer, can_merge=True)
-        speed_up_lora(model)
+        self._quick = speed_up_lora(model)
         self.b_rate_factor = b_rate_factor
+
+    @contextlib.contextmanager
+    def unchanging(self) -> Iterator[None]:
+        with merged_weights([] if self.merged else self._quick):
+            yield
 
     def rate_factors(self) -> dict[str, float]:
         if self.b_rate_factor == 1.0:

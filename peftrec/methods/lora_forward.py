@@ -5,14 +5,15 @@ Shapes: ... rows of any number, I inputs, O outputs, R rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Bytes of merged weights that a model may hold beside its own while no gradients are taken.
+# Bytes of merged weights that a model may hold beside its own.
 _MERGED_BYTES = 512 * 2**20
 
 
@@ -58,31 +59,38 @@ class LoraForward:
     """Takes the place of the `forward` of a `peft` LoRA layer, and gives way to it where that does more than eq. 3.
 
     Gives way to: several adapters or none, DoRA, dropout that is on, quantised or trained weights, autocast, tracing by
-    torch.compile. In eval mode and without gradients the product is that with W + s B A, made once for each state of A
-    and B.
+    torch.compile. Between `merge` and `release` products without gradients are those with W + s B A.
 
     Args:
         layer: `peft.tuners.lora.Linear` around a `torch.nn.Linear`.
-        merges: whether the merged weight may be held.
     """
 
-    def __init__(self, layer: Any, *, merges: bool) -> None:
-        self.layer, self.merges = layer, merges
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
         self.plain: Callable[..., torch.Tensor] = layer.forward
-        self._merged: tuple[tuple[Any, ...], torch.Tensor] | None = None
+        self._merged_OI: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         name = self._adapter(x) if not (args or kwargs) else None
         if name is None:
             return self.plain(x, *args, **kwargs)
         base, scale = self.layer.base_layer, self.layer.scaling[name]
+        if self._merged_OI is not None and not torch.is_grad_enabled():
+            return F.linear(x, self._merged_OI, base.bias)
         a_RI, b_OR = self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
-        # Not in training: what is encoded twice must come out the same with gradients and without.
-        if self.merges and not self.layer.training and not torch.is_grad_enabled():
-            return F.linear(x, self._merged_weight(base.weight, a_RI, b_OR, scale), base.bias)
-        self._merged = None
         result: torch.Tensor = _LoraLinear.apply(x, base.weight, base.bias, a_RI, b_OR, scale)  # type: ignore[no-untyped-call]
         return result
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Hold W + s B A as they are now; until `release` they must not change."""
+        (name,) = self.layer.active_adapters
+        a_RI, b_OR = self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
+        self._merged_OI = torch.addmm(self.layer.base_layer.weight, b_OR, a_RI, alpha=self.layer.scaling[name])
+
+    def release(self) -> None:
+        """Let the merged weight go."""
+        self._merged_OI = None
 
     def _adapter(self, x: torch.Tensor) -> str | None:
         """Return the one adapter that is on, or None where `peft`'s own forward must run."""
@@ -100,28 +108,41 @@ class LoraForward:
             return None
         return name
 
-    def _merged_weight(
-        self, weight_OI: torch.Tensor, a_RI: torch.Tensor, b_OR: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        state = (weight_OI.data_ptr(), a_RI.data_ptr(), a_RI._version, b_OR.data_ptr(), b_OR._version, scale)
-        if self._merged is None or self._merged[0] != state:
-            self._merged = state, torch.addmm(weight_OI, b_OR, a_RI, alpha=scale)
-        return self._merged[1]
 
-
-def speed_up_lora(model: nn.Module) -> None:
+def speed_up_lora(model: nn.Module) -> list[LoraForward]:
     """Give every plain LoRA layer of a model the quicker forward pass; names of parameters and files stay.
 
     Args:
         model: with `peft`'s LoRA in it.
+    Returns:
+        What now runs in those layers.
     Source:
         The order of products as in Hu et al. (2022), LoRA, eq. 3; equal to `peft`'s layer up to rounding.
     """
     from peft.tuners.lora import Linear
 
     found: list[Any] = [module for module in model.modules() if type(module) is Linear]
-    layers = [layer for layer in found if type(layer.base_layer) is nn.Linear]
-    size = sum(layer.base_layer.weight.nbytes for layer in layers)
-    merges = size <= _MERGED_BYTES and all(layer.base_layer.weight.dtype == torch.float32 for layer in layers)
-    for layer in layers:
-        layer.forward = LoraForward(layer, merges=merges)
+    quick = [LoraForward(layer) for layer in found if type(layer.base_layer) is nn.Linear]
+    for forward in quick:
+        forward.layer.forward = forward
+    return quick
+
+
+@contextlib.contextmanager
+def merged_weights(layers: Sequence[LoraForward]) -> Iterator[None]:
+    """Merge plain LoRA layers for as long as this context lasts, if that takes little memory and loses no precision.
+
+    Args:
+        layers: from `speed_up_lora`.
+    """
+    weights = [layer.layer.base_layer.weight for layer in layers if not layer.layer.lora_variant]
+    size = sum(weight.nbytes for weight in weights)
+    able = bool(weights) and size <= _MERGED_BYTES and all(weight.dtype == torch.float32 for weight in weights)
+    chosen = [layer for layer in layers if not layer.layer.lora_variant] if able else []
+    try:
+        for layer in chosen:
+            layer.merge()
+        yield
+    finally:
+        for layer in chosen:
+            layer.release()

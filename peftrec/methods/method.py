@@ -167,6 +167,11 @@ class AppliedMethod:
         """Run the base model alone inside this context."""
         yield
 
+    @contextlib.contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Promise that no weight changes inside this context: what follows from them may be computed once."""
+        yield
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodConfig:

@@ -172,4 +172,4 @@ def best_sizes(
             if found[size] > 1.1 * min(found.values()):
                 break
     plain, cached = (min(found, key=lambda size: found[size]) for found in tried.values())
-    return plain, cached, {**tried}
+    return plain, cached, {str(loss): found for loss, found in tried.items()}

@@ -354,6 +354,23 @@ class TestRun:
         assert "there is no 'magic'; there are agreement, micro_batches, lora_all" in capsys.readouterr().err
 
     @pytest.mark.slow
+    def test_curves(self, recipe_file: Path, setting: Setting, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        output = tmp_path / "speed.json"
+        root = getattr(setting.load().data, "root", "")
+        words = [*self.arguments(recipe_file, output), "--data-root", str(root)]
+        assert speed.main([*words, "--curves"]) == 0
+        curves = json.loads(output.read_text())["blocks"]["curves"]["curves"]
+        places = {name: [point["at"] for point in points] for name, points in curves.items()}
+        assert places["history"] == [2, 3]
+        assert places["users"] == [2, 4]
+        assert places["layers"] == [1, 2]
+        assert places["catalogue"][0] >= 10
+        assert {"lora_all", "lora_top2", "side", "padded_lora"} < set(curves["users"][0])
+        assert (tmp_path / "speed-curves.svg").is_file()
+        assert (tmp_path / "speed-curves.png").is_file()
+
+    @pytest.mark.slow
     def test_everything(self, recipe_file: Path, setting: Setting, tmp_path: Path) -> None:
         pytest.importorskip("sentence_transformers")
         output = tmp_path / "speed.json"

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     import torch
 
-    from peftrec.benchmark.speed.curve import measure_curves
+    from peftrec.benchmark.speed.curve import SMOKE_AXES, Axes, measure_curves
     from peftrec.benchmark.speed.machine import BUSY, other_work
     from peftrec.benchmark.speed.report import Results, describe_run, lines
     from peftrec.benchmark.speed.suite import MEASUREMENTS, Suite
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
     if "micro_batches" in results.blocks and (arguments.curves or "micro_batches" not in names):
         suite.take_micro_batches(results.blocks["micro_batches"])
     if arguments.curves:
-        measure_curves(suite, results, results.path.with_suffix(""))
+        measure_curves(suite, results, results.path.with_suffix(""), SMOKE_AXES if arguments.smoke else Axes())
     else:
         suite.run(names, results.keep)
     for line in lines(results.blocks):

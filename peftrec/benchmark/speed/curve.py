@@ -53,16 +53,18 @@ class Axes:
     users: int = 64
 
 
-def measure_curves(suite: Suite, results: Results, target: Path, axes: Axes | None = None) -> None:
+SMOKE_AXES = Axes(histories=(2, 3), batches=(2, 4), catalogues=(10, 20), layers=(1, 2), users=4)
+
+
+def measure_curves(suite: Suite, results: Results, target: Path, axes: Axes) -> None:
     """Measure all curves, keep them as the block `curves` after each, and draw them.
 
     Args:
         suite: data and settings.
         results: of the run.
         target: without an ending; `-curves.svg` and `-curves.png` are put behind it.
-        axes: None takes the usual ones.
+        axes: their points.
     """
-    axes = Axes() if axes is None else axes
     curves: dict[str, list[dict[str, Any]]] = {}
     points: dict[str, list[Callable[[], dict[str, Any]]]] = {
         "history": [partial(_point, suite, length, axes.users, history=length) for length in axes.histories],

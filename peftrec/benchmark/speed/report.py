@@ -73,9 +73,11 @@ def lines(blocks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             )
         elif name == "memory":
             ours, theirs = block["lora_top2"], block["padded_full"]
+            first = block.get("lora_top2_first", ours)
             yield (
                 f"{name}: LoRA, top two layers, {ours['training_mib']:.0f} MiB above imports and weights (preparing "
-                f"{ours['preparing_mib']:.0f}); padded full fine-tuning {theirs['training_mib']:.0f}"
+                f"{ours['preparing_mib']:.0f}, {first['preparing_mib']:.0f} the first time); padded full fine-tuning "
+                f"{theirs['training_mib']:.0f}"
             )
             yield f"  1/{block['ratio']:.2f}; in training alone 1/{block['ratio_in_training']:.2f}"
         elif name == "micro_batches":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -239,15 +239,17 @@ class Suite:
         }
 
     def memory(self) -> dict[str, Any]:
-        """Compare peak memory of LoRA on the top two layers with conventional full fine-tuning."""
+        """Compare peak memory of LoRA on the top two layers with conventional full fine-tuning.
+
+        LoRA is run twice: the first process builds the cache of the frozen layers where there is none yet.
+        """
         setting, users = self.setting, self.extent.users[0]
         size = self.comparison.best["full"][0] if "full" in self.comparison.best else 4
-        found = {
-            kind: measure_apart(
-                kind, setting, users=users, micro_users=size, whole_catalogue=self.extent.whole_catalogue
-            )
-            for kind in ("lora_top2", "padded_full")
-        }
+        measure = partial(
+            measure_apart, setting=setting, users=users, micro_users=size, whole_catalogue=self.extent.whole_catalogue
+        )
+        found = {"lora_top2_first": measure("lora_top2")}
+        found |= {kind: measure(kind) for kind in ("lora_top2", "padded_full")}
         ours, theirs = (
             max(found[kind].training_mib, found[kind].preparing_mib) for kind in ("lora_top2", "padded_full")
         )

@@ -18,7 +18,7 @@ help: ## show this list
 demo: $(DEMO_ENVIRONMENT) ## fetch MovieLens 100K, train, print a table of results and recommendations (6 minutes)
 	$(BIN)/python -m peftrec.benchmark.demo
 
-bench-speed: .venv/.benchmark ## measure training and encoding against the usual ways (12 minutes; see README for the data)
+bench-speed: .venv/.benchmark ## measure training and encoding against the usual ways (15 minutes; data: see README)
 	$(BIN)/python -m peftrec.benchmark.speed
 
 test: .venv/.dev ## run the tests

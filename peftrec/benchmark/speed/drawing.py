@@ -50,6 +50,7 @@ def draw_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], target: Path)
         panel.set_xticks([point["at"] for point in points], [str(point["at"]) for point in points])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
+        panel.margins(y=0.3)  # room for the legend
         panel.legend(fontsize="small")
     for panel in list(axes.flat)[len(curves) :]:
         panel.axis("off")

@@ -14,7 +14,9 @@ from peftrec.data import Dataset, FittedAttributes, Inspection, fit_attributes, 
 from peftrec.data.source import distinct_words
 from peftrec.encoders import (
     AttributePart,
+    Backbone,
     CatalogueText,
+    EncoderConfig,
     ItemEncoder,
     TextCache,
     TextEncoder,
@@ -158,6 +160,17 @@ def _check_attributes(recipe: Recipe, dataset: Dataset) -> None:
             raise InputError(f"data.{key}: the data set was read with other attributes than the recipe names")
 
 
+def recipe_backbone(encoder: EncoderConfig) -> Backbone:
+    """Load the backbone that an `encoder` section names, as it says; see `load_backbone`."""
+    return load_backbone(
+        encoder.backbone,
+        encoder.revision,
+        encoder.quantization,
+        dtype=encoder.dtype,
+        attention=encoder.attention,
+    )
+
+
 def build_model(
     recipe: Recipe,
     texts: Sequence[str],
@@ -178,13 +191,7 @@ def build_model(
     """
     catalogue_text = spare = profiles = None
     if recipe.encoder.uses_text:
-        backbone = load_backbone(
-            recipe.encoder.backbone,
-            recipe.encoder.revision,
-            recipe.encoder.quantization,
-            dtype=recipe.encoder.dtype,
-            attention=recipe.encoder.attention,
-        )
+        backbone = recipe_backbone(recipe.encoder)
         if recipe.profile is not None and recipe.profile.method is not None:
             spare = twin_backbone(backbone, (recipe.method, recipe.profile.method))
         # Before the method moves weights, by which the cache finds what belongs to them.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from peftrec.build import Built, Report
+from peftrec.build import Built, Report, recipe_backbone
 from peftrec.config import InputError, RecipeError
 from peftrec.data import load_dataset
-from peftrec.encoders import CatalogueText, Progress, TextCache, TextEncoder, load_backbone, refused_kind, why_refused
+from peftrec.encoders import CatalogueText, Progress, TextCache, TextEncoder, refused_kind, why_refused
 from peftrec.methods import METHODS
 from peftrec.recipe import Recipe
 
@@ -33,13 +33,7 @@ def fill_cache(recipe: Recipe, report: Report, progress: Progress | None = None)
     texts = load_dataset(recipe.data).catalogue.texts
     mean = recipe.encoder.quantization == "none"
     if recipe.baseline is None:
-        backbone = load_backbone(
-            recipe.encoder.backbone,
-            recipe.encoder.revision,
-            recipe.encoder.quantization,
-            dtype=recipe.encoder.dtype,
-            attention=recipe.encoder.attention,
-        )
+        backbone = recipe_backbone(recipe.encoder)
         cache = TextCache(recipe.encoder.cache, backbone, report, progress)
         encoder = TextEncoder(backbone, recipe.encoder, recipe.method)
         if refused_kind(encoder) is not None:
@@ -82,7 +76,7 @@ def frozen_vectors(
         progress: as of `fill_cache`.
     """
     frozen = METHODS.load("frozen")()
-    encoder = dataclasses.replace(recipe.encoder, pooling="mean")
-    backbone = load_backbone(encoder.backbone, encoder.revision, dtype=encoder.dtype, attention=encoder.attention)
+    encoder = dataclasses.replace(recipe.encoder, pooling="mean", quantization="none")
+    backbone = recipe_backbone(encoder)
     cache = None if report is None else TextCache(encoder.cache, backbone, report, progress)
     return CatalogueText(TextEncoder(backbone, encoder, frozen), texts, cache).base_vectors().cpu()

@@ -48,7 +48,7 @@ def test_gaps_between_groups_close(
 ) -> None:
     """All users are in one batch: penalties are on the exposure in each, and small ones differ in their users."""
     fast = (*FAST, "training.batch_users=60", f"loss.kind={loss}")
-    recipes = [make_recipe(*fast, *extra) for extra in ((), (GROUPS % 1,), (GROUPS % 10,))]
+    recipes = [make_recipe(*fast, *extra) for extra in ((), (GROUPS % 1,), (GROUPS % 100,))]
     groups = item_groups(recipes[1], toy_dataset)
     assert groups is not None
     assert set(groups.names) == {"wine", "cheese", "bread", "tea"}
@@ -57,7 +57,7 @@ def test_gaps_between_groups_close(
     shares = [group_shares(lists_of(prepare(recipe), toy_dataset, 3), groups.group_N, 4) for recipe in recipes]
     gaps = [exposure_gap(share, parts) for share in shares]
     assert gaps[0] > gaps[1] > gaps[2]
-    assert gaps[2] < 0.9 * gaps[0]
+    assert gaps[2] < 0.75 * gaps[0]
 
 
 def test_a_step_is_the_loss_and_the_penalty(make_recipe: Callable[..., Any], toy_dataset: Any) -> None:

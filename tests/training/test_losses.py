@@ -126,7 +126,9 @@ def test_a_step_has_the_gradient_of_plain_autograd(
         gradient = found[name]
         assert (gradient is None) == (expected is None), name
         if gradient is not None and expected is not None:
-            assert float((gradient - expected).norm()) <= 1e-4 * max(float(expected.norm()), 3e-2 * largest), name
+            # The margin starts where its gradient is zero: what is left of a sum that cancels is rounding.
+            floor = (3e-2 if name == "scale.margin" else 1e-3) * largest
+            assert float((gradient - expected).norm()) <= 1e-4 * max(float(expected.norm()), floor), name
 
 
 @pytest.mark.parametrize("loss", SETTINGS)

@@ -94,3 +94,20 @@ def test_users_have_any_method_of_their_own(kind: str, make_recipe: Callable[...
     train(make_recipe(f"profile={profile}", "method.layers=1", "training.num_epochs=2", output_dir=tmp_path / "run"))
     assert load_run(tmp_path / "run").model is not None
     assert load_file(tmp_path / "run" / "user_adapter" / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_method_starts_from_the_cache(
+    kind: str, make_recipe: Callable[..., Any], toy_dataset: Any, tmp_path: Path
+) -> None:
+    """The second start finds all that the first has computed, and has the same vectors of the backbone."""
+    recipe = make_recipe(*overrides(kind), f"encoder.cache.folder={tmp_path}")
+    found, said = [], []
+    for _ in range(2):
+        said.clear()
+        built = build(recipe, toy_dataset, said.append)
+        assert built.base_vectors_NH is not None
+        found.append(built.base_vectors_NH.clone())
+    assert sum("read from" in line for line in said) >= 2
+    assert not any("written to" in line for line in said)
+    assert torch.equal(*found)

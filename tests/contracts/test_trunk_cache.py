@@ -20,31 +20,10 @@ from peftrec.encoders import (
     EncoderConfig,
     TextCache,
     TextEncoder,
-    load_backbone,
     trunk,
 )
 from peftrec.methods import METHODS, BaseModel, find_layers
 
-# What a method needs to act on a tiny model.
-METHOD_SETTINGS: dict[str, dict[str, Any]] = {
-    "lora": {"rank": 4},
-    "adalora": {"initial_rank": 4, "target_rank": 2},
-    "prompt": {"num_tokens": 3},
-    "p_tuning": {"num_tokens": 3, "hidden_dim": 8},
-    "vera": {"rank": 8},
-    "oft": {"block_size": 8},
-    "adapter": {"reduction_factor": 4.0},
-    "prefix": {"num_tokens": 3},
-    "side": {"width": 8, "every": 2},
-    "peft": {"peft_type": "LOHA", "settings": {"r": 2, "alpha": 4}},
-}
-CASES = [
-    (kind, family)
-    for kind in METHODS.kinds()
-    for family in ("bert", "llama")
-    # BitFit needs biases, and frozen trains nothing.
-    if kind != "frozen" and (kind, family) != ("bitfit", "llama")
-]
 WINDOW = 8
 # Of lengths on both sides of the sliding windows.
 TEXTS = [
@@ -226,22 +205,3 @@ def test_other_kinds_are_not_stored(backbone_of: Callable[[str], Backbone], tmp_
     assert catalogue.tokenized.trunk_TH is None
     assert any("not stored for backbones of the kind 'other'" in line and "bert, roberta" in line for line in said)
     assert catalogue.base_vectors().shape == (len(TEXTS), 32)
-
-
-@pytest.mark.parametrize("kind", sorted(METHODS.kinds()))
-def test_every_method_starts_from_the_cache(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
-    """The base vectors are in the folder after the first start, and the second reads the same."""
-    found = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        said: list[str] = []
-        backbone = load_backbone(str(tiny_bert))
-        cache = TextCache(CacheConfig(folder=str(tmp_path)), backbone, said.append)
-        method = METHODS.load(kind)(**METHOD_SETTINGS.get(kind, {}))
-        encoder = TextEncoder(backbone, EncoderConfig(max_tokens=16, token_budget=64), method)
-        catalogue = CatalogueText(encoder, ["small red wine", "large blue cheese", "tea"], cache)
-        catalogue.store_trunk()
-        found.append(catalogue.base_vectors().clone())
-        assert any("vectors of the backbone as it is" in line for line in said)
-    assert "read from" in said[-1]
-    assert torch.equal(*found)

@@ -58,8 +58,9 @@ class Suite:
 
     def runs(self) -> list[tuple[Row, int]]:
         """Return every run once, first seeds first."""
-        rows = {row.name: row for rows in self.tables.values() for row in rows}
-        return sorted(((row, seed) for row in rows.values() for seed in range(row.num_seeds)), key=lambda run: run[1])
+        rows = [row for rows in self.tables.values() for row in rows]
+        runs = {(row.name, seed): (row, seed) for row in rows for seed in range(row.num_seeds)}
+        return sorted(runs.values(), key=lambda run: run[1])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

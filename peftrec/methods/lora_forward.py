@@ -1,11 +1,12 @@
-"""The forward pass of LoRA with fewer passes over memory than `peft`'s.
+"""LoRA layers of a model that compute by `lora_products`, or with merged weights, where that is all they do.
 
-Shapes: ... rows of any number, I inputs, O outputs, R rank.
+Shapes: I inputs, O outputs, R rank.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,46 +14,67 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from peftrec.methods.lora_products import LoraWeights, lora_products
+
 # Bytes of merged weights that a model may hold beside its own.
 _MERGED_BYTES = 512 * 2**20
 
 
-class _LoraLinear(torch.autograd.Function):
-    """y = x W^T + b + s (x A^T) B^T, the update added in place; W and b are frozen.
+# Layers of one module that read one input, by their names: attention's projections, and gated feed-forward parts.
+_SIBLINGS = (
+    ("query", "key", "value"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q", "k", "v"),
+    ("gate_proj", "up_proj"),
+)
 
-    Autograd through `peft`'s own form makes three results of the size of y and, on the way back, two of the size of x;
-    here there is one of each.
+
+@dataclasses.dataclass
+class _Ahead:
+    """Results that were computed with those of a sibling, from the same input."""
+
+    x: torch.Tensor
+    results: dict[int, torch.Tensor]
+
+
+class Siblings:
+    """LoRA layers that are thought to read one input: the first one called computes for all.
+
+    Where one is then called with another input, they do not, and each computes for itself from then on.
+
+    Args:
+        layers: of one module.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_I: torch.Tensor,
-        weight_OI: torch.Tensor,
-        bias_O: torch.Tensor | None,
-        a_RI: torch.Tensor,
-        b_OR: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        rows_I = x_I.flatten(0, -2)
-        inner_R = rows_I @ a_RI.t()
-        y_O = F.linear(rows_I, weight_OI, bias_O).addmm_(inner_R, b_OR.t(), alpha=scale)
-        ctx.save_for_backward(rows_I, weight_OI, a_RI, b_OR, inner_R)
-        ctx.scale, ctx.shape = scale, x_I.shape
-        return y_O.view(*x_I.shape[:-1], -1)
+    def __init__(self, layers: Sequence[LoraForward]) -> None:
+        self.layers = tuple(layers)
+        self._ahead: _Ahead | None = None
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        rows_I, weight_OI, a_RI, b_OR, inner_R = ctx.saved_tensors
-        y_grad = gradients[0].flatten(0, -2)
-        inner_grad = torch.mm(y_grad, b_OR).mul_(ctx.scale)
-        # In this order the long side is never the one that is written: three times as fast as its transpose.
-        b_grad = torch.mm(inner_R.t(), y_grad).mul_(ctx.scale).t()
-        a_grad = torch.mm(inner_grad.t(), rows_I)
-        x_grad = None
-        if ctx.needs_input_grad[0]:
-            x_grad = torch.mm(y_grad, weight_OI).addmm_(inner_grad, a_RI).view(ctx.shape)
-        return x_grad, None, None, a_grad, b_grad, None
+    def result(self, layer: LoraForward, x: torch.Tensor) -> torch.Tensor | None:
+        """Return what a layer gives for an input; None where it must compute that itself."""
+        number, ahead = self.layers.index(layer), self._ahead
+        if ahead is not None and number in ahead.results:
+            if ahead.x is not x:
+                self.part()
+                return None
+            found = ahead.results.pop(number)
+            if not ahead.results:
+                self._ahead = None
+            return found
+        weights = [sibling.weights(x) for sibling in self.layers]
+        if any(one is None for one in weights):
+            return None
+        results = dict(enumerate(lora_products(x, [one for one in weights if one is not None])))
+        found = results.pop(number)
+        self._ahead = _Ahead(x, results)
+        return found
+
+    def part(self) -> None:
+        """Let every layer compute for itself."""
+        self._ahead = None
+        for layer in self.layers:
+            layer.siblings = None
 
 
 class LoraForward:
@@ -68,18 +90,21 @@ class LoraForward:
     def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.plain: Callable[..., torch.Tensor] = layer.forward
+        self.siblings: Siblings | None = None
         self._merged_OI: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        name = self._adapter(x) if not (args or kwargs) else None
-        if name is None:
+        weights = self.weights(x) if not (args or kwargs) else None
+        if weights is None:
             return self.plain(x, *args, **kwargs)
-        base, scale = self.layer.base_layer, self.layer.scaling[name]
-        if self._merged_OI is not None and not torch.is_grad_enabled():
-            return F.linear(x, self._merged_OI, base.bias)
-        a_RI, b_OR = self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
-        result: torch.Tensor = _LoraLinear.apply(x, base.weight, base.bias, a_RI, b_OR, scale)  # type: ignore[no-untyped-call]
-        return result
+        if not torch.is_grad_enabled():
+            if self._merged_OI is not None:
+                return F.linear(x, self._merged_OI, weights.bias_O)
+        elif self.siblings is not None:
+            found = self.siblings.result(self, x)
+            if found is not None:
+                return found
+        return lora_products(x, [weights])[0]
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -92,8 +117,8 @@ class LoraForward:
         """Let the merged weight go."""
         self._merged_OI = None
 
-    def _adapter(self, x: torch.Tensor) -> str | None:
-        """Return the one adapter that is on, or None where `peft`'s own forward must run."""
+    def weights(self, x: torch.Tensor) -> LoraWeights | None:
+        """Return those of the one adapter that is on, or None where `peft`'s own forward must run."""
         layer = self.layer
         if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1 or layer.lora_variant:
             return None
@@ -101,12 +126,12 @@ class LoraForward:
         dropout = layer.lora_dropout[name] if name in layer.lora_A else None
         if dropout is None or (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0):
             return None
-        base, a_RI = layer.base_layer.weight, layer.lora_A[name].weight
-        if base.requires_grad or not x.dtype == base.dtype == a_RI.dtype or x.dim() < 2:
+        base, a_RI, b_OR = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
+        if base.weight.requires_grad or not x.dtype == base.weight.dtype == a_RI.dtype or x.dim() < 2:
             return None
         if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
             return None
-        return name
+        return LoraWeights(base.weight, base.bias, a_RI, b_OR, layer.scaling[name])
 
 
 def speed_up_lora(model: nn.Module) -> list[LoraForward]:
@@ -125,6 +150,15 @@ def speed_up_lora(model: nn.Module) -> list[LoraForward]:
     quick = [LoraForward(layer) for layer in found if type(layer.base_layer) is nn.Linear]
     for forward in quick:
         forward.layer.forward = forward
+    by_layer = {forward.layer: forward for forward in quick}
+    for parent in model.modules():
+        children = dict(parent.named_children())
+        for names in _SIBLINGS:
+            layers = [by_layer[children[name]] for name in names if children.get(name) in by_layer]
+            if len(layers) > 1:
+                group = Siblings(layers)
+                for forward in layers:
+                    forward.siblings = group
     return quick
 
 

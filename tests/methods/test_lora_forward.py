@@ -13,7 +13,7 @@ import torch
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
 from peftrec.methods import lora_forward
 from peftrec.methods.lora import LoraConfig
-from peftrec.methods.lora_forward import LoraForward
+from peftrec.methods.lora_forward import LoraForward, speed_up_lora
 
 TEXTS = ("small red wine. wine", "large blue cheese", "green tea", "rye bread, large. bread", "goat")
 
@@ -129,7 +129,7 @@ def test_gives_way_to_peft(tiny_bert: Path, settings: dict[str, Any], monkeypatc
     def never(*_: Any) -> None:
         raise AssertionError("the quick pass was taken")
 
-    monkeypatch.setattr(lora_forward._LoraLinear, "apply", never)
+    monkeypatch.setattr(lora_forward, "lora_products", never)
     made.train()
     made(texts, torch.arange(len(TEXTS))).sum().backward()
 
@@ -156,3 +156,71 @@ def test_a_copied_model_has_layers_of_its_own(tiny_bert: Path) -> None:
         for parameter in made.trained_parameters():
             parameter.mul_(3.0)
     torch.testing.assert_close(before, twin.encode(texts), rtol=0, atol=0)
+
+
+class Attention(torch.nn.Module):
+    """Three projections, of which some read another input than the first."""
+
+    def __init__(self, others: tuple[str, ...]) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (torch.nn.Linear(6, width) for width in (4, 8, 8))
+        self.others = others
+
+    def forward(self, x: torch.Tensor, other: torch.Tensor, *, stop: bool = False) -> list[torch.Tensor]:
+        found = [self.query(x)]
+        if stop:
+            raise KeyboardInterrupt
+        return found + [getattr(self, name)(other if name in self.others else x) for name in ("key", "value")]
+
+
+def attention(*others: str) -> tuple[Any, Any]:
+    import peft
+
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, target_modules=["query", "key", "value"], init_lora_weights=False)
+    model = peft.get_peft_model(Attention(others), config)
+    plain = copy.deepcopy(model)
+    speed_up_lora(model)
+    return model, plain
+
+
+def outcome(model: Any, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    results = model(*leaves)
+    sum((result.square() * place).sum() for place, result in enumerate(results, start=1)).backward()
+    gradients = [p.grad.clone() for p in [*leaves, *model.parameters()] if p.grad is not None]
+    model.zero_grad()
+    return [*results, *gradients]
+
+
+@pytest.mark.parametrize("others", [(), ("key", "value"), ("value",)])
+def test_siblings_equal_layers_alone_whatever_they_read(others: tuple[str, ...]) -> None:
+    model, plain = attention(*others)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        inputs = torch.randn(3, 5, 6), torch.randn(3, 5, 6)
+        for found, wanted in zip(outcome(model, *inputs), outcome(plain, *inputs), strict=True):
+            assert_near(found, wanted)
+
+
+@pytest.mark.parametrize(("others", "calls"), [((), 1), (("value",), 3)])
+def test_siblings_compute_at_once_where_they_read_one_input(
+    others: tuple[str, ...], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = attention(*others)
+    inputs = torch.randn(3, 6), torch.randn(3, 6)
+    model(*inputs)
+    counted = []
+    products = lora_forward.lora_products
+    monkeypatch.setattr(lora_forward, "lora_products", lambda x, layers: counted.append(layers) or products(x, layers))
+    model(*inputs)
+    assert len(counted) == calls
+
+
+def test_siblings_of_a_pass_that_was_cut_short_are_forgotten() -> None:
+    model, plain = attention()
+    first, second = torch.randn(3, 6), torch.randn(3, 6)
+    with pytest.raises(KeyboardInterrupt):
+        model(first, first, stop=True)
+    for found, wanted in zip(outcome(model, second, second), outcome(plain, second, second), strict=True):
+        assert_near(found, wanted)

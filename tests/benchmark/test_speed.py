@@ -19,8 +19,9 @@ from peftrec.benchmark.speed.agreement import compare_steps
 from peftrec.benchmark.speed.alternation import Spread, alternate
 from peftrec.benchmark.speed.floor import language_model_work
 from peftrec.benchmark.speed.padded import PaddedTraining, best_users, lora_config
+from peftrec.benchmark.speed.path_comparison import PathComparison
 from peftrec.benchmark.speed.report import Results, lines
-from peftrec.benchmark.speed.sentence_pairs import history_pairs
+from peftrec.benchmark.speed.sentence_pairs import cut_texts, history_pairs
 from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload, part_of
 from peftrec.benchmark.speed.step_trainer import PARTS, StepTrainer
 from peftrec.config import InputError
@@ -266,6 +267,49 @@ class TestSteps:
         monkeypatch.setattr(theirs, "_accumulate", lambda parts: float(sum(len(part) for part, _ in parts)))
         assert theirs.timed_step(workload.batches[0], 2, at_most=1) == pytest.approx(8, abs=0.5)
 
+    @pytest.mark.parametrize("kind", ["lora", "full"])
+    def test_padded_steps_draw_no_dropout_in_the_language_model_as_ours_draw_none(
+        self, setting: Setting, workload: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recipe = setting.load(*PATHS["lora_all" if kind == "lora" else "full"], "encoder.dropout=0", "user.dropout=0")
+        theirs, ours = PaddedTraining(kind, recipe, workload.dataset), StepTrainer(recipe, workload.dataset)
+        used: list[float] = []
+        dropout, attention = torch.nn.functional.dropout, torch.nn.functional.scaled_dot_product_attention
+
+        def watched_dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+            used.append(p if training else 0.0)
+            return dropout(x, p, training, inplace)
+
+        def watched_attention(*tensors: torch.Tensor, dropout_p: float = 0.0, **words: Any) -> Any:
+            used.append(dropout_p)
+            return attention(*tensors, dropout_p=dropout_p, **words)
+
+        monkeypatch.setattr(torch.nn.functional, "dropout", watched_dropout)
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched_attention)
+        for step in (lambda: theirs.timed_step(workload.batches[0], 4), lambda: ours.step(workload.batches[0])):
+            used.clear()
+            step()
+            assert used
+            assert max(used) == 0.0
+
+    def test_of_equally_quick_sizes_the_search_takes_the_smallest(
+        self, setting: Setting, workload: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        theirs = PaddedTraining("lora", setting.load(*PATHS["lora_all"]), workload.dataset)
+        seconds = {1: 1.03, 2: 1.01, 4: 1.0}
+        monkeypatch.setattr(theirs, "seconds_a_user", lambda batch, users: seconds[users])
+        assert best_users(theirs, workload.batches[0], tuple(seconds), lambda _: None)[0] == 2
+
+    def test_micro_batches_of_longer_histories_have_as_many_rows(
+        self, setting: Setting, workload: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        comparison = PathComparison(setting, workload.dataset, sizes=(4,), say=lambda _: None)
+        theirs = PaddedTraining("lora", setting.load(*PATHS["lora_all"]), workload.dataset)
+        comparison.find_best("lora", theirs, workload.batches[0])
+        assert comparison.micro_users("lora", theirs.width) == 4
+        assert comparison.micro_users("lora", 2 * theirs.width) == 2
+        assert comparison.micro_users("lora", 100 * theirs.width) == 1
+
     def test_the_search_ends_where_it_gets_slower(
         self, setting: Setting, workload: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -284,6 +328,32 @@ def test_pairs_hold_the_history_newest_first(workload: Any) -> None:
         workload.batches[0], inputs=np.array([[-1, 0, 1]]), targets=np.array([[-1, -1, 2]]), users=np.array([0])
     )
     assert history_pairs(batch, ["a", "b", "c"]) == [("b. a", "c")]
+
+
+def test_texts_of_pairs_are_no_longer_than_ours(tiny_bert: Path) -> None:
+    from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+    from peftrec.methods import METHODS
+
+    encoder = TextEncoder(load_backbone(str(tiny_bert)), EncoderConfig(max_tokens=6), METHODS.load("frozen")())
+    texts = ["small red wine. wine and cheese", "tea", ""]
+    cut = cut_texts(encoder, texts)
+    assert cut[1:] == texts[1:]
+    assert texts[0].startswith(cut[0])
+    assert len(cut[0]) < len(texts[0])
+    assert torch.equal(encoder.tokenize(cut).tokens_T, encoder.tokenize(texts).tokens_T)
+
+
+def test_sentence_transformers_draws_no_dropout(tiny_bert: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    from peftrec.benchmark.speed.sentence_pairs import sentence_transformer
+    from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
+    from peftrec.methods import METHODS
+
+    encoder = TextEncoder(load_backbone(str(tiny_bert)), EncoderConfig(max_tokens=6), METHODS.load("frozen")())
+    assert encoder.backbone.model.config.hidden_dropout_prob > 0
+    model = sentence_transformer(encoder, 6).train()
+    assert all(module.p == 0 for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    assert model[0].auto_model.config.attention_probs_dropout_prob == 0
 
 
 class TestResults:

@@ -48,7 +48,7 @@ def compare_steps(setting: Setting, workload: Workload) -> Agreement:
     }
     encoder.method.load_state_dict(tensors)
     ours.model.weights_changed()
-    theirs = PaddedTraining("lora", recipe, workload.dataset, ours.model, dropout=False)
+    theirs = PaddedTraining("lora", recipe, workload.dataset, ours.model)
     _load_adapter(theirs, tensors)
     batch = workload.batches[0]
     loss, gradients = ours.gradients(batch)

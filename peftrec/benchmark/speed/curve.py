@@ -88,7 +88,7 @@ def _point(suite: Suite, place: int, users: int, *, history: int | None = None) 
     theirs = PaddedTraining("lora", setting.load(*PATHS[TRAINED["lora"]]), work.dataset, ours["lora_all"].model)
     suite.comparison.find_best("lora", theirs, work.batches[0])
     # As many rows as were best at the usual history.
-    size = max(1, suite.comparison.best["lora"][0] * (suite.setting.history + 1) // theirs.width)
+    size = suite.comparison.micro_users("lora", theirs.width)
     batch, warm = work.batches[0], part_of(work.batches[0], 0, _WARM_USERS)
     few = max(1, _WARM_USERS // size)
     runners: dict[str, Runner] = {path: _Step(trainer, batch) for path, trainer in ours.items()}

@@ -88,7 +88,7 @@ class PathComparison:
     ) -> None:
         self.setting, self.dataset, self.sizes, self.say = setting, dataset, sizes, say
         self.sample_users, self.gemm_size = sample_users, gemm_size
-        # The best size of a micro-batch does not depend on how many follow: found once a run.
+        # Rows of the best micro-batch, which do not depend on how many follow, and seconds a row: found once a run.
         self.best: dict[Kind, tuple[int, Mapping[int, float]]] = {}
 
     def measure(self, paths: Sequence[str], users: int) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class PathComparison:
         warm: dict[str, Callable[[int], float]] = {path: own.warm_up for path, own in ours.items()}
         for kind, training in theirs.items():
             runners[f"padded_{kind}"] = self._padded(kind, training, work, self.sample_users)
-            warm[f"padded_{kind}"] = self._padded(kind, training, work, self.best[kind][0])
+            warm[f"padded_{kind}"] = self._padded(kind, training, work, self.micro_users(kind, training.width))
         self.say(f"{users} users: {rounds} rounds of {', '.join(runners)}")
         turns = alternate(runners, rounds, warm_up=warm, gemm_size=self.gemm_size, say=self.say)
         bandwidth = memory_bandwidth()
@@ -121,12 +121,22 @@ class PathComparison:
         """Find the best micro-batch of a counterpart, unless that has been done."""
         if kind not in self.best:
             self.say(f"best micro-batch of padded {kind}:")
-            self.best[kind] = best_users(training, batch, self.sizes, self.say)
+            users, tried = best_users(training, batch, self.sizes, self.say)
+            self.best[kind] = (users * training.width, tried)
+
+    def micro_users(self, kind: Kind, width: int) -> int:
+        """Return the users of a micro-batch with as many rows as are best.
+
+        Args:
+            kind: that `find_best` has seen.
+            width: rows of a user.
+        """
+        return max(1, self.best[kind][0] // width)
 
     def _padded(
         self, kind: Kind, training: PaddedTraining, work: Workload, sample: int | None
     ) -> Callable[[int], float]:
-        size = self.best[kind][0]
+        size = self.micro_users(kind, training.width)
         at_most = None if sample is None else max(1, sample // size)
         return lambda number: training.timed_step(work.batches[number % len(work.batches)], size, at_most=at_most)
 
@@ -164,7 +174,7 @@ class PathComparison:
             },
             "against": {
                 f"padded_{kind}": {
-                    "micro_batch_rows": self.best[kind][0] * (self.setting.history + 1),
+                    "micro_batch_rows": self.best[kind][0],
                     "seconds_a_row": self.best[kind][1],
                     "seconds": turns.seconds[f"padded_{kind}"].plain(),
                     "users_run": users if self.sample_users is None else min(users, self.sample_users),

@@ -22,6 +22,18 @@ Loss = Literal["ranking", "cached_ranking"]
 MAX_HISTORY_TOKENS = 256
 
 
+def cut_texts(encoder: TextEncoder, texts: Sequence[str]) -> list[str]:
+    """Return texts as far as our encoder reads them, so that none is longer for the other.
+
+    Args:
+        encoder: ours; says how many tokens it reads.
+        texts: of items.
+    """
+    limit = encoder.config.max_tokens
+    found = encoder.backbone.tokenizer(list(texts), truncation=True, max_length=limit, return_offsets_mapping=True)
+    return [text[: max(end for _, end in places)] for text, places in zip(texts, found["offset_mapping"], strict=True)]
+
+
 def history_pairs(batch: UserBatch, texts: Sequence[str]) -> list[tuple[str, str]]:
     """Return a pair for every position of a batch that has a next item.
 
@@ -41,7 +53,7 @@ def history_pairs(batch: UserBatch, texts: Sequence[str]) -> list[tuple[str, str
 
 
 def sentence_transformer(encoder: TextEncoder, max_tokens: int, *, lora: Recipe | None = None) -> Any:
-    """Return a SentenceTransformer of the same backbone with mean pooling, not normalised.
+    """Return a SentenceTransformer of the same backbone with mean pooling, not normalised, its dropout off as ours is.
 
     Args:
         encoder: whose backbone is loaded anew.
@@ -56,6 +68,9 @@ def sentence_transformer(encoder: TextEncoder, max_tokens: int, *, lora: Recipe 
         encoder.backbone.tokenizer.save_pretrained(folder)
         plain: Any = load_backbone(encoder.config.backbone, encoder.config.revision).model
         with quiet_transformers():
+            for name, value in plain.config.to_dict().items():
+                if "dropout" in name and isinstance(value, float):
+                    setattr(plain.config, name, 0.0)
             plain.save_pretrained(folder)
             words: Any = Transformer(folder, max_seq_length=max_tokens)
     model = SentenceTransformer(modules=[words, Pooling(encoder.dim, pooling_mode="mean")], device="cpu")
@@ -81,7 +96,8 @@ class PairTraining:
     ) -> None:
         self.recipe, self.sample = recipe, sample
         self.model = sentence_transformer(encoder, MAX_HISTORY_TOKENS, lora=recipe)
-        pairs = [pair for batch in batches for pair in history_pairs(batch, dataset.catalogue.texts)]
+        texts = cut_texts(encoder, dataset.catalogue.texts)
+        pairs = [pair for batch in batches for pair in history_pairs(batch, texts)]
         order = np.random.default_rng(recipe.training.seed).permutation(len(pairs))
         self.pairs = [pairs[place] for place in order.tolist()]
 
@@ -155,7 +171,7 @@ def best_sizes(
 
     Args:
         training: what is run.
-        sizes: ascending; each search ends when a size is slower by a tenth than the best.
+        sizes: ascending; each search ends when the second size in a row is slower by a tenth than the best.
         cached_batch: pairs of a step of the cached loss, at least the smallest size.
         say: is handed a line for every size.
     Returns:
@@ -163,13 +179,15 @@ def best_sizes(
     """
     tried: dict[Loss, dict[int, float]] = {"ranking": {}, "cached_ranking": {}}
     for loss, found in tried.items():
+        worse = 0
         for size in sizes:
             batch = size if loss == "ranking" else cached_batch
             if size > batch:
                 break
             found[size] = undisturbed(partial(training.seconds_a_position, loss, batch, mini_batch=size))
             say(f"  {loss}, {size} pairs at a time: {found[size] * 1e3:.1f} ms a pair")
-            if found[size] > 1.1 * min(found.values()):
+            worse = worse + 1 if found[size] > 1.1 * min(found.values()) else 0
+            if worse == 2:
                 break
     plain, cached = (min(found, key=lambda size: found[size]) for found in tried.values())
     return plain, cached, {str(loss): found for loss, found in tried.items()}

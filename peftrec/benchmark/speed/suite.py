@@ -48,7 +48,7 @@ class Extent:
 
     users: tuple[int, ...] = (64, 512)
     micro_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    pair_batches: tuple[int, ...] = (8, 16, 32, 64)
+    pair_batches: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     num_pairs: int = 64
     cached_batch: int = 64
     encoding_batches: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
@@ -134,9 +134,7 @@ class Suite:
             comparison.find_best(kind, PaddedTraining(kind, setting.load(*PATHS[path]), work.dataset), work.batches[0])
         return {
             "history": setting.history,
-            "kinds": {
-                kind: {"users": users, "seconds_a_row": tried} for kind, (users, tried) in comparison.best.items()
-            },
+            "kinds": {kind: {"rows": rows, "seconds_a_row": tried} for kind, (rows, tried) in comparison.best.items()},
         }
 
     def take_micro_batches(self, block: Mapping[str, Any]) -> None:
@@ -147,7 +145,7 @@ class Suite:
         """
         if block["history"] == self.setting.history:
             for kind, found in block["kinds"].items():
-                self.comparison.best[kind] = (found["users"], found["seconds_a_row"])
+                self.comparison.best[kind] = (found["rows"], found["seconds_a_row"])
 
     def sentence_transformers(self) -> dict[str, Any]:
         """Compare LoRA on all layers with sentence-transformers' trainer on the same positions."""
@@ -244,7 +242,8 @@ class Suite:
         LoRA is run twice: the first process builds the cache of the frozen layers where there is none yet.
         """
         setting, users = self.setting, self.extent.users[0]
-        size = self.comparison.best["full"][0] if "full" in self.comparison.best else 4
+        width = setting.history + 1
+        size = self.comparison.micro_users("full", width) if "full" in self.comparison.best else 4
         measure = partial(
             measure_apart, setting=setting, users=users, micro_users=size, whole_catalogue=self.extent.whole_catalogue
         )
@@ -255,7 +254,7 @@ class Suite:
         )
         return {
             "users": users,
-            "micro_batch_rows": size * (setting.history + 1),
+            "micro_batch_rows": size * width,
             **{kind: dataclasses.asdict(one) for kind, one in found.items()},
             "ratio": theirs / ours,
             "ratio_in_training": found["padded_full"].training_mib / found["lora_top2"].training_mib,

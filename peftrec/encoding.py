@@ -22,6 +22,7 @@ from peftrec.data.template import Template
 from peftrec.models import RecommenderModel, given_features
 from peftrec.publishing import Run, load_run
 from peftrec.publishing.manifest import MANIFEST, sha256
+from peftrec.publishing.vector_files import arrays_hold, shard_rows, write_arrays, write_shard
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,8 +49,8 @@ def encode_items(
 ) -> dict[str, Any]:
     """Encode a table of items with a run's language model, in memory that does not grow with the table.
 
-    A shard is written aside and takes its name when it is whole; called again after a kill, only missing shards are
-    encoded. Only the ids of all items are held at once.
+    A shard is written aside and takes its name when it is whole; called again after a kill, only shards that are
+    missing or torn are encoded. Only the ids of all items are held at once.
 
     Args:
         run: a loaded run, or its folder.
@@ -67,7 +68,7 @@ def encode_items(
         What `encoding.json` holds: counts, width, and what the vectors were made of.
     Raises:
         InputError: if the run reads no texts, the table lacks a column, an id is missing or there twice, or the folder
-            holds anything else than shards of the same run, table and settings.
+            holds anything else than shards of the same run, table and settings, cannot be written, or is full.
     """
     from peftrec.data.table_part import TableParts  # loads polars
 
@@ -80,7 +81,7 @@ def encode_items(
     if done is not None:
         say(f"{folder}: is complete already")
         return done
-    missing = [number for number in range(job.num_shards) if not job.shard(number).is_file()]
+    missing = [number for number in range(job.num_shards) if shard_rows(job.shard(number)) is None]
     if len(missing) < job.num_shards:
         say(f"{folder}: {job.num_shards - len(missing)} of {job.num_shards} shards are there already")
     began = time.perf_counter()
@@ -123,11 +124,14 @@ class _Job:
     def shard(self, number: int) -> Path:
         return self.folder / f"vectors-{number:05d}-of-{self.num_shards:05d}.parquet"
 
-    def results(self) -> list[Path]:
-        """Return the files that hold the vectors when all is done."""
+    def is_complete(self, stored: dict[str, Any]) -> bool:
+        """Whether the vectors that a finished call has counted are all there, and whole."""
+        if "num_items" not in stored:
+            return False
         if self.form == "npy":
-            return [self.folder / "vectors.npy", self.folder / "ids.npy"]
-        return [self.shard(number) for number in range(self.num_shards)]
+            return arrays_hold(self.folder, stored["num_items"])
+        counts = [shard_rows(self.shard(number)) for number in range(self.num_shards)]
+        return None not in counts and sum(count or 0 for count in counts) == stored["num_items"]
 
     def begin(self) -> dict[str, Any] | None:
         """See that all fits together, and return what was written before if that is complete."""
@@ -149,8 +153,7 @@ class _Job:
         if path.is_file():
             stored = _read(path)
             _check_same(self.folder, stored, content)
-            complete = "num_items" in stored and all(result.is_file() for result in self.results())
-            return stored if complete else None
+            return stored if self.is_complete(stored) else None
         if self.folder.exists() and any(self.folder.iterdir()):
             raise InputError(f"{self.folder}: holds files that are no encoded items; choose another folder")
         # Before anything is encoded: what the first rows say of the columns holds for all.
@@ -162,8 +165,6 @@ class _Job:
 
     def write_shard(self, number: int) -> int:
         """Encode the rows of a shard and return how many items it has."""
-        import polars as pl
-
         frame = self.table.part(number * self.shard_items, self.shard_items)
         texts = self._texts(frame)
         ids = self.table.text(frame, self.id_column).str.strip_chars()
@@ -174,30 +175,25 @@ class _Job:
         if not np.isfinite(vectors_CD).all():
             row = int(np.flatnonzero(~np.isfinite(vectors_CD).all(axis=1))[0])
             raise InputError(f"item {ids.filter(kept)[row]!r} has a vector that is NaN or infinite")
-        vectors = pl.Series("vector", vectors_CD, dtype=pl.Array(pl.Float32, vectors_CD.shape[1]))
-        partial = self.shard(number).with_suffix(".partial")
-        pl.DataFrame([ids.filter(kept).alias("item_id"), vectors]).write_parquet(partial)
-        partial.replace(self.shard(number))
+        write_shard(self.shard(number), ids.filter(kept), vectors_CD)
         return int(kept.sum())
 
     def finish(self) -> dict[str, Any]:
         """Count what there is, make one array of it where that is asked for, and say that all is done."""
-        import polars as pl
-
         shards = [self.shard(number) for number in range(self.num_shards)]
-        counts = [pl.scan_parquet(shard).select(pl.len()).collect().item() for shard in shards]
+        counts = [shard_rows(shard) or 0 for shard in shards]
         dim = self.model.item_encoder.dim if self.what == "item" else self.model.text_encoder.dim  # type: ignore[union-attr]
         if self.form == "npy":
-            self._write_arrays(shards, counts, dim)
+            write_arrays(self.folder, shards, counts, dim)
         content = _read(self.folder / ENCODING) | {
             "num_items": sum(counts),
             "num_without_text": self.table.num_rows - sum(counts),
             "dim": dim,
         }
         _write(self.folder / ENCODING, content)
-        if self.form == "npy":
-            for shard in shards:
-                shard.unlink()
+        left = [*self.folder.glob("*.partial"), *(shards if self.form == "npy" else [])]
+        for path in left:
+            path.unlink(missing_ok=True)
         return content
 
     def _texts(self, frame: pl.DataFrame) -> pl.Series:
@@ -237,29 +233,6 @@ class _Job:
             encoded = model.encode_new_items([texts[place] for place in new], features)
             vectors_CD[torch.from_numpy(new)] = encoded.float().cpu()
         return vectors_CD.numpy()
-
-    def _write_arrays(self, shards: list[Path], counts: list[int], dim: int) -> None:
-        """Make `vectors.npy` and `ids.npy` of the shards, one after the other."""
-        import polars as pl
-
-        longest = 1
-        for shard in shards:
-            lengths = pl.read_parquet(shard, columns=["item_id"])["item_id"].str.len_chars().to_list()
-            longest = max([longest, *lengths])
-        shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-            "vectors": (np.dtype(np.float32), (sum(counts), dim)),
-            "ids": (np.dtype((np.str_, longest)), (sum(counts),)),
-        }
-        for name, (dtype, shape) in shapes.items():
-            partial = self.folder / f"{name}.npy.partial"
-            array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
-            start = 0
-            for shard, count in zip(shards, counts, strict=True):
-                column = pl.read_parquet(shard, columns=["vector" if name == "vectors" else "item_id"]).to_series()
-                array[start : start + count] = column.to_numpy()
-                start += count
-            array.flush()
-            partial.replace(self.folder / f"{name}.npy")
 
 
 def _check_same(folder: Path, stored: dict[str, Any], content: dict[str, Any]) -> None:

@@ -123,7 +123,8 @@ def _row(store: StateStore, key: str, *, verify: bool) -> tuple[str, ...]:
         entry = store.open(key, contents=verify)
     except BrokenEntryError as error:
         return key, size, "", "", "", f"broken: {error}"
-    assert entry is not None
+    if entry is None:
+        return key, size, "", "", "", "removed meanwhile"
     facts = entry.manifest["facts"]
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(entry.manifest["created"])
     return key, size, f"{facts['num_texts']:,}", facts["dtype"], _words(age), facts["backbone"]
@@ -141,6 +142,8 @@ def _clear(arguments: argparse.Namespace) -> None:
         raise RecipeError("name the entries to remove, or pass --all; 'peftrec cache list' shows them")
     store = _store(arguments.folder)
     for key in store.keys() if arguments.all else arguments.keys:
+        if arguments.all and key not in store.keys():  # noqa: SIM118 (another process has removed it)
+            continue
         print(f"{'removed' if store.remove(key) else 'a process is writing it, left'}: {key}")
 
 

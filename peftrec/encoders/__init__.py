@@ -13,6 +13,7 @@ from peftrec.encoders.item_encoder import ItemEncoder
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
 from peftrec.encoders.method_table import MethodRow, method_table
 from peftrec.encoders.packaged import PACKAGED_BACKBONES
+from peftrec.encoders.precision import tf32_products
 from peftrec.encoders.quantization import Quantization
 from peftrec.encoders.state_entry import BrokenEntryError
 from peftrec.encoders.state_store import StateStore
@@ -53,6 +54,7 @@ __all__ = [
     "method_table",
     "quiet_transformers",
     "refused_kind",
+    "tf32_products",
     "to_device",
     "token_lengths",
     "tokenize_texts",

@@ -1,4 +1,4 @@
-"""What a person is told while states are computed: how large and how long, then how far."""
+"""What a person is told while states are computed: how large, soon how long, then how far."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ Progress = Callable[[str, int, int], None]
 
 _TIMED_CHUNKS = 3
 _TIMED_SECONDS = 0.5
+# So long without a word, and the time that is left is said by whatever has been timed.
+_SILENT_SECONDS = 5.0
 _LINE_SECONDS = 15.0
 
 
 class BuildWatch:
-    """Times the first chunks, says what the rest will take, and reports progress.
+    """Says how large it will be, times the first chunks, says what the rest will take, and reports progress.
 
     Args:
         say: is handed lines.
@@ -26,32 +28,33 @@ class BuildWatch:
     """
 
     def __init__(self, say: Say, progress: Progress | None, label: str, place: str, total: int) -> None:
-        self._say, self._progress, self._label, self._place, self._total = say, progress, label, place, total
+        self._say, self._progress, self._label, self._total = say, progress, label, total
         self._began = self._timed = self._last_line = time.perf_counter()
         self._chunks = self._done = self._untimed = 0
         self._told = False
+        say(f"{label}: {place}")
 
     def advance(self, tokens: int) -> None:
         """Be told that a chunk with so many tokens is done."""
         now = time.perf_counter()
         self._chunks, self._done = self._chunks + 1, self._done + tokens
-        if self._chunks == 1:
-            # The first one is slower than others: memory is taken, kernels are chosen.
-            self._timed, self._untimed = now, self._done
-        elif not self._told and self._chunks > _TIMED_CHUNKS and now - self._timed > _TIMED_SECONDS:
+        enough = self._chunks > _TIMED_CHUNKS and now - self._timed > _TIMED_SECONDS
+        if not self._told and self._done < self._total and (enough or now - self._began > _SILENT_SECONDS):
             self._told, self._last_line = True, now
-            self._say(f"{self._label}: {self._place}; about {self._seconds_left(now):,.0f} s to compute")
+            self._say(f"{self._label}: about {self._seconds_left(now):,.0f} s to compute")
         elif self._told and self._progress is None and now - self._last_line > _LINE_SECONDS:
             self._last_line = now
             self._say(f"{self._label}: {self._done / self._total:.0%}, about {self._seconds_left(now):,.0f} s left")
+        if self._chunks == 1:
+            # The first one is slower than others: memory is taken, kernels are chosen.
+            self._timed, self._untimed = now, self._done
         if self._progress is not None:
             self._progress(self._label, self._done, self._total)
 
     def finish(self, note: str = "") -> None:
         """Be told that all is done; `note` is said with it."""
         seconds = time.perf_counter() - self._began
-        place = "" if self._told else f"{self._place}; "
-        self._say(f"{self._label}: {place}computed in {seconds:,.1f} s{note}")
+        self._say(f"{self._label}: computed in {seconds:,.1f} s{note}")
 
     def _seconds_left(self, now: float) -> float:
         return (self._total - self._done) * (now - self._timed) / max(1, self._done - self._untimed)

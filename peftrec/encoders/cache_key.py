@@ -55,12 +55,23 @@ def backbone_identity(backbone: Backbone) -> dict[str, Any]:
         "model": type(backbone.model).__name__,
         "attention": getattr(config, "_attn_implementation", None),
         "transformers": transformers.__version__,
+        "torch": torch.__version__.partition("+")[0],
         "quantization": backbone.quantization,
     }
-    if backbone.quantization != "none":
-        # Quantised layers compute in another precision on a GPU.
+    if backbone.quantization != "none" or backbone.dtype != torch.float32:
+        # Quantised layers compute in another precision on a GPU, and half precision rounds otherwise there.
         identity["device"] = next(backbone.model.parameters()).device.type
     return identity
+
+
+def rounding_identity(backbone: Backbone, token_budget: int) -> dict[str, Any]:
+    """Return what else decides the states: in half precision, how many texts are computed at once.
+
+    Args:
+        backbone: whose type of numbers counts.
+        token_budget: of a chunk.
+    """
+    return {} if backbone.dtype == torch.float32 else {"token_budget": token_budget}
 
 
 def token_identity(tokenizer: Any, texts: Sequence[str], *, max_tokens: int, prefix: str) -> dict[str, Any]:
@@ -84,6 +95,7 @@ def token_identity(tokenizer: Any, texts: Sequence[str], *, max_tokens: int, pre
     return {
         "tokenizer": _hash(state),
         "tokenizers": tokenizers.__version__,
+        "truncation_side": tokenizer.truncation_side,
         "texts": digest.hexdigest(),
         "num_texts": len(texts),
         "max_tokens": max_tokens,

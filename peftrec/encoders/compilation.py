@@ -58,9 +58,10 @@ def compiled_layers(encoders: Sequence[TextEncoder]) -> Iterator[None]:
     """
     layers = [layer for encoder in encoders for layer in find_layers(encoder.model).layers]
     for layer in layers:
-        layer.compile(backend=BACKEND, dynamic=True, recompile_limit=_RECOMPILE_LIMIT)
+        layer.compile(backend=BACKEND, dynamic=True)
     try:
-        yield
+        with torch._dynamo.config.patch(recompile_limit=_RECOMPILE_LIMIT):
+            yield
     finally:
         for layer in layers:
             layer._compiled_call_impl = None

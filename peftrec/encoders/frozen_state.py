@@ -6,6 +6,7 @@ Shapes: N texts, T tokens of all texts, R rows at hand, H width of a state, K st
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,12 +110,17 @@ class Rounding:
         The error of a row is the norm of the difference over the norm of the row; the largest one is kept.
 
         Raises:
-            InputError: if a value is too large for float16.
+            InputError: if a value is NaN or infinite, or too large for float16.
         """
         rows = rows.float()
+        largest = float(rows.abs().max()) if rows.numel() else 0.0
+        if not math.isfinite(largest):
+            raise InputError(
+                f"{self._label}: the backbone gives values that are NaN or infinite; see that its weights are whole, "
+                f"and use encoder.dtype=float32 where it is float16 or bfloat16"
+            )
         if self.dtype == torch.float32:
             return rows
-        largest = float(rows.abs().max()) if rows.numel() else 0.0
         limit = torch.finfo(self.dtype).max
         if largest > limit:
             raise InputError(
@@ -130,7 +136,7 @@ class Rounding:
 
 def put_rows(states: torch.Tensor, places_R: torch.Tensor, rows: torch.Tensor) -> None:
     """Write rows to their places in a tensor in memory."""
-    states[places_R.to(states.device)] = rows
+    states[places_R.to(states.device)] = rows.to(states.device)
 
 
 def compute_states(

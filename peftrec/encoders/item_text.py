@@ -7,6 +7,7 @@ K states of one text.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -58,17 +59,18 @@ class ItemTexts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @property
+    @functools.cached_property
     def lengths(self) -> torch.Tensor:
         """Tokens of each text, shape (N,)."""
         return self.offsets[1:] - self.offsets[:-1]
 
     def gather(self, items_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the flat token axis, shape (C, P), and which of them are tokens; padding points at 0."""
-        lengths_C = self.lengths[items_C]
+        starts_C = self.offsets[items_C]
+        lengths_C = self.offsets[items_C + 1] - starts_C
         place_P = torch.arange(int(lengths_C.max()), device=self.offsets.device)
         valid_CP = place_P < lengths_C[:, None]
-        return (self.offsets[items_C][:, None] + place_P) * valid_CP, valid_CP
+        return (starts_C[:, None] + place_P) * valid_CP, valid_CP
 
     def chunks(self, items: torch.Tensor, token_budget: int) -> list[torch.Tensor]:
         """Cut indexes into `items` into chunks of similar length with at most `token_budget` padded tokens each.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 
@@ -53,3 +54,44 @@ def full_precision(method: Callable[Concatenate[_Encoder, _P], _R]) -> Callable[
             return method(encoder, *args, **kwargs)
 
     return run
+
+
+def exact_products(method: Callable[Concatenate[_Encoder, _P], _R]) -> Callable[Concatenate[_Encoder, _P], _R]:
+    """Let a method of an encoder, whose vectors are kept, run without TF32, also inside of training that uses it."""
+
+    @functools.wraps(method)
+    def run(encoder: _Encoder, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if not _is_gpu(encoder.device):
+            return method(encoder, *args, **kwargs)
+        with tf32_products(allowed=False):
+            return method(encoder, *args, **kwargs)
+
+    return run
+
+
+@contextlib.contextmanager
+def tf32_products(allowed: bool) -> Iterator[None]:
+    """Let matrix products on a GPU round their inputs to TF32 inside this context, or not.
+
+    That is global to the process, and put back at the end: who comes next may want it otherwise.
+    """
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    name, value, switches = "allow_tf32", cast(Any, allowed), (matmul, cudnn)
+    try:
+        before = [getattr(switch, name) for switch in switches]
+    except RuntimeError:
+        # Whoever has set torch's newer switches can no longer read these.
+        name, value, switches = "fp32_precision", "tf32" if allowed else "ieee", (matmul, cudnn.conv)
+        before = [getattr(switch, name) for switch in switches]
+    try:
+        for switch in switches:
+            setattr(switch, name, value)
+        yield
+    finally:
+        for switch, old in zip(switches, before, strict=True):
+            setattr(switch, name, old)
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"

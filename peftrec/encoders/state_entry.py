@@ -26,26 +26,37 @@ class BrokenEntryError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One entry, verified.
+    """One entry, verified, and mapped: it can be read even when it is removed meanwhile.
 
     Args:
         key: its name.
         folder: of its own.
         manifest: what it is.
+        tensors: its arrays by name; see `map_array`.
     """
 
     key: str
     folder: Path
     manifest: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    @classmethod
+    def map(cls, key: str, folder: Path, manifest: dict[str, Any]) -> Entry:
+        """Return the entry in a folder.
+
+        Raises:
+            BrokenEntryError: if a file is not there any more.
+        """
+        try:
+            tensors = {name: map_array(folder, array) for name, array in manifest["arrays"].items()}
+        except OSError as error:
+            raise BrokenEntryError(f"it was removed meanwhile ({error.strerror})") from None
+        return cls(key, folder, manifest, tensors)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of its arrays on disk."""
-        return sum((self.folder / array["file"]).stat().st_size for array in self.manifest["arrays"].values())
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return one array, mapped; see `map_array`."""
-        return map_array(self.folder, self.manifest["arrays"][name])
+        """Bytes of its arrays."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 class EntryWriter:

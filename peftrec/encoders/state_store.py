@@ -57,7 +57,7 @@ class StateStore:
             wrong = check_array(folder, array, contents=contents)
             if wrong:
                 raise BrokenEntryError(wrong)
-        return Entry(key, folder, manifest)
+        return Entry.map(key, folder, manifest)
 
     def get(
         self,
@@ -94,7 +94,8 @@ class StateStore:
             self._sweep()
             self._check_space(num_bytes)
             self._write(key, identity, write)
-        entry = self.open(key, identity, contents=False)
+            # Mapped before the lock is let go, after which another process may remove it.
+            entry = self.open(key, identity, contents=False)
         assert entry is not None
         return entry, True
 

@@ -16,7 +16,7 @@ import torch
 
 from peftrec.encoders.backbone import Backbone
 from peftrec.encoders.build_watch import BuildWatch, Progress, Say
-from peftrec.encoders.cache_key import backbone_identity, entry_key, token_identity
+from peftrec.encoders.cache_key import backbone_identity, entry_key, rounding_identity, token_identity
 from peftrec.encoders.config import CacheConfig
 from peftrec.encoders.frozen_state import Rounding, compute_states, frozen_part, put_rows, refused_kind, why_refused
 from peftrec.encoders.item_text import ItemTexts, token_batches
@@ -48,6 +48,7 @@ class TextCache:
         self._backbone = {} if self.store is None else backbone_identity(backbone)
         self._name = backbone.base.name
         self._tokens_key: str | None = None
+        self._rounding: dict[str, Any] = {}
 
     @property
     def in_folder(self) -> bool:
@@ -74,8 +75,9 @@ class TextCache:
 
         identity = token_identity(tokenizer, texts, **settings)
         self._tokens_key = entry_key("tokens", identity)
+        self._rounding = rounding_identity(encoder.backbone, encoder.config.token_budget)
         entry = self._entry("tokens", identity, write, num_bytes=8 * (2 * len(texts) + 1), label="tokens")
-        return ItemTexts(entry.tensor("tokens"), entry.tensor("offsets"), entry.manifest["facts"]["num_cut"])
+        return ItemTexts(entry.tensors["tokens"], entry.tensors["offsets"], entry.manifest["facts"]["num_cut"])
 
     def states(self, encoder: TextEncoder, texts: ItemTexts) -> ItemTexts:
         """Return texts with the states that stay the same in training; as they are where there are none.
@@ -93,7 +95,7 @@ class TextCache:
         rounding = Rounding(self.dtype, part.label)
         if self.store is None:
             watch = self._watch(part.label, f"{num_bytes / 2**20:,.0f} MiB in memory", texts)
-            states = torch.empty(part.num_rows(texts), *part.row_shape, dtype=self.dtype, device=encoder.device)
+            states = torch.empty(part.num_rows(texts), *part.row_shape, dtype=self.dtype)
             compute_states(encoder, texts, lambda places_R, rows: put_rows(states, places_R, rows), rounding, watch)
             watch.finish(_error_note(rounding))
             return part.put(texts, states)
@@ -109,7 +111,7 @@ class TextCache:
 
         identity = self._identity() | part.identity | {"dtype": _NAMES[self.dtype]}
         entry = self._entry(part.kind, identity, write, num_bytes=num_bytes, label=part.label)
-        return part.put(texts, entry.tensor("states"))
+        return part.put(texts, entry.tensors["states"])
 
     def vectors(self, encoder: TextEncoder, texts: ItemTexts) -> torch.Tensor:
         """Return the vectors that the backbone gives without its method, shape (N, H), float32, mapped.
@@ -141,7 +143,7 @@ class TextCache:
 
         identity = self._vectors_identity(encoder.pooling)
         label = _vectors_label(encoder.pooling)
-        return self._entry("vectors", identity, write, num_bytes=num_bytes, label=label).tensor("vectors")
+        return self._entry("vectors", identity, write, num_bytes=num_bytes, label=label).tensors["vectors"]
 
     def stored_vectors(self, pooling: str) -> torch.Tensor | None:
         """Return vectors of another pooling than the encoder's, if they are in the folder."""
@@ -152,7 +154,7 @@ class TextCache:
             entry = self.store.open(entry_key("vectors", identity), identity)
         except BrokenEntryError:
             return None  # who makes it again will say so
-        return None if entry is None else entry.tensor("vectors")
+        return None if entry is None else entry.tensors["vectors"]
 
     def _entry(
         self, kind: str, identity: dict[str, Any], write: Callable[[EntryWriter], None], *, num_bytes: int, label: str
@@ -171,7 +173,7 @@ class TextCache:
 
     def _identity(self) -> dict[str, Any]:
         assert self._tokens_key is not None, "tokens come first"
-        return {"tokens": self._tokens_key, "backbone": self._backbone}
+        return {"tokens": self._tokens_key, "backbone": self._backbone} | self._rounding
 
     def _vectors_identity(self, pooling: str) -> dict[str, Any]:
         return self._identity() | {"pooling": pooling}

@@ -20,7 +20,7 @@ from peftrec.encoders.encoder_check import check_float32, check_method, check_po
 from peftrec.encoders.frozen_state import Rounding, compute_states, frozen_part, put_rows
 from peftrec.encoders.gradient_cache import TrainingVectors, cached_vectors
 from peftrec.encoders.item_text import ItemTexts, tokenize_texts
-from peftrec.encoders.precision import full_precision, in_training_precision
+from peftrec.encoders.precision import exact_products, full_precision, in_training_precision
 from peftrec.encoders.token_attention import TokenAttention
 from peftrec.encoders.transfer import Tensors, Transfer, to_device
 from peftrec.encoders.trunk import entering_states, stored_states
@@ -199,6 +199,7 @@ class TextEncoder(nn.Module):
         return states_CPH[:, self.method.num_virtual_tokens :], valid_CP
 
     @torch.no_grad()
+    @exact_products
     def encode(self, texts: ItemTexts, items: torch.Tensor | None = None) -> torch.Tensor:
         """Encode texts chunk by chunk without gradients or dropout; shape (N, H), in the order of `items`."""
         items = torch.arange(len(texts)) if items is None else items

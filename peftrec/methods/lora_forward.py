@@ -127,7 +127,8 @@ class LoraForward:
         if dropout is None or (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0):
             return None
         base, a_RI, b_OR = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
-        if base.weight.requires_grad or not x.dtype == base.weight.dtype == a_RI.dtype or x.dim() < 2:
+        trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
+        if trained or not x.dtype == base.weight.dtype == a_RI.dtype or x.dim() < 2:
             return None
         if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
             return None

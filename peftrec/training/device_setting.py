@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 
 from peftrec.config import InputError
-from peftrec.encoders import check_compilation, compiled_layers
+from peftrec.encoders import check_compilation, compiled_layers, tf32_products
 from peftrec.models import RecommenderModel
 from peftrec.training.config import TrainingConfig
 
@@ -80,23 +80,16 @@ def with_tf32(train: Callable[Concatenate[_Trainer, _P], _R]) -> Callable[Concat
 
     @functools.wraps(train)
     def run(trainer: _Trainer, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if trainer.accelerator.device.type != "cuda":
+        if not _is_gpu(trainer.accelerator.device):
             return train(trainer, *args, **kwargs)
-        with _tf32(trainer.config.tf32):
+        with tf32_products(trainer.config.tf32):
             return train(trainer, *args, **kwargs)
 
     return run
 
 
-@contextlib.contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    """Set what is global to the process, and put it back: the next training may want it otherwise."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+def _is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.process
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections import namedtuple
@@ -29,10 +30,12 @@ from peftrec.encoders import (
     TextCache,
     TextEncoder,
     array_file,
+    build_watch,
     load_backbone,
 )
 from peftrec.encoders.array_file import ArrayWriter, check_array, map_array
 from peftrec.encoders.cache_key import backbone_identity, token_identity, weights_hash
+from peftrec.encoders.frozen_state import Rounding
 from peftrec.methods import METHODS
 
 TEXTS = ["small red wine", "large blue cheese. aged, hard, goat", "tea", "iced mint tea", "soft goat cheese, small"] * 3
@@ -44,12 +47,18 @@ def open_catalogue(tiny_bert: Path, tmp_path: Path) -> Callable[..., tuple[Catal
     """Make a catalogue on the cache folder, with what is said; states and vectors are there."""
 
     def make(
-        kind: str = "lora", backbone: Path = tiny_bert, texts: list[str] = TEXTS, dtype: Any = "float32", **config: Any
+        kind: str = "lora",
+        backbone: Path = tiny_bert,
+        texts: list[str] = TEXTS,
+        dtype: Any = "float32",
+        loading: dict[str, Any] = {},  # noqa: B006
+        of_method: dict[str, Any] = {},  # noqa: B006
+        **config: Any,
     ) -> tuple[CatalogueText, list[str]]:
         said: list[str] = []
-        loaded = load_backbone(str(backbone))
+        loaded = load_backbone(str(backbone), **loading)
         cache = TextCache(CacheConfig(folder=str(tmp_path / "cache"), dtype=dtype), loaded, said.append)
-        method = METHODS.load(kind)(**({"layers": 1} if kind == "lora" else {}))
+        method = METHODS.load(kind)(**(({"layers": 1} if kind == "lora" else {}) | of_method))
         encoder = TextEncoder(loaded, EncoderConfig(**{"max_tokens": 16, "token_budget": 64} | config), method)
         catalogue = CatalogueText(encoder, texts, cache)
         catalogue.store_trunk()
@@ -72,7 +81,11 @@ def written(said: list[str]) -> list[str]:
 def test_a_second_run_reads_all(open_catalogue: Callable[..., Any], tmp_path: Path) -> None:
     first, said = open_catalogue()
     assert written(said) == ["tokens", "trunk", "vectors"]
-    assert any("15 texts, " in line and "MiB in" in line and "computed in" in line for line in said)
+    label = "cache: states entering layer 3 of 3"
+    assert [line.partition(" MiB in ")[0] for line in said if line.startswith(label)][:2] == [
+        f"{label}: 15 texts, 93 tokens, 0.0",
+        next(line for line in said if line.startswith(f"{label}: computed in ")),
+    ]
     again, said = open_catalogue()
     assert written(said) == []
     assert len([line for line in said if "read from" in line]) == 3
@@ -107,8 +120,44 @@ def test_what_changes_the_states_changes_the_key(
     assert written(open_catalogue(max_tokens=5)[1]) == every
     assert written(open_catalogue(pooling="cls")[1]) == ["vectors"]
     assert written(open_catalogue(dtype="float16")[1]) == ["trunk"]
+    assert written(open_catalogue(loading={"attention": "eager"})[1]) == every[1:]
+    assert written(open_catalogue(of_method={"layers": 2})[1]) == ["trunk"]
+    assert written(open_catalogue("side")[1]) == ["pooled"]
+    assert written(open_catalogue("side", of_method={"every": 2})[1]) == ["pooled"]
+    assert written(open_catalogue("side", pooling="cls")[1]) == ["pooled"]
     assert written(open_catalogue(token_budget=32)[1]) == []
     assert written(open_catalogue("frozen")[1]) == []
+
+
+def test_half_precision_has_its_own_entries_for_chunks_of_another_size(open_catalogue: Callable[..., Any]) -> None:
+    settings = {"loading": {"dtype": "bfloat16"}}
+    assert written(open_catalogue(**settings)[1]) == ["tokens", "trunk", "vectors"]
+    assert written(open_catalogue(**settings)[1]) == []
+    assert written(open_catalogue(**settings, token_budget=32)[1]) == ["trunk", "vectors"]
+
+
+def test_what_identifies_backbones_and_tokens(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone(str(tiny_bert))
+
+    def tokens() -> dict[str, Any]:
+        return token_identity(backbone.tokenizer, TEXTS, max_tokens=8, prefix="")
+
+    first = tokens()
+    backbone.tokenizer.truncation_side = "left"
+    assert tokens() != first
+    backbone.tokenizer.truncation_side = "right"
+    assert tokens() == first
+    backbone.tokenizer.add_tokens(["gouda"])
+    assert tokens() != first
+    whole = backbone_identity(backbone)
+    assert backbone_identity(dataclasses.replace(backbone, quantization="nf4")) != whole
+    for module in ("torch", "transformers"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[module], "__version__", "1.2.3")
+            assert backbone_identity(backbone) != whole, module
+    other: Any = type("OtherModel", (type(backbone.model),), {})
+    backbone.model.__class__ = other
+    assert backbone_identity(backbone) != whole
 
 
 def test_one_changed_element_is_other_weights(tiny_bert: Path) -> None:
@@ -232,7 +281,7 @@ def without_rights() -> Iterator[Path]:
 
 def get(folder: Path, write: Callable[[Any], None], num_bytes: int = 8, said: list[str] | None = None) -> torch.Tensor:
     say = [].append if said is None else said.append
-    return StateStore(folder).get(KIND, {"of": 1}, write, num_bytes=num_bytes, say=say)[0].tensor("rows")
+    return StateStore(folder).get(KIND, {"of": 1}, write, num_bytes=num_bytes, say=say)[0].tensors["rows"]
 
 
 def write_rows(writer: Any, value: float = 1.0) -> None:
@@ -418,3 +467,44 @@ def test_without_a_folder_states_are_in_memory(tiny_bert: Path) -> None:
     assert any("MiB in memory" in line for line in said)
     whole = dataclasses.replace(catalogue.tokenized, trunk_TH=None)
     assert torch.equal(catalogue.base_vectors(), catalogue.encoder.encode(whole))
+
+
+class TestBuildWatch:
+    """What is said of a build, by a clock that the test moves."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [0.0]
+        monkeypatch.setattr(build_watch.time, "perf_counter", lambda: now[0])
+        return now
+
+    def said(self, clock: list[float], seconds: list[float]) -> list[tuple[float, str]]:
+        lines: list[tuple[float, str]] = []
+        watch = build_watch.BuildWatch(lambda line: lines.append((clock[0], line)), None, "states", "1 MiB", 100)
+        for second in seconds:
+            clock[0] += second
+            watch.advance(100 // len(seconds))
+        watch.finish()
+        return lines
+
+    def test_the_size_comes_before_the_first_chunk(self, clock: list[float]) -> None:
+        assert self.said(clock, [90.0])[0] == (0.0, "states: 1 MiB")
+
+    def test_slow_chunks_are_not_waited_for(self, clock: list[float]) -> None:
+        lines = self.said(clock, [90.0] * 10)
+        assert lines[1] == (90.0, "states: about 810 s to compute")
+        assert lines[2] == (180.0, "states: 20%, about 720 s left")
+
+    def test_quick_ones_are_timed_without_the_first(self, clock: list[float]) -> None:
+        lines = self.said(clock, [2.0, *[0.2] * 9])
+        assert lines[1] == (pytest.approx(2.6), "states: about 1 s to compute")
+        assert lines[-1][1] == "states: computed in 3.8 s"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_states_that_are_no_numbers_are_refused(dtype: torch.dtype, value: float) -> None:
+    rows = torch.ones(3, 2)
+    rows[1, 1] = value
+    with pytest.raises(InputError, match=r"states: the backbone gives values that are NaN or infinite; .*float32"):
+        Rounding(dtype, "states")(rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,42 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
     one, other = vectors(tmp_path / "whole"), vectors(tmp_path / "out")
     assert list(one) == list(other)
     assert all(np.array_equal(one[item], other[item]) for item in one)
+
+
+@pytest.mark.parametrize("form", ["parquet", "npy"])
+def test_torn_files_are_made_again(form: Any, run: Run, table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    peftrec.encode_items(run, table, folder, form=form, shard_items=9)
+    torn = folder / ("vectors.npy" if form == "npy" else "vectors-00002-of-00005.parquet")
+    whole = torn.read_bytes()
+    for content in (b"", whole[:300]):
+        torn.write_bytes(content)
+        lines: list[str] = []
+        peftrec.encode_items(run, table, folder, form=form, shard_items=9, report=lines.append)
+        assert "is complete already" not in lines[0]
+        assert torn.read_bytes() == whole
+
+
+@pytest.mark.parametrize("form", ["parquet", "npy"])
+def test_a_full_disk_is_said_by_name_and_what_is_whole_stays(
+    form: Any, run: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = os.fsync
+    written = 0
+
+    def full(file: int) -> None:
+        nonlocal written
+        written += 1
+        if written == (6 if form == "npy" else 3):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    name = "vectors.npy" if form == "npy" else "vectors-00002-of-00005.parquet"
+    with pytest.raises(InputError, match=rf"{name}: cannot be written \(No space left on device\)"):
+        peftrec.encode_items(run, table, tmp_path / "out", form=form, shard_items=9)
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == (5 if form == "npy" else 2)
+    assert not list((tmp_path / "out").glob("*.partial"))
 
 
 def test_another_run_table_or_setting_is_refused_by_name(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ import pytest
 import torch
 
 from peftrec.config import InputError
-from peftrec.encoders import compilation
+from peftrec.encoders import TextEncoder, compilation
+from peftrec.encoders import precision as encoder_precision
 from peftrec.publishing import load_run
 from peftrec.run import train
-from peftrec.training import device_setting
+from peftrec.training import accelerator, device_setting
 from peftrec.training.optimizer_kind import optimizer_class
 
 ONE_EPOCH = ("training.num_epochs=1", "training.batch_users=30")
@@ -161,6 +164,61 @@ def test_tf32_is_as_set_inside_and_as_before_outside(make_recipe: Callable[..., 
     with pytest.raises(ZeroDivisionError):
         OnCuda("true").epoch()
     assert tuple(switch.allow_tf32 for switch in switches) == before
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_switches_are_put_back_whichever_were_used_before(newer: bool) -> None:
+    """In a process of its own: who has once used torch's newer switches cannot go back."""
+    code = f"""
+import torch
+from peftrec.encoders import tf32_products
+matmul = torch.backends.cuda.matmul
+if {newer}:
+    matmul.fp32_precision = "tf32"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.rnn.fp32_precision = "tf32"
+def on():
+    return [switch.fp32_precision == "tf32" for switch in (matmul, torch.backends.cudnn.conv)]
+before = on()
+for allowed in (False, True):
+    with tf32_products(allowed):
+        assert on() == [allowed, allowed], on()
+    assert on() == before, on()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_epochs_train_in_tf32_and_what_is_kept_is_computed_without(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[tuple[str, bool]] = []
+
+    def noting(owner: type, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def noted(*known: Any, **words: Any) -> Any:
+            states.append((name, torch.backends.cuda.matmul.allow_tf32))
+            return plain(*known, **words)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    monkeypatch.setattr(accelerator, "check_device", lambda *_: None)
+    monkeypatch.setattr(device_setting, "_is_gpu", lambda _: True)
+    monkeypatch.setattr(encoder_precision, "_is_gpu", lambda _: True)
+    recipe = make_recipe("training.tf32=true", "training.num_epochs=2", "training.warmup_frozen_epochs=1")
+    prepared = prepare(recipe)
+    trainer, (encoder,) = prepared.trainer, prepared.model.text_encoders().values()
+    for name in ("_accumulate", "_validate"):
+        noting(type(trainer), name)
+    noting(TextEncoder, "load")  # called inside of `encode`, and of steps
+    trainer.train()
+    assert {on for name, on in states if name == "_accumulate"} == {True}
+    assert {on for name, on in states if name == "_validate"} == {False}
+    # A run that goes on computes its table inside of an epoch.
+    states.clear()
+    with encoder_precision.tf32_products(allowed=True):
+        encoder.encode(encoder.tokenize(["tea"]))
+    assert {on for _, on in states} == {False}
 
 
 def test_adamw_is_fused_and_steps_alike() -> None:

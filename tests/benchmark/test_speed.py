@@ -446,9 +446,11 @@ class TestRun:
         output = tmp_path / "speed.json"
         root = getattr(setting.load().data, "root", "")
         words = [*self.arguments(recipe_file, output), "--data-root", str(root)]
-        assert speed.main([*words, "--only", "sentence_transformers,encoding,memory"]) == 0
+        assert speed.main([*words, "--only", "sentence_transformers,encoding,memory,warm_start"]) == 0
         blocks = json.loads(output.read_text())["blocks"]
-        assert list(blocks) == ["sentence_transformers", "encoding", "memory"]
+        assert list(blocks) == ["sentence_transformers", "encoding", "memory", "warm_start"]
+        start = blocks["warm_start"]
+        assert 0 < start["training"]["median"] < start["first_batch"]["median"] < start["first_step"]["median"]
         assert set(blocks["sentence_transformers"]["against"]) == {"ranking", "cached_ranking"}
         assert blocks["encoding"]["difference"] < 1e-5
         assert blocks["memory"]["lora_top2"]["training_mib"] > 0

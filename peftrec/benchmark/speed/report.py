@@ -72,20 +72,31 @@ def lines(blocks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 f"differ by {block['difference']:.1e}"
             )
         elif name == "memory":
-            ours, theirs = block["lora_top2"], block["padded_full"]
-            first = block.get("lora_top2_first", ours)
-            yield (
-                f"{name}: LoRA, top two layers, {ours['training_mib']:.0f} MiB above imports and weights (preparing "
-                f"{ours['preparing_mib']:.0f}, {first['preparing_mib']:.0f} the first time); padded full fine-tuning "
-                f"{theirs['training_mib']:.0f}"
-            )
-            yield f"  1/{block['ratio']:.2f}; in training alone 1/{block['ratio_in_training']:.2f}"
+            yield from _memory_lines(block)
+        elif name == "warm_start":
+            parts = ", ".join(f"{part} {block[part]['median']:.2f} s" for part in ("training", "first_batch"))
+            yield f"{name}: first step after {block['first_step']['median']:.2f} s ({parts})"
         elif name == "micro_batches":
             for kind, found in block["kinds"].items():
                 tried = ", ".join(f"{rows} {1e3 * seconds:.1f}" for rows, seconds in found["seconds_a_row"].items())
                 yield f"padded {kind}, rows a micro-batch and milliseconds a row: {tried}"
         elif name == "agreement":
             yield f"{name}: loss to {block['loss']:.1e}, gradients of {block['num_tensors']} to {block['gradient']:.1e}"
+
+
+def _memory_lines(block: Mapping[str, Any]) -> Iterator[str]:
+    ours, first, little = (block[name] for name in ("lora_top2", "lora_top2_first", "lora_top2_little"))
+    yield (
+        f"memory: LoRA, top two layers, {ours['training_mib']:.0f} MiB above imports and weights (preparing "
+        f"{ours['preparing_mib']:.0f}, {first['preparing_mib']:.0f} the first time); {little['training_mib']:.0f} with "
+        f"graphs of {block['little_graph_memory_mib']} MiB"
+    )
+    rows = {"padded_full": f"{block['micro_batch_rows']} rows", "padded_full_whole": "all rows"}
+    for theirs, ratios in block["ratios"].items():
+        yield (
+            f"  padded full fine-tuning, {rows[theirs]} at a time, {block[theirs]['training_mib']:.0f} MiB: "
+            f"{ratios['lora_top2']:.1f} and {ratios['lora_top2_little']:.1f} times as much"
+        )
 
 
 def _path_lines(name: str, block: Mapping[str, Any]) -> Iterator[str]:

@@ -18,14 +18,17 @@ from peftrec.benchmark.speed.path_comparison import TRAINED, PathComparison
 from peftrec.benchmark.speed.sentence_pairs import PairTraining, best_sizes, sentence_transformer
 from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload
 from peftrec.benchmark.speed.step_trainer import StepTrainer
+from peftrec.benchmark.speed.warm_start import measure_starts
 from peftrec.config import InputError
 from peftrec.data import Dataset, load_dataset
 from peftrec.encoders import TextEncoder, load_backbone
 from peftrec.methods import METHODS
 
-MEASUREMENTS = ("agreement", "micro_batches", *PATHS, "sentence_transformers", "encoding", "memory")
+MEASUREMENTS = ("agreement", "micro_batches", *PATHS, "sentence_transformers", "encoding", "memory", "warm_start")
 # Paths that are measured with large batches too.
 _LARGE = ("lora_all", "lora_top2", "side")
+# Of graphs, where memory is to be little.
+_LITTLE_MIB = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,7 @@ class Suite:
             ("sentence_transformers", self.sentence_transformers),
             ("encoding", self.encoding),
             ("memory", self.memory),
+            ("warm_start", lambda: measure_starts(self.setting, "lora_top2", self.setting.rounds)),
         ):
             if name in names:
                 keep(name, measure())
@@ -239,23 +243,30 @@ class Suite:
     def memory(self) -> dict[str, Any]:
         """Compare peak memory of LoRA on the top two layers with conventional full fine-tuning.
 
-        LoRA is run twice: the first process builds the cache of the frozen layers where there is none yet.
+        LoRA is run twice: the first process builds the cache of the frozen layers where there is none yet; and once
+        with graphs of `_LITTLE_MIB` at most, at the price of encoding most items twice. Full fine-tuning is run in the
+        best micro-batch, and in one pass over the whole batch, as code without accumulation does.
         """
         setting, users = self.setting, self.extent.users[0]
         width = setting.history + 1
         size = self.comparison.micro_users("full", width) if "full" in self.comparison.best else 4
-        measure = partial(
-            measure_apart, setting=setting, users=users, micro_users=size, whole_catalogue=self.extent.whole_catalogue
-        )
-        found = {"lora_top2_first": measure("lora_top2")}
-        found |= {kind: measure(kind) for kind in ("lora_top2", "padded_full")}
-        ours, theirs = (
-            max(found[kind].training_mib, found[kind].preparing_mib) for kind in ("lora_top2", "padded_full")
-        )
+        measure = partial(measure_apart, users=users, whole_catalogue=self.extent.whole_catalogue)
+        little = dataclasses.replace(setting, graph_memory_mib=_LITTLE_MIB)
+        found = {
+            "lora_top2_first": measure("lora_top2", setting, micro_users=size),
+            "lora_top2": measure("lora_top2", setting, micro_users=size),
+            "lora_top2_little": measure("lora_top2", little, micro_users=size),
+            "padded_full": measure("padded_full", setting, micro_users=size),
+            "padded_full_whole": measure("padded_full", setting, micro_users=users),
+        }
+        peaks = {name: max(one.training_mib, one.preparing_mib) for name, one in found.items()}
         return {
             "users": users,
             "micro_batch_rows": size * width,
+            "little_graph_memory_mib": _LITTLE_MIB,
             **{kind: dataclasses.asdict(one) for kind, one in found.items()},
-            "ratio": theirs / ours,
-            "ratio_in_training": found["padded_full"].training_mib / found["lora_top2"].training_mib,
+            "ratios": {
+                theirs: {ours: peaks[theirs] / peaks[ours] for ours in ("lora_top2", "lora_top2_little")}
+                for theirs in ("padded_full", "padded_full_whole")
+            },
         }

@@ -94,7 +94,7 @@ def _start(recipe_file: Path, overrides: list[str]) -> Start:
 
         import peftrec.run
 
-        peftrec.run.Trainer = Watched  # type: ignore[misc, attr-defined]
+        peftrec.run.Trainer = Watched  # type: ignore[attr-defined]
         began = time.perf_counter()
         try:
             train(recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import shutil
 import time
@@ -81,8 +82,11 @@ def recommend_file(
     began = time.perf_counter()
     try:
         for frame in table.parts(_USERS_A_PART):
-            users, told = _read(table, frame, user_column, recommender)
-            lists = recommender.recommend_batch(told["history"], k, exclude_history=exclude_history, **_rest(told))
+            users, told = _read(table, frame, user_column)
+            try:
+                lists = recommender.recommend_batch(told["history"], k, exclude_history=exclude_history, **_rest(told))
+            except InputError as error:
+                raise _of_row(error, table, frame, told, recommender) from None
             counts["users"] += len(users)
             counts["without_history"] += sum(not history for history in told["history"])
             counts["rows"] += writer.add(users, lists)
@@ -93,10 +97,8 @@ def recommend_file(
     return counts
 
 
-def _read(
-    table: TableParts, frame: pl.DataFrame, user_column: str, recommender: Recommender
-) -> tuple[list[str], dict[str, list[Any]]]:
-    """Return the users of a part, and by column what is known of them, each row checked."""
+def _read(table: TableParts, frame: pl.DataFrame, user_column: str) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return the users of a part, and by column what is known of them, each row with as much as its history has."""
     from peftrec.data.table_part import ROW, history_cell
 
     rows, users = frame[ROW].to_list(), table.text(frame, user_column).to_list()
@@ -109,16 +111,10 @@ def _read(
                 if entries is None:
                     raise InputError(f"{table.name}: {ROW} {row:,}: {column} is no list: {str(value)[:60]!r}")
                 told[column].append(entries)
-    places = recommender.catalogue.places
     for number, row in enumerate(rows):
         if users[number] is None or not users[number].strip():
             raise InputError(f"{table.name}: {ROW} {row:,} has no {user_column}")
         history = told["history"][number]
-        if any(item not in places for item in history):
-            try:
-                recommender.catalogue.index(history)
-            except InputError as error:
-                raise InputError(f"{table.name}: {ROW} {row:,}: {error}") from None
         for column, what in _TOLD.items():
             if column in told and len(told[column][number]) != len(history):
                 wrong = f"{len(told[column][number])} {column} for {len(history)} items"
@@ -130,6 +126,26 @@ def _read(
 
 def _rest(told: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values for name, values in told.items() if name != "history"}
+
+
+def _of_row(
+    error: InputError, table: TableParts, frame: pl.DataFrame, told: dict[str, list[Any]], recommender: Recommender
+) -> InputError:
+    """Return an error of a part of the table in words of its first row that is wrong, alone or beside those before."""
+    from peftrec.data.table_part import ROW
+
+    def refused(part: slice) -> InputError | None:
+        try:
+            recommender.asked(told["history"][part], **{name: values[part] for name, values in _rest(told).items()})
+        except InputError as found:
+            return found
+        return None
+
+    number = bisect.bisect_left(range(len(frame)), 1, key=lambda last: refused(slice(last + 1)) is not None)
+    if number == len(frame):
+        return error  # of scores, not of what the table holds
+    found = refused(slice(number, number + 1)) or refused(slice(number + 1))
+    return InputError(f"{table.name}: {ROW} {frame[ROW][number]:,}: {found}")
 
 
 class _ParquetRows:

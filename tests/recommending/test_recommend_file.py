@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,64 @@ def test_a_bad_row_is_named_and_nothing_is_left(
         peftrec.recommend_file(recommender, path, output)
     assert message in str(refused.value)
     assert str(path) in str(refused.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+RUNS = {
+    "times": ("method.kind=frozen", "user.time_intervals=true"),
+    "events": (
+        "data.event_words={view: saw, buy: got}",
+        "profile={method: null, max_tokens: 40, item_tokens: 8, attribute_tokens: 8}",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def told(
+    write_toy: Callable[[Path], Path], make_recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Recommender]:
+    """Runs that read something of users beside their histories."""
+    data = write_toy(tmp_path_factory.mktemp("told"))
+    rows = (data / "interactions.csv").read_text().splitlines()
+    kinds = [f"{row},{'view' if number % 3 else 'buy'}" for number, row in enumerate(rows[1:])]
+    (data / "interactions.csv").write_text("\n".join([f"{rows[0]},event", *kinds]) + "\n")
+    users = list(dict.fromkeys(row.split(",")[0] for row in rows[1:]))
+    known = [f"{user},{20 + number},{'goat' if number % 2 else 'mint'}" for number, user in enumerate(users)]
+    (data / "users.csv").write_text("\n".join(["user_id,age,taste", *known]) + "\n")
+
+    @functools.cache
+    def run(what: str) -> Recommender:
+        folder = data / what
+        train(make_recipe("training.num_epochs=1", *RUNS[what], output_dir=folder, data=data))
+        return Recommender.from_pretrained(folder)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("what", "wrong", "message"),
+    [
+        ("times", {"times": [7, "x"]}, "times: place 2 holds 'x'; a time must be"),
+        ("times", {"times": [7, ""]}, "times: an empty one is no time"),
+        ("times", {"times": [9, 7]}, "histories are oldest first, but 7 comes after 9"),
+        ("times", {"times": [1_600_000_000_000, 1_600_000_000_000]}, "1600000000000 is read as milliseconds"),
+        ("events", {"events": ["view", "bye"]}, "'bye' is not a kind of event of this run; there are view, buy"),
+        ("events", {"history": ["tea1", "tae2"]}, "no item has the id 'tae2'. Did you mean 'tea2'"),
+    ],
+)
+@pytest.mark.parametrize("part", [2, 3, 8192])
+def test_the_row_is_named_whatever_is_wrong_in_it(
+    what: str, wrong: dict[str, Any], message: str, part: int, told: Callable[[str], Recommender],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The sixth line of the file, of which the second is empty, is wrong; the last would be, too."""
+    monkeypatch.setattr(recommending, "_USERS_A_PART", part)
+    right = {"user_id": "a", "history": ["tea1", "tea2"], what: {"times": [3, 5], "events": ["buy", "buy"]}[what]}
+    rows = [right, {}, right, {**right, "history": [], what: []}, right, {**right, **wrong}, right, {**right, **wrong}]
+    path = tmp_path / "users.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: data row 6: .*{re.escape(message)}"):
+        peftrec.recommend_file(told(what), path, tmp_path / "lists.parquet")
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -64,7 +64,9 @@ class BatchPlan:
         accumulation_steps: batches that make one optimiser step.
         steps: optimiser steps an epoch.
         tables: times an epoch that the candidates are encoded, for one step or several.
-        items_an_epoch: items encoded an epoch, each as often as it is; the mean over the order of the windows.
+        items_an_epoch: items that steps take an epoch, each as often as they do; the mean over the order of the
+            windows. Each is encoded once for that, and once more on the way back where its graph does not fit
+            `training.graph_memory_mib`.
         num_items: N that have training events.
         reason: what decided, for people.
     """
@@ -91,7 +93,8 @@ class BatchPlan:
             each, times = self.items_an_epoch / self.tables, self.items_an_epoch / self.num_items
             encoded = "once" if self.tables == 1 else f"{self.tables:,} times"
             told += f"; {each:,.0f} of {self.num_items:,} items encoded {encoded} an epoch, "
-            told += f"{self.items_an_epoch:,.0f} in all, each {times:.1f} times on average"
+            told += f"{self.items_an_epoch:,.0f} in all, each {times:.1f} times on average, "
+            told += "and once more on the way back where graphs do not fit training.graph_memory_mib"
         return f"{told} ({self.reason})"
 
 
@@ -104,13 +107,14 @@ def plan_batches(
     *,
     encodes: bool,
 ) -> BatchPlan:
-    """Choose the fewest users a step, from 64, that have items encoded `training.encodings` times an epoch at most.
+    """Choose the fewest users a step, from 64, with which steps take items `training.encodings` times an epoch at most.
 
     Fewer users a step make more steps, each of which encodes its candidates: all N items for a loss over the catalogue
     (one table serves `encoder_interval` steps), else the distinct items of the batch, and drawn ones. An item that is
     in m of W windows is in a batch of b of them with probability 1 - C(W - m, b) / C(W, b). Where a batch does not fit
     into `training.batch_memory_mib`, a loss over the catalogue makes the step of several, for which the items are
-    encoded once all the same; others take the batch that fits.
+    encoded once all the same; others take the batch that fits. What is encoded again on the way back, as graphs do not
+    fit `training.graph_memory_mib`, is not counted.
 
     Args:
         windows: of the users.

@@ -108,7 +108,8 @@ def test_plans_by_hand() -> None:
     assert full.items_an_epoch == 5000
     assert full.describe() == (
         "batches: 200 users a step, 5 steps an epoch; 1,000 of 1,000 items encoded 5 times an epoch, 5,000 in all, "
-        "each 5.0 times on average (training.encodings is 5)"
+        "each 5.0 times on average, and once more on the way back where graphs do not fit training.graph_memory_mib "
+        "(training.encodings is 5)"
     )
     # One table serves three steps, so that there may be three times as many.
     tables = planned(MANY, ONES, loss_of("full_softmax"), encodings=5, encoder_interval=3)

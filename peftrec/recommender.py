@@ -125,7 +125,7 @@ class Recommender:
         at_once = _USERS_AT_ONCE if all(len(given) == len(histories) for given in told) else sys.maxsize
         for start in range(0, len(histories), at_once):
             part = slice(start, start + at_once)
-            asked = self._asked(
+            asked = self.asked(
                 histories[part],
                 _part(attributes, part),
                 _part(events, part),
@@ -135,6 +135,20 @@ class Recommender:
             found = best_lists(self._scorer, asked, k, self._popularity_N, exclude_history=exclude_history)
             lists += self._described(*found)
         return lists
+
+    def asked(
+        self,
+        histories: Sequence[Sequence[str | int]],
+        attributes: Sequence[str] | None = None,
+        events: Sequence[Sequence[str]] | None = None,
+        times: Sequence[Sequence[Moment]] | None = None,
+        user_attributes: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Asked:
+        """Return what `recommend_batch` is told of users as models read it, or refuse it as that does."""
+        histories_BL = history_indexes(self._catalogue, histories)
+        times_BL, events_BL = self._times(histories, times), self._kinds(histories, events)
+        users_B, told_B = given_users(self._run.models, len(histories_BL), attributes, user_attributes)
+        return Asked(histories_BL, users_B, events_BL, times_BL, (histories_BL < 0).all(1) & ~told_B)
 
     def audience(
         self,
@@ -167,7 +181,7 @@ class Recommender:
         if not names:
             return []
         chosen = [histories[name] for name in names]
-        asked = self._asked(
+        asked = self.asked(
             chosen,
             _of_each(names, attributes, ""),
             _of_each(names, events, ()),
@@ -247,20 +261,6 @@ class Recommender:
         if times is not None:
             raise InputError("times were given, but this run reads none (its recipe has no user.time_intervals: true)")
         return None
-
-    def _asked(
-        self,
-        histories: Sequence[Sequence[str | int]],
-        attributes: Sequence[str] | None,
-        events: Sequence[Sequence[str]] | None,
-        times: Sequence[Sequence[Moment]] | None,
-        user_attributes: Sequence[Mapping[str, Any]] | None,
-    ) -> Asked:
-        """Return histories and what is told of users as models read them."""
-        histories_BL = history_indexes(self._catalogue, histories)
-        times_BL, events_BL = self._times(histories, times), self._kinds(histories, events)
-        users_B, told_B = given_users(self._run.models, len(histories_BL), attributes, user_attributes)
-        return Asked(histories_BL, users_B, events_BL, times_BL, (histories_BL < 0).all(1) & ~told_B)
 
     def _described(self, items_BK: torch.Tensor, scores_BK: torch.Tensor) -> list[list[Recommendation]]:
         ids, titles = self._catalogue.ids, self._catalogue.titles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import shutil
 import time
@@ -9,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from peftrec.config import InputError, RecipeError
+from peftrec.config import InputError, RecipeError, nearest
 from peftrec.data import Columns
+from peftrec.data.naming import listed
 from peftrec.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from peftrec.data.table_part import TableParts
 
 OUTPUTS: Final = (".parquet", ".jsonl")
-# What a table may hold beside users and histories; each is handed on under this name.
+# What a table may hold beside users and histories, each handed on under this name: lists, and what says nothing.
 _TOLD = {"events": "event", "times": "time"}
+_NOTHING: Final[dict[str, Any]] = {"events": [], "times": [], "attributes": ""}
 _USERS_A_PART = 8192
 
 
@@ -43,17 +46,19 @@ def recommend_file(
         recommender: or its run folder.
         histories: CSV, TSV, Parquet or JSON Lines with a column of users (as the run's data call it, `user_id` by
             default) and the column `history`: item ids, oldest first, as a list, or as text with commas between them.
-            Where the run reads them, also `events` and `times` (as `history`) and `attributes` (a text).
+            Where the run reads them, also `events` and `times` (as `history`), `attributes` (a text), and the columns
+            of `data.user_attributes` under their own names.
         output: .parquet or .jsonl.
         k: length of the lists, as in `Recommender.recommend`.
         exclude_history: leave items of the history out.
         overwrite: replace `output` where it is there.
         report: is handed one line at a time on what goes on; None is silent.
     Returns:
-        Counts: `users`, `rows`, and `without_history`, the users who get the most popular items.
+        Counts: `users`, `rows`, and `without_history`, the users who get the most popular items unless their attributes
+        are known.
     Raises:
         RecipeError: if `output` has another suffix, or is there.
-        InputError: naming the row of the table that is wrong.
+        InputError: naming the column or row of the table that is wrong; a column that nothing reads is.
     """
     from peftrec.data.table_part import TableParts  # loads polars
 
@@ -70,10 +75,7 @@ def recommend_file(
     table = TableParts(Path(histories))
     if not isinstance(recommender, Recommender):
         recommender = Recommender.from_pretrained(recommender)
-    columns = getattr(recommender.recipe.data, "columns", None)
-    user_column = columns.user if isinstance(columns, Columns) else Columns().user
-    table.require(user_column, "data.columns.user of the run")
-    table.require("history", "item ids, oldest first")
+    user_column, of_users = _columns(table, recommender)
     partial = path.with_name(path.name + ".partial")
     _remove(partial)
     writer = _ParquetRows(partial) if suffix == ".parquet" else _JsonRows(partial)
@@ -81,8 +83,11 @@ def recommend_file(
     began = time.perf_counter()
     try:
         for frame in table.parts(_USERS_A_PART):
-            users, told = _read(table, frame, user_column, recommender)
-            lists = recommender.recommend_batch(told["history"], k, exclude_history=exclude_history, **_rest(told))
+            users, told = _read(table, frame, user_column, of_users)
+            try:
+                lists = recommender.recommend_batch(told["history"], k, exclude_history=exclude_history, **_rest(told))
+            except InputError as error:
+                raise _of_row(error, table, frame, told, recommender) from None
             counts["users"] += len(users)
             counts["without_history"] += sum(not history for history in told["history"])
             counts["rows"] += writer.add(users, lists)
@@ -93,10 +98,36 @@ def recommend_file(
     return counts
 
 
+def _columns(table: TableParts, recommender: Recommender) -> tuple[str, list[str]]:
+    """Return what the column of users is called, and the columns there of their attributes.
+
+    Raises:
+        InputError: if a column is missing, or is there and not read.
+    """
+    columns = getattr(recommender.recipe.data, "columns", None)
+    user_column = columns.user if isinstance(columns, Columns) else Columns().user
+    table.require(user_column, "data.columns.user of the run")
+    table.require("history", "item ids, oldest first")
+    attributes = recommender.recipe.data.user_attributes or {}
+    known = (user_column, "history", *_NOTHING, *attributes)
+    unread = next((name for name in table.column_names if name not in known), None)
+    if unread is not None:
+        raise InputError(
+            f"{table.name}: nothing reads the column {unread!r}.{nearest(unread, known)} Leave it out; there may be "
+            f"{listed(known)}"
+        )
+    try:
+        # What the run does not read it refuses of a user of whom nothing is known, too.
+        recommender.asked([[]], **{name: [nothing] for name, nothing in _NOTHING.items() if name in table.column_names})
+    except InputError as error:
+        raise InputError(f"{table.name}: {error}") from None
+    return user_column, [name for name in attributes if name in table.column_names]
+
+
 def _read(
-    table: TableParts, frame: pl.DataFrame, user_column: str, recommender: Recommender
+    table: TableParts, frame: pl.DataFrame, user_column: str, of_users: list[str]
 ) -> tuple[list[str], dict[str, list[Any]]]:
-    """Return the users of a part, and by column what is known of them, each row checked."""
+    """Return the users of a part, and by column what is known of them, each row with as much as its history has."""
     from peftrec.data.table_part import ROW, history_cell
 
     rows, users = frame[ROW].to_list(), table.text(frame, user_column).to_list()
@@ -109,27 +140,43 @@ def _read(
                 if entries is None:
                     raise InputError(f"{table.name}: {ROW} {row:,}: {column} is no list: {str(value)[:60]!r}")
                 told[column].append(entries)
-    places = recommender.catalogue.places
     for number, row in enumerate(rows):
         if users[number] is None or not users[number].strip():
             raise InputError(f"{table.name}: {ROW} {row:,} has no {user_column}")
         history = told["history"][number]
-        if any(item not in places for item in history):
-            try:
-                recommender.catalogue.index(history)
-            except InputError as error:
-                raise InputError(f"{table.name}: {ROW} {row:,}: {error}") from None
         for column, what in _TOLD.items():
             if column in told and len(told[column][number]) != len(history):
                 wrong = f"{len(told[column][number])} {column} for {len(history)} items"
                 raise InputError(f"{table.name}: {ROW} {row:,}: {wrong}; each item has one {what}")
     if "attributes" in frame.columns:
         told["attributes"] = table.text(frame, "attributes").fill_null("").to_list()
+    if of_users:
+        told["user_attributes"] = frame.select(of_users).to_dicts()
     return users, told
 
 
 def _rest(told: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values for name, values in told.items() if name != "history"}
+
+
+def _of_row(
+    error: InputError, table: TableParts, frame: pl.DataFrame, told: dict[str, list[Any]], recommender: Recommender
+) -> InputError:
+    """Return an error of a part of the table in words of its first row that is wrong, alone or beside those before."""
+    from peftrec.data.table_part import ROW
+
+    def refused(part: slice) -> InputError | None:
+        try:
+            recommender.asked(told["history"][part], **{name: values[part] for name, values in _rest(told).items()})
+        except InputError as found:
+            return found
+        return None
+
+    number = bisect.bisect_left(range(len(frame)), 1, key=lambda last: refused(slice(last + 1)) is not None)
+    if number == len(frame):
+        return error  # of scores, not of what the table holds
+    found = refused(slice(number, number + 1)) or refused(slice(number + 1))
+    return InputError(f"{table.name}: {ROW} {frame[ROW][number]:,}: {found}")
 
 
 class _ParquetRows:

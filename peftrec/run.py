@@ -180,7 +180,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
     windows = TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats)
     if recipe.training.batch_users == "auto":
-        plan = plan_for_model(model, windows, counts, recipe.loss, recipe.training)
+        plan = plan_for_model(model, recipe.user, windows, counts, recipe.loss, recipe.training)
         say(plan.describe())
         recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
     trainer = Trainer(

@@ -14,8 +14,8 @@ Print the best items for one history: rank, score, id, title. Scores can be comp
 
 With --histories, write a list for every user of a table (CSV, TSV, Parquet or JSON Lines) in constant memory. The table
 has the column of users that the run's data have (user_id) and `history`: item ids, oldest first, as a list or as text
-with commas between them; where the run reads them also `events`, `times` (likewise) and `attributes`. The output,
-.parquet or .jsonl, has one row an entry: user_id, rank, score, item_id, title.
+with commas between them; where the run reads them also `events`, `times` (likewise), `attributes` and the columns of
+data.user_attributes. The output, .parquet or .jsonl, has one row an entry: user_id, rank, score, item_id, title.
 
 examples:
   peftrec recommend runs/first --history 50,181,172
@@ -93,8 +93,10 @@ def _run_file(arguments: argparse.Namespace) -> None:
         arguments.parser.error("--histories FILE and --output FILE go together; --overwrite with them")
     for name in ("events", "times", "attributes", "user_attributes"):
         if getattr(arguments, name) is not None:
-            column = "" if name == "user_attributes" else f"; with --histories, {name} is a column of the table"
-            arguments.parser.error(f"--{name.replace('_', '-')} is of one history{column}")
+            columns = f"{name} is a column" if name != "user_attributes" else "attributes of users are columns"
+            arguments.parser.error(
+                f"--{name.replace('_', '-')} is of one history; with --histories, {columns} of the table"
+            )
     from peftrec.recommending import recommend_file
 
     counts = recommend_file(
@@ -111,7 +113,8 @@ def _run_file(arguments: argparse.Namespace) -> None:
         return
     print(f"{arguments.output}: {counts['rows']:,} entries for {counts['users']:,} users")
     if counts["without_history"]:
-        print(f"{counts['without_history']:,} users without history get the items with the most training events")
+        found = f"{counts['without_history']:,} users without history get the items with the most training events"
+        print(f"{found}, unless their attributes are known")
 
 
 def _ids(text: str) -> list[str]:

@@ -5,6 +5,7 @@ Shapes: B histories, L events of the longest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -16,6 +17,8 @@ from peftrec.data.catalogue import Catalogue
 from peftrec.data.source import distinct_words
 
 Moment = int | float | str | datetime
+
+_EMPTY_TIME = "times: an empty one is no time; there must be one time for each item of each history"
 
 
 def history_indexes(catalogue: Catalogue, histories: Sequence[Sequence[str | int]]) -> NDArray[np.int64]:
@@ -85,9 +88,13 @@ def event_times(
 
     from peftrec.data.timestamp import parse_times  # loads polars
 
-    parsed, _ = parse_times(pl.Series(flat), "times")
+    try:
+        parsed, _ = parse_times(pl.Series(flat), "times")
+    except InputError:
+        _refuse_unread(times)
+        raise
     if parsed.null_count():
-        raise InputError("times: an empty one is no time; there must be one time for each item of each history")
+        raise InputError(_EMPTY_TIME)
     ends = np.cumsum([len(row) for row in times])
     rows = np.split(parsed.to_numpy().astype(np.int64), ends[:-1])
     for number, row in enumerate(rows):
@@ -98,6 +105,30 @@ def event_times(
                 f"times: histories are oldest first, but {times[number][place + 1]} comes after {times[number][place]}"
             )
     return _right_aligned(rows)
+
+
+def _refuse_unread(times: Sequence[Sequence[Moment]]) -> None:
+    """Refuse times that cannot be read together, naming places within one history.
+
+    Raises:
+        InputError: of the first history that cannot be read, or whose times have another form than those before it.
+    """
+    import polars as pl
+
+    from peftrec.data.timestamp import parse_times
+
+    first = None
+    for row in filter(len, times):
+        parsed, note = parse_times(pl.Series([str(moment) for moment in row]), "times", row="place")
+        if parsed.null_count():
+            raise InputError(_EMPTY_TIME)
+        form = re.split("[,;]", note)[0]
+        first = first or (form, row[0])
+        if form != first[0]:
+            raise InputError(
+                f"times: {row[0]} is read as {form}, but {first[1]} of a history before it as {first[0]}; give all "
+                f"histories in one form"
+            )
 
 
 def _right_aligned(rows: Sequence[Sequence[int] | NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ _ISO = (
 )
 
 
-def parse_times(values: pl.Series, name: str, wanted: str = _WANTED) -> tuple[pl.Series, str]:
+def parse_times(values: pl.Series, name: str, wanted: str = _WANTED, *, row: str = "data row") -> tuple[pl.Series, str]:
     """A time column in milliseconds since 1970 (UTC).
 
     Numbers: the unit is told by the largest magnitude in the column (below 1e11 seconds, below 1e14 milliseconds,
@@ -34,6 +34,7 @@ def parse_times(values: pl.Series, name: str, wanted: str = _WANTED) -> tuple[pl
         values: the column as the file gave it.
         name: the table and column, for messages.
         wanted: what would be right, for the message about a value that is neither.
+        row: what a value's place is called in messages.
     Returns:
         Int64 milliseconds, and a sentence for the report on what was read.
     Raises:
@@ -45,14 +46,14 @@ def parse_times(values: pl.Series, name: str, wanted: str = _WANTED) -> tuple[pl
     numbers = parse_numbers(values)
     bad = _first_unread(values, numbers)
     if bad is None:
-        return _in_milliseconds(numbers, name)
+        return _in_milliseconds(numbers, name, row)
     if values.dtype == pl.String:
         dates = _parse_iso(values)
         bad_date = _first_unread(values, dates)
         if bad_date is None:
             return dates, "ISO 8601 dates, read as milliseconds (UTC where they name no offset)"
         bad = bad if numbers.count() > dates.count() else bad_date
-    raise InputError(f"{name}: data row {bad + 1:,} holds {values[bad]!r}; {wanted}")
+    raise InputError(f"{name}: {row} {bad + 1:,} holds {values[bad]!r}; {wanted}")
 
 
 def parse_positions(values: pl.Series, name: str) -> pl.Series:
@@ -120,7 +121,7 @@ def _is_infinite(parsed: pl.Series) -> pl.Series:
     return pl.repeat(False, len(parsed), dtype=pl.Boolean, eager=True)
 
 
-def _in_milliseconds(numbers: pl.Series, name: str) -> tuple[pl.Series, str]:
+def _in_milliseconds(numbers: pl.Series, name: str, row: str) -> tuple[pl.Series, str]:
     magnitudes = numbers.abs().cast(pl.Float64)
     largest = magnitudes.max()
     if not isinstance(largest, float):
@@ -132,10 +133,9 @@ def _in_milliseconds(numbers: pl.Series, name: str) -> tuple[pl.Series, str]:
     if level > 0:
         odd = ((magnitudes > 0) & (magnitudes < _UNITS[level - 1][1])).arg_true()
         if len(odd):
-            row = int(odd[0])
             raise InputError(
-                f"{name}: mixed units: the column holds {unit} (up to {largest:.0f}), but data row {row + 1:,} "
-                f"holds {numbers[row]}; give every row in one unit"
+                f"{name}: mixed units: the column holds {unit} (up to {largest:.0f}), but {row} {odd[0] + 1:,} "
+                f"holds {numbers[odd[0]]}; give every row in one unit"
             )
     if numbers.dtype.is_integer():
         times = numbers * int(factor) if factor >= 1 else numbers // round(1 / factor)

@@ -5,6 +5,7 @@ Shapes: B users, L places of a history, N items of the catalogue, n items of a b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, runtime_checkable
 
@@ -64,21 +65,22 @@ def score_blocks(
         vectors_ND: item vectors, as wide.
         bias_N: of each item.
     Returns:
-        The first item of each block and its scores (B, n), at most `BLOCK_SCORES` but for very many users. The next
-        block takes their place in memory: read them before you go on, and write to them as you like.
+        The first item of each block and its scores (B, n), some `BLOCK_SCORES` or, for very many users, 65 columns. The
+        next block takes their place in memory: read them before you go on, and write to them as you like.
     """
     num_users, num_items = len(users_BD), len(vectors_ND)
-    # Blocks of equal width: a product with a single column may round otherwise than one with many, and equal items
-    # would then differ.
     num_blocks = max(1, -(-num_items // max(_LEAST_WIDTH, BLOCK_SCORES // max(1, num_users))))
     width = -(-num_items // (num_blocks * _LEAST_WIDTH)) * _LEAST_WIDTH
-    memory = users_BD.new_empty(num_users * min(width, num_items))
+    # A product with a single column may round otherwise than one with many, and equal items would then differ: an item
+    # that would be left alone joins the block before it.
+    edges = (0, *range(width, num_items - 1, width), num_items)
+    memory = users_BD.new_empty(num_users * min(width + 1, num_items))
     has_bias = bool(bias_N.any())
-    for start in range(0, num_items, width):
-        part_nD = vectors_ND[start : start + width]
+    for start, stop in itertools.pairwise(edges):
+        part_nD = vectors_ND[start:stop]
         scores_Bn = memory[: num_users * len(part_nD)].view(num_users, len(part_nD))
         if has_bias:
-            torch.addmm(bias_N[start : start + width], users_BD, part_nD.T, out=scores_Bn)
+            torch.addmm(bias_N[start:stop], users_BD, part_nD.T, out=scores_Bn)
         else:
             torch.mm(users_BD, part_nD.T, out=scores_Bn)
         yield start, scores_Bn

@@ -14,6 +14,7 @@ from torch import nn
 from peftrec.config import Range
 from peftrec.models.places import Bucket, Places
 from peftrec.models.residual_encoder import ResidualEncoder, ResidualEncoderConfig, check_heads
+from peftrec.models.user_encoder import HistoryMemory
 
 _DEFAULT_HEADS = 4
 
@@ -49,6 +50,10 @@ class AttentionUserEncoder(ResidualEncoderConfig):
     def check_dim(self, dim: int) -> None:
         if self.pooling == "multi_head":
             check_heads(self.num_heads or _DEFAULT_HEADS, dim)
+
+    def memory(self, dim: int) -> HistoryMemory:
+        heads = 1 if self.pooling == "additive" else self.num_heads or _DEFAULT_HEADS
+        return HistoryMemory(place=super().memory(dim).place + 8 * dim, pair=heads)
 
     def build(self, dim: int) -> nn.Module:
         self.check_dim(dim)

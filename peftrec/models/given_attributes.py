@@ -40,7 +40,7 @@ def given_users(
         return None, told_B
     profiles = [model.profiles for model in models if model.profiles is not None]
     parts = [model.user_attributes for model in models if model.user_attributes is not None]
-    names = [f"user {number}" for number in range(1, num_users + 1)]
+    names = ["the user"] if num_users == 1 else [f"user {number}" for number in range(1, num_users + 1)]
     if texts is not None:
         if not profiles:
             raise InputError("attributes were given, but this run reads no users' texts (its recipe has no profile)")

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from peftrec.config import Range
 from peftrec.models.places import Places, move_rows
 from peftrec.models.residual_encoder import ResidualEncoder, ResidualEncoderConfig
+from peftrec.models.user_encoder import HistoryMemory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,9 @@ class GruUserEncoder(ResidualEncoderConfig):
 
     num_layers: Annotated[int, Range(ge=1)] = 1
     state_dim: Annotated[int, Range(ge=1)] | None = None
+
+    def memory(self, dim: int) -> HistoryMemory:
+        return HistoryMemory(place=super().memory(dim).place + self.num_layers * 18 * (self.state_dim or dim))
 
     def build(self, dim: int) -> nn.Module:
         width = self.state_dim or dim

@@ -22,6 +22,7 @@ from peftrec.models.residual_encoder import (
     new_time_bias,
     relative_bias,
 )
+from peftrec.models.user_encoder import HistoryMemory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,11 @@ class HstuUserEncoder(ResidualEncoderConfig):
 
     def check_dim(self, dim: int) -> None:
         check_heads(self.num_heads, dim)
+
+    def memory(self, dim: int) -> HistoryMemory:
+        place = super().memory(dim).place + self.num_layers * 20 * dim
+        # Scores and weights of attention; the bucket between two times, of 8 bytes, for all layers.
+        return HistoryMemory(place=place, pair=self.num_layers * 2 * self.num_heads + 2 * self.time_intervals)
 
     def build(self, dim: int) -> nn.Module:
         self.check_dim(dim)

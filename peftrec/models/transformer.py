@@ -22,6 +22,7 @@ from peftrec.models.residual_encoder import (
     new_time_bias,
     relative_bias,
 )
+from peftrec.models.user_encoder import HistoryMemory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,12 @@ class TransformerUserEncoder(ResidualEncoderConfig):
 
     def check_dim(self, dim: int) -> None:
         check_heads(self.num_heads, dim)
+
+    def memory(self, dim: int) -> HistoryMemory:
+        place = super().memory(dim).place + self.num_layers * (18 + 2 * self.feedforward) * dim
+        # Weights of attention, held where there is a bias; the bucket between two times, of 8 bytes, for all layers.
+        biased = self.positions == "distance" or self.time_intervals
+        return HistoryMemory(place=place, pair=self.num_layers * self.num_heads * biased + 2 * self.time_intervals)
 
     def build(self, dim: int) -> nn.Module:
         self.check_dim(dim)

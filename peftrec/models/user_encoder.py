@@ -16,6 +16,19 @@ from peftrec.models.places import Bucket, Places
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HistoryMemory:
+    """What a training step holds for histories, as numbers of 4 bytes.
+
+    Args:
+        place: for each event that is read.
+        pair: for each pair of places of one history, L^2 of them.
+    """
+
+    place: int
+    pair: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class UserEncoderConfig:
     """What all user encoders share.
 
@@ -38,6 +51,14 @@ class UserEncoderConfig:
         Raises:
             ValueError: if not, naming the key of the recipe.
         """
+
+    def memory(self, dim: int) -> HistoryMemory:
+        """Estimate from above what a training step holds for histories: what its graph saves, and gradients on the way.
+
+        Around every encoder stand item vectors, user vectors and what is made of them, 12 states a place. Encoders add
+        what their own graphs hold.
+        """
+        return HistoryMemory(place=12 * dim)
 
     def build(self, dim: int) -> nn.Module:
         """Return a module mapping (items_BLD, valid_BL) to user vectors (B, L, D).

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from peftrec.config import InputError
 from peftrec.data import TrainingWindows
 from peftrec.losses import DrawnNegatives, HardNegatives, LossConfig, log_missed_probability
-from peftrec.models import RecommenderModel
+from peftrec.models import RecommenderModel, UserEncoderConfig
 from peftrec.training.config import TrainingConfig
 
 # Where no text is encoded, nothing is saved by larger batches.
@@ -32,20 +32,27 @@ class StepMemory:
 
     Args:
         place_bytes: for each place of a history.
+        pair_bytes: for each pair of places of a history.
         item_bytes: for each item among the candidates.
     """
 
     place_bytes: int
+    pair_bytes: int = 0
     item_bytes: int
 
     @classmethod
-    def of(cls, dim: int, num_layers: int) -> StepMemory:
-        """Estimate from the width of vectors and the layers of the user encoder.
+    def of(cls, user: UserEncoderConfig, dim: int) -> StepMemory:
+        """Estimate from what the user encoder says of itself and the width of vectors.
 
-        A layer holds some 20 states a place in its graph, all around it 12; a candidate has its vector, what the head
-        makes it of, and gradients, some 10 of its width. Numbers have 4 bytes.
+        A candidate has its vector, what the head makes it of, and gradients, some 10 of its width.
         """
-        return cls(place_bytes=4 * dim * (12 + 20 * num_layers), item_bytes=4 * dim * 10)
+        history = user.memory(dim)
+        return cls(place_bytes=4 * history.place, pair_bytes=4 * history.pair, item_bytes=4 * dim * 10)
+
+    def held(self, num_users: int, count: ItemsPerBatch) -> float:
+        """Return the bytes of a batch of so many users with the histories and candidates that are expected."""
+        user = count.mean_places * self.place_bytes + count.mean_pairs * self.pair_bytes
+        return num_users * user + count.expected(num_users) * self.item_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +64,9 @@ class BatchPlan:
         accumulation_steps: batches that make one optimiser step.
         steps: optimiser steps an epoch.
         tables: times an epoch that the candidates are encoded, for one step or several.
-        items_an_epoch: items encoded an epoch, each as often as it is; the mean over the order of the windows.
+        items_an_epoch: items that steps take an epoch, each as often as they do; the mean over the order of the
+            windows. Each is encoded once for that, and once more on the way back where its graph does not fit
+            `training.graph_memory_mib`.
         num_items: N that have training events.
         reason: what decided, for people.
     """
@@ -84,7 +93,8 @@ class BatchPlan:
             each, times = self.items_an_epoch / self.tables, self.items_an_epoch / self.num_items
             encoded = "once" if self.tables == 1 else f"{self.tables:,} times"
             told += f"; {each:,.0f} of {self.num_items:,} items encoded {encoded} an epoch, "
-            told += f"{self.items_an_epoch:,.0f} in all, each {times:.1f} times on average"
+            told += f"{self.items_an_epoch:,.0f} in all, each {times:.1f} times on average, "
+            told += "and once more on the way back where graphs do not fit training.graph_memory_mib"
         return f"{told} ({self.reason})"
 
 
@@ -97,13 +107,14 @@ def plan_batches(
     *,
     encodes: bool,
 ) -> BatchPlan:
-    """Choose the fewest users a step, from 64, that have items encoded `training.encodings` times an epoch at most.
+    """Choose the fewest users a step, from 64, with which steps take items `training.encodings` times an epoch at most.
 
     Fewer users a step make more steps, each of which encodes its candidates: all N items for a loss over the catalogue
     (one table serves `encoder_interval` steps), else the distinct items of the batch, and drawn ones. An item that is
     in m of W windows is in a batch of b of them with probability 1 - C(W - m, b) / C(W, b). Where a batch does not fit
     into `training.batch_memory_mib`, a loss over the catalogue makes the step of several, for which the items are
-    encoded once all the same; others take the batch that fits.
+    encoded once all the same; others take the batch that fits. What is encoded again on the way back, as graphs do not
+    fit `training.graph_memory_mib`, is not counted.
 
     Args:
         windows: of the users.
@@ -163,14 +174,12 @@ def _last(most: int, holds: Callable[[int], bool]) -> int:
 
 def _users_that_fit(count: ItemsPerBatch, memory: StepMemory, limit_mib: int) -> int:
     def fits(num_users: int) -> bool:
-        held = num_users * count.mean_places * memory.place_bytes + count.expected(num_users) * memory.item_bytes
-        return bool(held <= limit_mib * 2**20)
+        return memory.held(num_users, count) <= limit_mib * 2**20
 
     if not fits(1):
         raise InputError(
             f"training.batch_memory_mib is {limit_mib}, but one user and the candidates take more "
-            f"({(count.expected(1) * memory.item_bytes + count.mean_places * memory.place_bytes) / 2**20:,.0f} MiB); "
-            f"raise it, or give training.batch_users as a number"
+            f"({memory.held(1, count) / 2**20:,.0f} MiB); raise it, or give training.batch_users as a number"
         )
     return _last(count.num_windows, fits)
 
@@ -189,13 +198,14 @@ class ItemsPerBatch:
         self.loss, self.num_windows = loss, windows.num_windows
         self.num_items = int(np.count_nonzero(item_counts_N))
         self._windows_N = np.zeros(len(item_counts_N), dtype=np.int64)
-        places = 0
+        places = pairs = 0
         for batch in windows.epoch(seed, 1, _WINDOWS_AT_ONCE):
-            places += int((batch.inputs >= 0).sum())
+            lengths_B = (batch.inputs >= 0).sum(axis=1)
+            places, pairs = places + int(lengths_B.sum()), pairs + int((lengths_B**2).sum())
             items_BX = np.sort(np.concatenate([batch.inputs, batch.targets], axis=1), axis=1)
             first_BX = (items_BX >= 0) & (np.diff(items_BX, axis=1, prepend=-1) > 0)
             self._windows_N += np.bincount(items_BX[first_BX], minlength=len(item_counts_N))
-        self.mean_places = places / self.num_windows
+        self.mean_places, self.mean_pairs = places / self.num_windows, pairs / self.num_windows
         source = loss.source
         self._log_missed_N = np.zeros(len(item_counts_N))
         if isinstance(source, DrawnNegatives):
@@ -240,17 +250,26 @@ def _log_none(total: int, marked_N: NDArray[np.int64], drawn: int) -> NDArray[np
 
 def plan_for_model(
     model: RecommenderModel,
+    user: UserEncoderConfig,
     windows: TrainingWindows,
     item_counts_N: NDArray[np.int64],
     loss: LossConfig,
     training: TrainingConfig,
 ) -> BatchPlan:
-    """Return the plan for a model: its width and layers say what a user takes, its method whether texts are encoded."""
+    """Return the plan for a model: its user encoder says what a user takes, its method whether texts are encoded.
+
+    Args:
+        model: to be trained.
+        user: config of its user encoder.
+        windows: and `item_counts_N`, `loss`, `training`: as in `plan_batches`.
+    """
+    # Histories that are read as text are of the language model's memory, not of the user encoder's.
+    reads_history = model.user_encoder is not None
     return plan_batches(
         windows,
         item_counts_N,
         loss,
         training,
-        StepMemory.of(model.item_encoder.dim, len(getattr(model.user_encoder, "blocks", ()))),
+        StepMemory.of(user if reads_history else UserEncoderConfig(), model.item_encoder.dim),
         encodes=bool(model.method_parameters() or model.pooling_parameters()),
     )

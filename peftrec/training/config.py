@@ -53,11 +53,12 @@ class TrainingConfig:
     Args:
         num_epochs: passes over the training windows, the frozen ones included.
         max_steps: stop after this many optimiser steps; None goes on to the end.
-        batch_users: windows of user histories in one batch; `auto` takes the fewest with which items are encoded
+        batch_users: windows of user histories in one batch; `auto` takes the fewest with which steps take an item
             `encodings` times an epoch at most, and sets `accumulation_steps` too (see `plan_batches`). What it came to
             is printed, and stands in the recipe of the run folder.
-        encodings: how often an item is encoded an epoch at most, on average, where `batch_users` is `auto`. More make
-            more steps of the language model, of fewer users each.
+        encodings: how often steps take an item an epoch at most, on average, where `batch_users` is `auto`. More make
+            more steps of the language model, of fewer users each. An item is encoded each time it is taken, and once
+            more on the way back where its graph does not fit `graph_memory_mib`.
         batch_memory_mib: what user vectors and item vectors of one batch may take where `batch_users` is `auto`, by
             an estimate.
         accumulation_steps: batches whose gradients make one optimiser step.

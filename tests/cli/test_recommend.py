@@ -83,6 +83,10 @@ def test_lists_for_a_table(trained: Path, tmp_path: Path, capsys: pytest.Capture
         (["--histories", "users.csv"], "go together"),
         (["--history", "wine0", "--output", "lists.jsonl"], "go together"),
         (["--histories", "users.csv", "--output", "x.jsonl", "--times", "1"], "times is a column of the table"),
+        (
+            ["--histories", "u.csv", "--output", "x.jsonl", "--user-attributes", "{}"],
+            "attributes of users are columns of",
+        ),
         (["--histories", "users.csv", "--history", "wine0"], "not allowed with argument"),
     ],
 )

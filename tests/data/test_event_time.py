@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -77,3 +77,19 @@ def test_histories_given_by_hand() -> None:
     assert event_times([[], []], [[], []]).tolist() == [[-1], [-1]]
     with pytest.raises(InputError, match="a history of 3 items needs its times"):
         event_times(histories, None)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([[1, 2], [3, "x"], ["y", 5]], "times: place 2 holds 'x'"),
+        ([[1, 2], [3, "x"], [3, ""]], "times: place 2 holds 'x'"),
+        ([[1, 2], [3, ""], [3, "x"]], "times: an empty one is no time"),
+        ([[], [], [1_600_000_000, 0], [1_600_000_000_000] * 2, [5, 9]],
+         "times: 1600000000000 is read as milliseconds since 1970, but 1600000000 of a history before it as seconds"),
+        ([[1, 2], ["2024-05-01", "2024-05-02"]], "2024-05-01 is read as ISO 8601 dates, but 1 of a history before"),
+    ],
+)  # fmt: skip
+def test_places_are_named_within_a_history(times: Any, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        event_times([["tea1"] * len(row) for row in times], times)

@@ -85,6 +85,25 @@ def test_equal_items_tie_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> N
         assert (once.ranks % 2 == 0).all(), "an item and its copy stand together, in front of or at the target"
 
 
+@pytest.mark.parametrize("num_items", [2, 65, 129, 193, 641])
+def test_no_block_is_a_single_column_which_may_be_rounded_otherwise(
+    num_items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last item is a copy of the first, and alone in what is left of blocks of 64."""
+    monkeypatch.setattr(product, "BLOCK_SCORES", 64)
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(num_items, 384, generator=generator)
+    vectors[-1] = vectors[0]
+    users = vectors[0] + 0.3 * torch.randn(256, 384, generator=generator)
+    blocks = [(start, scores.clone()) for start, scores in score_blocks(users, vectors, torch.zeros(num_items))]
+    assert sum(scores.shape[1] for _, scores in blocks) == num_items
+    assert min(scores.shape[1] for _, scores in blocks) > 1
+    assert torch.equal(blocks[0][1][:, 0], blocks[-1][1][:, -1])
+    targets = np.zeros(len(users), dtype=np.int64)
+    ranks = product_ranking.ranks_of_targets(users, targets, vectors, torch.zeros(num_items), None)
+    assert ranks.unique().tolist() == [2], "the copy ties with the target, for every user"
+
+
 def test_a_target_that_is_rounded_otherwise_is_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, cases, sequences = make(np.random.default_rng(0), 30, 200)
     expected = evaluate_cases(scores, cases, sequences, 200, of_users=True)
@@ -150,7 +169,7 @@ def test_whole_rows_are_made_of_fewer_users_where_they_are_long(monkeypatch: pyt
     np.testing.assert_array_equal(found.ranks, expected.ranks)
 
 
-@pytest.mark.parametrize(("num_users", "num_items"), [(1, 1), (3, 64), (3, 65), (2, 1000), (5000, 130)])
+@pytest.mark.parametrize(("num_users", "num_items"), [(1, 1), (3, 64), (3, 65), (2, 1000), (5000, 130), (5000, 129)])
 def test_blocks_cover_the_catalogue_in_a_stated_memory(
     num_users: int, num_items: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +180,7 @@ def test_blocks_cover_the_catalogue_in_a_stated_memory(
     found = [(start, scores.clone()) for start, scores in score_blocks(users, items, bias)]
     assert torch.equal(torch.cat([scores for _, scores in found], dim=1), users @ items.T + bias)
     assert [start for start, _ in found] == [sum(s.shape[1] for _, s in found[:n]) for n in range(len(found))]
-    assert max(scores.numel() for _, scores in found) <= max(1024, 64 * num_users)
+    assert max(scores.numel() for _, scores in found) <= max(1024, 65 * num_users)
 
 
 def test_what_is_left_out_is_found_by_block() -> None:

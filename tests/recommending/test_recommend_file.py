@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,8 +44,8 @@ def expected(recommender: Recommender, k: int, **options: Any) -> list[tuple[str
 def write(folder: Path, form: str) -> Path:
     path = folder / f"users.{form}"
     if form == "csv":
-        rows = [f'{user},"{",".join(history)}",x' for user, history in USERS.items()]
-        path.write_text("\n".join(["user_id,history,more", *rows]) + "\n", encoding="utf-8")
+        rows = [f'{user},"{",".join(history)}"' for user, history in USERS.items()]
+        path.write_text("\n".join(["user_id,history", *rows]) + "\n", encoding="utf-8")
     elif form == "jsonl":
         rows = [json.dumps({"user_id": user, "history": history}) for user, history in USERS.items()]
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -87,7 +89,6 @@ def test_lists_may_be_shorter_and_hold_the_history(recommender: Recommender, tmp
         ('{"user_id": "x", "history": ["wine0", null]}', "data row 2: history is no list"),
         ('{"user_id": "x", "history": {"a": 1}}', "users.jsonl"),
         ('{"user_id": "x"', "line 2 is no JSON object"),
-        ('{"user_id": "x", "history": ["wine0"], "times": []}', "data row 1: 0 times for 1 items; each item has one"),
     ],
 )
 def test_a_bad_row_is_named_and_nothing_is_left(
@@ -99,6 +100,166 @@ def test_a_bad_row_is_named_and_nothing_is_left(
         peftrec.recommend_file(recommender, path, output)
     assert message in str(refused.value)
     assert str(path) in str(refused.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+RUNS = {
+    "times": (
+        "method.kind=frozen",
+        "user.time_intervals=true",
+        "training.num_epochs=3",
+        "optimizer.head_learning_rate=0.05",
+    ),
+    "events": (
+        "data.event_words={view: saw, buy: got}",
+        "profile={method: null, max_tokens: 40, item_tokens: 8, attribute_tokens: 8}",
+    ),
+    "attributes": (
+        "data.users=users.csv",
+        "data.user_template='{taste}'",
+        "profile={method: null, max_tokens: 40, item_tokens: 8, attribute_tokens: 8}",
+    ),
+    "user_attributes": (
+        "data.users=users.csv",
+        "data.user_attributes={age: {kind: numeric}, taste: {kind: categorical}}",
+        "training.num_epochs=2",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def told(
+    write_toy: Callable[[Path], Path], make_recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Recommender]:
+    """Runs that read something of users beside their histories."""
+    data = write_toy(tmp_path_factory.mktemp("told"))
+    rows = (data / "interactions.csv").read_text().splitlines()
+    kinds = [f"{row},{'view' if number % 3 else 'buy'}" for number, row in enumerate(rows[1:])]
+    (data / "interactions.csv").write_text("\n".join([f"{rows[0]},event", *kinds]) + "\n")
+    tastes = dict(row.split(",")[:2] for row in rows[1:])
+    known = [f"{user},{20 + len(item)},{item[:-1]}" for user, item in tastes.items()]
+    (data / "users.csv").write_text("\n".join(["user_id,age,taste", *known]) + "\n")
+
+    @functools.cache
+    def run(what: str) -> Recommender:
+        folder = data / what
+        train(make_recipe("training.num_epochs=1", *RUNS[what], output_dir=folder, data=data))
+        return Recommender.from_pretrained(folder)
+
+    return run
+
+
+TOLD: dict[str, tuple[list[Any], list[Any]]] = {
+    "times": ([[0, 1000], [], [5]], [[0, 9_000_000], [], [5]]),
+    "events": ([["view", "view"], [], ["buy"]], [["buy", "buy"], [], ["buy"]]),
+    "attributes": (["wine", "tea", ""], ["tea", "tea", "tea"]),
+    "user_attributes": (
+        [{"age": 20, "taste": "wine"}, {"age": None, "taste": "tea"}, {"age": None, "taste": None}],
+        [{"age": 70, "taste": "tea"}, {"age": 30, "taste": None}, {"age": 25, "taste": "wine"}],
+    ),
+}
+THREE = [["tea1", "tea2"], [], ["wine0"]]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("what", TOLD)
+def test_what_a_table_tells_reaches_the_lists(
+    what: str, form: str, told: Callable[[str], Recommender], tmp_path: Path
+) -> None:
+    recommender, path, scores = told(what), tmp_path / f"users.{form}", []
+    for values in TOLD[what]:
+        lists = recommender.recommend_batch(THREE, 4, **{what: values})
+        columns = pl.DataFrame(values).to_dict(as_series=False) if what == "user_attributes" else {what: values}
+        table = {"user_id": ["a", "b", "c"], "history": THREE, **columns}
+        if form == "csv":
+            as_text = {
+                name: [json.dumps(cell) if isinstance(cell, list) else cell for cell in column]
+                for name, column in table.items()
+            }
+            pl.DataFrame(as_text).write_csv(path)
+        else:
+            frame = pl.DataFrame(table)
+            frame.write_ndjson(path) if form == "jsonl" else frame.write_parquet(path)
+        peftrec.recommend_file(recommender, path, tmp_path / "lists.parquet", 4, overwrite=True)
+        found = pl.read_parquet(tmp_path / "lists.parquet")
+        assert found["item_id"].to_list() == [entry.item_id for entries in lists for entry in entries]
+        expected = [entry.score for entries in lists for entry in entries]
+        assert found["score"].to_list() == pytest.approx(expected, abs=1e-6)
+        scores.append(expected)
+    assert scores[0] != pytest.approx(scores[1], abs=1e-4), "it makes a difference what is told"
+
+
+@pytest.mark.parametrize(
+    ("what", "column", "message"),
+    [
+        (
+            "times",
+            "more",
+            "nothing reads the column 'more'. Leave it out; there may be user_id, history, events, times, attributes",
+        ),
+        ("times", "age", "nothing reads the column 'age'"),
+        ("times", "time", "nothing reads the column 'time'. Did you mean 'times'?"),
+        (
+            "user_attributes",
+            "agee",
+            "nothing reads the column 'agee'. Did you mean 'age'? Leave it out; there may be user_id, history, events, "
+            "times, attributes, age, taste",
+        ),
+        ("times", "events", "kinds of events were given, but this run reads none"),
+        ("times", "attributes", "attributes were given, but this run reads no users' texts"),
+        ("events", "times", "times were given, but this run reads none"),
+    ],
+)
+def test_a_column_that_nothing_reads_is_refused(
+    what: str, column: str, message: str, told: Callable[[str], Recommender], tmp_path: Path
+) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text(f"user_id,history,{column}\na,,\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: {re.escape(message)}"):
+        peftrec.recommend_file(told(what), path, tmp_path / "lists.parquet")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("what", "wrong", "message"),
+    [
+        ("times", {"times": [7, "x"]}, "times: place 2 holds 'x'; a time must be"),
+        ("times", {"times": [7]}, "1 times for 2 items; each item has one time"),
+        ("times", {"times": [7, ""]}, "times: an empty one is no time"),
+        ("times", {"times": [9, 7]}, "histories are oldest first, but 7 comes after 9"),
+        ("times", {"times": [1_600_000_000_000, 1_600_000_000_000]}, "1600000000000 is read as milliseconds"),
+        ("events", {"events": ["view", "bye"]}, "'bye' is not a kind of event of this run; there are view, buy"),
+        (
+            "user_attributes",
+            {"age": "old"},
+            "the user, attribute 'age' holds 'old'; a numeric attribute needs a number",
+        ),
+        ("events", {"history": ["tea1", "tae2"]}, "no item has the id 'tae2'. Did you mean 'tea2'"),
+    ],
+)
+@pytest.mark.parametrize("part", [2, 3, 8192])
+def test_the_row_is_named_whatever_is_wrong_in_it(
+    what: str, wrong: dict[str, Any], message: str, part: int, told: Callable[[str], Recommender],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The sixth line of the file, of which the second is empty, is wrong; the last would be, too."""
+    monkeypatch.setattr(recommending, "_USERS_A_PART", part)
+    more = {"times": {"times": [3, 5]}, "events": {"events": ["buy", "buy"]}, "user_attributes": {"age": 5}}[what]
+    right = {"user_id": "a", "history": ["tea1", "tea2"], **more}
+    rows = [
+        right,
+        {},
+        right,
+        {**right, "history": [], **{name: [] for name in more if name == what}},
+        right,
+        {**right, **wrong},
+        right,
+        {**right, **wrong},
+    ]
+    path = tmp_path / "users.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: data row 6: .*{re.escape(message)}"):
+        peftrec.recommend_file(told(what), path, tmp_path / "lists.parquet")
     assert list(tmp_path.iterdir()) == [path]
 
 

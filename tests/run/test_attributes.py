@@ -181,7 +181,7 @@ def test_attributes_of_a_user_reach_the_list(run: Path, capsys: pytest.CaptureFi
         with pytest.raises(SystemExit):
             main([*words, wrong])
         assert "is no JSON object such as" in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"user 1: 'agee' is no attribute of this run\. Did you mean 'age'"):
+    with pytest.raises(InputError, match=r"the user: 'agee' is no attribute of this run\. Did you mean 'age'"):
         recommender.recommend(HISTORY, user_attributes={"agee": 50})
     with pytest.raises(InputError, match="attributes of 1 users for 2 users"):
         recommender.recommend_batch([HISTORY, []], user_attributes=[{}])

@@ -93,11 +93,11 @@ def test_audiences_know_times(timed: Path) -> None:
         (None, r"this run reads how much time lies between events \(user\.time_intervals\), so a history of 3 items"),
         ([1, 2], "there must be one time for each item of each history"),
         ("123", "there must be one time for each item of each history"),
-        ([1, 2, "soon"], r"times: data row 3 holds 'soon'; a time must be a number"),
+        ([1, 2, "soon"], r"times: place 3 holds 'soon'; a time must be a number"),
         ([1, 2, ""], "times: an empty one is no time"),
         ([1, float("nan"), 2], "times: an empty one is no time"),
         ([5, 9, 7], "histories are oldest first, but 7 comes after 9"),
-        ([5, 1_600_000_000_000, 1_600_000_000_001], "mixed units"),
+        ([5, 1_600_000_000_000, 1_600_000_000_001], r"mixed units: .*, but place 1 holds 5"),
     ],
 )
 def test_times_that_cannot_be_used(timed: Path, times: Any, expected: str) -> None:

@@ -53,7 +53,7 @@ def test_expected_items_by_hand() -> None:
     """Item 1 is in one of three windows, item 2 in two: two windows miss item 1 with 1/3, item 2 never."""
     windows: Any = Windows()
     batch = ItemsPerBatch(windows, COUNTS, loss_of("in_batch_softmax"), 0)
-    assert (batch.num_items, batch.mean_places) == (3, pytest.approx(4 / 3))
+    assert (batch.num_items, batch.mean_places, batch.mean_pairs) == (3, pytest.approx(4 / 3), pytest.approx(6 / 3))
     assert [batch.expected(users) for users in (1, 2, 3, 9)] == pytest.approx([1 + 1 / 3 + 2 / 3, 2 + 2 / 3, 3, 3])
     catalogue = ItemsPerBatch(windows, COUNTS, loss_of("full_softmax"), 0)
     assert [catalogue.expected(users) for users in (1, 3)] == [3, 3]
@@ -108,7 +108,8 @@ def test_plans_by_hand() -> None:
     assert full.items_an_epoch == 5000
     assert full.describe() == (
         "batches: 200 users a step, 5 steps an epoch; 1,000 of 1,000 items encoded 5 times an epoch, 5,000 in all, "
-        "each 5.0 times on average (training.encodings is 5)"
+        "each 5.0 times on average, and once more on the way back where graphs do not fit training.graph_memory_mib "
+        "(training.encodings is 5)"
     )
     # One table serves three steps, so that there may be three times as many.
     tables = planned(MANY, ONES, loss_of("full_softmax"), encodings=5, encoder_interval=3)
@@ -133,6 +134,9 @@ def test_what_does_not_fit_is_accumulated_over_one_table() -> None:
     batch = planned(MANY, ONES, loss_of("in_batch_softmax"), StepMemory(place_bytes=2**16, item_bytes=0),
                     encodings=1, batch_memory_mib=1)  # fmt: skip
     assert (batch.accumulation_steps, batch.batch_users) == (1, 16)
+    # Pairs of places count beside them: users of one event each have one.
+    pairs = StepMemory(place_bytes=2**15, pair_bytes=2**15, item_bytes=0)
+    assert planned(MANY, ONES, loss_of("in_batch_softmax"), pairs, encodings=1, batch_memory_mib=1).batch_users == 16
     with pytest.raises(InputError, match=r"training\.batch_memory_mib is 1, but one user and the candidates take more"):
         planned(MANY, ONES, loss_of("full_softmax"), StepMemory(place_bytes=1, item_bytes=2**20), batch_memory_mib=1)
 
@@ -201,18 +205,47 @@ def test_expected_items_are_those_of_real_batches(
         assert expected.expected(users) == pytest.approx(realised(windows, counts, loss, users), rel=0.02), users
 
 
-@pytest.mark.parametrize("kind", USER_ENCODERS.kinds())
-def test_memory_of_the_user_side_is_of_the_estimated_size(kind: str) -> None:
-    user = USER_ENCODERS.load(kind)(max_history=12)
-    encoder: Any = user.build(64)
-    lengths = torch.arange(1, 13).repeat(20)
-    valid = torch.arange(12) >= 12 - lengths[:, None]
-    items = torch.randn(len(lengths), 12, 64, requires_grad=True)
+# Settings that make graphs larger, tried on every kind that has them.
+LARGER = (
+    {},
+    {"time_intervals": True},
+    {"time_intervals": True, "positions": "none", "num_layers": 3},
+    {"positions": "none"},
+    {"feedforward": 16},
+    {"num_layers": 3},
+    {"num_heads": 8},
+    {"num_heads": 8, "pooling": "multi_head"},
+    {"state_dim": 256, "num_layers": 3},
+)
+
+
+def user_encoders() -> list[Any]:
+    """Every kind with the settings that it has."""
+    found = []
+    for kind in USER_ENCODERS.kinds():
+        section = USER_ENCODERS.load(kind)
+        fields = {field.name for field in dataclasses.fields(section)}
+        for settings in LARGER:
+            if settings.keys() <= fields and not (kind == "attention" and settings == {"num_heads": 8}):
+                found += [pytest.param(section(**settings), id=f"{kind} {settings}")]
+    return found
+
+
+@pytest.mark.parametrize("length", [20, 200])
+@pytest.mark.parametrize("user", user_encoders())
+def test_memory_of_histories_is_what_the_encoder_says(user: Any, length: int) -> None:
+    user = dataclasses.replace(user, max_history=length)
+    encoder = user.build(64)
+    lengths = torch.arange(length // 20, length + 1, length // 20).repeat(4)
+    valid = torch.arange(length) >= length - lengths[:, None]
+    items = torch.randn(len(lengths), length, 64, requires_grad=True)
+    times = (torch.arange(length).repeat(len(lengths), 1) * 60_000,) if user.needs_times else ()
     known = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
     with _saved_bytes(known) as saved:
-        encoder.train()(items, valid)
-    estimate = int(lengths.sum()) * StepMemory.of(64, len(getattr(encoder, "blocks", ()))).place_bytes
-    assert (0 if kind == "mean" else 0.2 * estimate) < saved[0] < 1.2 * estimate
+        encoder.train()(items, valid, *times)
+    memory = StepMemory.of(user, 64)
+    estimate = int(lengths.sum()) * memory.place_bytes + int((lengths**2).sum()) * memory.pair_bytes
+    assert (0 if user.kind == "mean" else 0.3 * estimate) < saved[0] < estimate
 
 
 def test_a_run_stores_what_was_planned(make_recipe: Callable[..., Any], tmp_path: Path) -> None:

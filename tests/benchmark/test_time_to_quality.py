@@ -84,6 +84,15 @@ class TestSummary:
         assert reached["ratio_with_caching"] == pytest.approx(2.5 * 50 / 10.9)
         assert found["paths"]["frozen"]["reached"]["better"] is None
 
+    def test_each_path_is_compared_where_it_is_best_itself(self) -> None:
+        found = summarise(self.RUNS, STEPS)["paths"]
+        assert "own" not in found["conventional"]
+        assert (found["frozen"]["own"]["epoch"], found["frozen"]["own_usual_epoch"]) == (2, 1)
+        assert found["frozen"]["own"]["ratio"] == pytest.approx(2.5 * 50 / (2 * 3 * 0.1))
+        # Full fine-tuning is nowhere as good as the best side network.
+        assert (found["side"]["own"]["run"], found["side"]["own_usual_epoch"]) == ("slow", None)
+        assert found["side"]["own"]["ratio_at_least"] == pytest.approx(3 * 2.5 * 50 / (3 * (0.1 + 2 * 0.2)))
+
     def test_where_frozen_is_better_full_need_not_be_there(self) -> None:
         runs = [*self.RUNS, run("frozen", "frozen_b", 0.05, 0.062, 0.061)]
         found = summarise(runs, STEPS)
@@ -171,6 +180,7 @@ def test_all_of_it(script: Any, suite: Path, tmp_path: Path, monkeypatch: pytest
     document = (tmp_path / "docs" / "toy.md").read_text()
     assert "| SIDE | `s` |" in document
     assert "| FULL | `u2` | 2, 0 |" in document
+    assert document.count("| SIDE | `s` | ") == 4
     # The document comes from the JSON files alone, and what is there is not trained again.
     (tmp_path / "runs").rename(tmp_path / "gone")
     script.main([str(suite), *places, "--tables"])

@@ -86,7 +86,8 @@ def summarise(
     Returns:
         `targets` by name, `better` and `full`; `paths` with `conventional` among them: best run, and for each target
         the run, epoch and seconds, and how many times as long the usual way takes (`ratio`, and `ratio_with_caching`);
-        `ratio_at_least` where the usual way was not there at its last epoch, whose seconds then count.
+        `ratio_at_least` where the usual way was not there at its last epoch, whose seconds then count. `own` is told
+        alike of the best that the path itself reached.
     Raises:
         InputError: if `full` or `frozen` is missing.
     """
@@ -113,7 +114,14 @@ def summarise(
         usual = found[CONVENTIONAL]["reached"][name]
         seconds = usual["seconds"] if usual else clock.of(CONVENTIONAL, epochs=_most_epochs(runs))
         for path in paths:
-            _compare(found[path], name, seconds, at_least=usual is None)
+            _compare(found[path], found[path]["reached"][name], seconds, at_least=usual is None)
+    full = [run for run in runs if run.path == FULL]
+    for path in paths:
+        usual = _reached(CONVENTIONAL, full, best[path].best, clock)
+        seconds = usual["seconds"] if usual else clock.of(CONVENTIONAL, epochs=_most_epochs(runs))
+        found[path]["own"] = _reached(path, [best[path]], best[path].best, clock)
+        found[path]["own_usual_epoch"] = usual["epoch"] if usual else None
+        _compare(found[path], found[path]["own"], seconds, at_least=usual is None)
     return {"targets": targets, "target_of": better, "share": SHARE, "paths": found}
 
 
@@ -128,8 +136,8 @@ def _reached(path: str, runs: Sequence[QualityRun], target: float, clock: EpochS
     return min(there, key=lambda one: float(one["seconds"]), default=None)
 
 
-def _compare(found: dict[str, Any], target: str, usual_seconds: float, *, at_least: bool) -> None:
-    reached = found["reached"][target]
+def _compare(found: Mapping[str, Any], reached: dict[str, Any] | None, usual_seconds: float, *, at_least: bool) -> None:
+    """Put ratios to what a path reached, if it did."""
     if reached is None:
         return
     reached["ratio_at_least" if at_least else "ratio"] = usual_seconds / reached["seconds"]

@@ -30,6 +30,7 @@ def document(
             f"![Validation NDCG@10 against seconds of training](plots/{suite}.svg)",
             "",
             *_targets(labels, steps, summary),
+            *_own(labels, summary),
             "## All runs",
             "",
             *_all_runs(labels, curves, stored),
@@ -79,6 +80,23 @@ def _targets(labels: Mapping[str, str], steps: Mapping[str, Any], summary: Mappi
                 lines.append(f"| {label} | " + " | ".join(cells) + " |")
         lines.append("")
     return lines
+
+
+def _own(labels: Mapping[str, str], summary: Mapping[str, Any]) -> list[str]:
+    lines = ["## To the best of each path itself, and how long the usual way takes to be as good", ""]
+    lines += ["| path | run | NDCG@10 | share of the best | epoch | seconds | epoch of the usual way | usual / this |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    best = max(found["best"] for found in summary["paths"].values())
+    for path, label in labels.items():
+        found = summary["paths"].get(path)
+        if found is not None and "own" in found:
+            own, usual = found["own"], found["own_usual_epoch"]
+            ratio = f"{own['ratio']:.1f}" if "ratio" in own else f"> {own['ratio_at_least']:.1f}"
+            lines.append(
+                f"| {label} | `{own['run']}` | {found['best']:.4f} | {found['best'] / best:.1%} | {own['epoch']} | "
+                f"{rounded(own['seconds'])} | {'not reached' if usual is None else usual} | {ratio} |"
+            )
+    return [*lines, ""]
 
 
 def _cells(path: str, found: Mapping[str, Any], target: str, steps: Mapping[str, Any]) -> list[str]:

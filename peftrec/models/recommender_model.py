@@ -7,7 +7,7 @@ item vectors, P positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -86,8 +86,9 @@ class RecommenderModel(nn.Module):
         profile: ProfileVectors | None = None,
         times_BL: torch.Tensor | None = None,
         users_B: torch.Tensor | None = None,
+        at: tuple[Any, Any] = (slice(None), slice(None)),
     ) -> torch.Tensor:
-        """Return user vectors at every place, shape (B, L, D).
+        """Return user vectors at every place, shape (B, L, D), or at some.
 
         An empty history gives zeros, but for what the user's text says, and at the newest place the attributes.
 
@@ -97,6 +98,8 @@ class RecommenderModel(nn.Module):
             profile: vectors of the users' texts.
             times_BL: when events happened, int64 milliseconds; read where `needs_times`.
             users_B: indexes of users whose attributes have been set, -1 for others; None for none.
+            at: rows and places that are wanted, as an index of the first two axes; what the scorer makes of a vector it
+                makes of these alone.
         Raises:
             InputError: if times are needed and there are none.
         """
@@ -118,7 +121,7 @@ class RecommenderModel(nn.Module):
             told_BL = valid_BL.clone()
             told_BL[:, -1] = True
             users_BLD = users_BLD + self.user_attributes(users_B)[:, None] * told_BL[..., None]
-        return self.scorer.prepare(users_BLD)
+        return self.scorer.prepare(users_BLD[at])
 
     @torch.no_grad()
     def encode_catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,7 +184,7 @@ class RecommenderModel(nn.Module):
         if self.needs_times and times_BL is not None:
             times = torch.from_numpy(times_BL[:, -self.max_history :]).to(histories_BL.device)
         of_B = None if users_B is None else torch.from_numpy(users_B).to(histories_BL.device)
-        return self.user_vectors(item_vectors_ND, histories_BL, profile, times, of_B)[:, -1]
+        return self.user_vectors(item_vectors_ND, histories_BL, profile, times, of_B, at=(slice(None), -1))
 
     def methods(self) -> list[AppliedMethod]:
         """Return the PEFT methods in use: that of the items, and that of the users where they have their own."""

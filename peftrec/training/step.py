@@ -144,14 +144,19 @@ def step_inputs(
 
     items_C = sent(plan.items_C)
     vectors_CD = model.item_vectors(text_vectors_CH, items_C)
-    users_BLD = model.user_vectors(
-        vectors_CD, sent(plan.inputs_BL), profile, sent_if(plan.times_BL), sent_if(plan.users_B)
-    )
     # Found where the plan is: on a GPU the host would have to wait to learn how many there are.
     counted_BL = plan.targets_BL >= 0
     rows_P, places_P = counted_BL.nonzero(as_tuple=True)
+    users_PD = model.user_vectors(
+        vectors_CD,
+        sent(plan.inputs_BL),
+        profile,
+        sent_if(plan.times_BL),
+        sent_if(plan.users_B),
+        at=(sent(rows_P), sent(places_P)),
+    )
     return LossInputs(
-        queries_PD=users_BLD[sent(rows_P), sent(places_P)] * model.scale(),
+        queries_PD=users_PD * model.scale(),
         candidates_CD=vectors_CD,
         targets_P=sent(plan.targets_BL[counted_BL]),
         bias_C=model.scale.add_offset(model.item_encoder.candidate_bias(items_C), len(items_C)),

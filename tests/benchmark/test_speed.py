@@ -291,6 +291,9 @@ class TestSteps:
             step()
             assert used
             assert max(used) == 0.0
+        as_usual = PaddedTraining(kind, recipe, workload.dataset, dropout=True)
+        as_usual.timed_step(workload.batches[0], 4)
+        assert max(used) > 0.0
 
     def test_of_equally_quick_sizes_the_search_takes_the_smallest(
         self, setting: Setting, workload: Any, monkeypatch: pytest.MonkeyPatch
@@ -305,10 +308,10 @@ class TestSteps:
     ) -> None:
         comparison = PathComparison(setting, workload.dataset, sizes=(4,), say=lambda _: None)
         theirs = PaddedTraining("lora", setting.load(*PATHS["lora_all"]), workload.dataset)
-        comparison.find_best("lora", theirs, workload.batches[0])
-        assert comparison.micro_users("lora", theirs.width) == 4
-        assert comparison.micro_users("lora", 2 * theirs.width) == 2
-        assert comparison.micro_users("lora", 100 * theirs.width) == 1
+        comparison.find_best("padded_lora", theirs, workload.batches[0])
+        assert comparison.micro_users("padded_lora", theirs.width) == 4
+        assert comparison.micro_users("padded_lora", 2 * theirs.width) == 2
+        assert comparison.micro_users("padded_lora", 100 * theirs.width) == 1
 
     def test_the_search_ends_where_it_gets_slower(
         self, setting: Setting, workload: Any, monkeypatch: pytest.MonkeyPatch
@@ -400,7 +403,8 @@ class TestRun:
         flop = (block["floor"]["forward_gflop"] + block["floor"]["backward_gflop"]) / block["seconds"]["median"]
         assert block["gemm_share"] == pytest.approx(flop / block["machine"]["gemm_gflops"]["median"])
         assert 0 < block["floor"]["share_of_step"] < 1
-        assert set(blocks["side@4"]["against"]) == {"padded_full", "padded_lora"}
+        kinds = {"padded_full", "padded_lora"}
+        assert set(blocks["side@4"]["against"]) == kinds | {f"{kind}_dropout" for kind in kinds}
         run = block["run"]
         assert run["seed"] == 0
         assert run["data_sha256"] == load_dataset(setting.load().data).content_hash()

@@ -86,9 +86,9 @@ def _point(suite: Suite, place: int, users: int, *, history: int | None = None) 
     work = make_workload(suite.dataset, setting.load(), users=users, number=1, seed=setting.seed)
     ours = {path: StepTrainer(setting.load(*PATHS[path]), work.dataset) for path in _PATHS}
     theirs = PaddedTraining("lora", setting.load(*PATHS[TRAINED["lora"]]), work.dataset, ours["lora_all"].model)
-    suite.comparison.find_best("lora", theirs, work.batches[0])
+    suite.comparison.find_best("padded_lora", theirs, work.batches[0])
     # As many rows as were best at the usual history.
-    size = suite.comparison.micro_users("lora", theirs.width)
+    size = suite.comparison.micro_users("padded_lora", theirs.width)
     batch, warm = work.batches[0], part_of(work.batches[0], 0, _WARM_USERS)
     few = max(1, _WARM_USERS // size)
     runners: dict[str, Runner] = {path: _Step(trainer, batch) for path, trainer in ours.items()}

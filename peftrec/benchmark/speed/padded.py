@@ -35,8 +35,7 @@ class PaddedTraining:
     """A plain `transformers` model, with `peft`'s LoRA or all its weights trained, under the same head and loss.
 
     Texts are tokenised beforehand and padded to the limit; the places of short histories hold an empty text, which is
-    encoded like all others, as in the published code of such recommenders. The language model's own dropout is off, as
-    it is in our steps: it would cost time, and attention its quick kernel. Gradients are accumulated over micro-batches
+    encoded like all others, as in the published code of such recommenders. Gradients are accumulated over micro-batches
     of users, each with the loss over its own items, and their graphs are freed one by one.
 
     Args:
@@ -45,6 +44,8 @@ class PaddedTraining:
         dataset: of the batches.
         head: our model, from which the weights of the head are taken; None fits the whitening to noise, which costs
             a step the same.
+        dropout: the language model's own. Off, as in our steps, the work is the same; on, as `model.train()` leaves
+            it, random numbers cost time, and attention loses its quick kernel.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class PaddedTraining:
         recipe: Recipe,
         dataset: Dataset,
         head: RecommenderModel | None = None,
+        *,
+        dropout: bool = False,
     ) -> None:
         frozen = dataclasses.replace(recipe, method=METHODS.load("frozen")())
         self.item_counts = dataset.item_counts()
@@ -76,7 +79,7 @@ class PaddedTraining:
         else:
             self.language_model.requires_grad_(True)
         self.model.train()
-        self.language_model.eval()
+        self.language_model.train(dropout)
         trained = [parameter for parameter in self.language_model.parameters() if parameter.requires_grad]
         settings = recipe.optimizer
         assert settings.learning_rate is not None

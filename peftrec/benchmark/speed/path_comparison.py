@@ -31,6 +31,11 @@ _SECONDS = 0.3
 _WARM_USERS = 64
 
 
+def counterparts(kind: Kind) -> dict[str, bool]:
+    """Return the names of the two counterparts that train so, and whether the language model's own dropout is on."""
+    return {f"padded_{kind}": False, f"padded_{kind}_dropout": True}
+
+
 class OwnSteps:
     """Steps of one path, on the batch of each round; keeps the seconds of its parts.
 
@@ -88,8 +93,9 @@ class PathComparison:
     ) -> None:
         self.setting, self.dataset, self.sizes, self.say = setting, dataset, sizes, say
         self.sample_users, self.gemm_size = sample_users, gemm_size
-        # Rows of the best micro-batch, which do not depend on how many follow, and seconds a row: found once a run.
-        self.best: dict[Kind, tuple[int, Mapping[int, float]]] = {}
+        # By the name of a counterpart: rows of the best micro-batch, which do not depend on how many follow, and
+        # seconds a row; found once a run.
+        self.best: dict[str, tuple[int, Mapping[int, float]]] = {}
 
     def measure(self, paths: Sequence[str], users: int) -> dict[str, Any]:
         """Take all paths and their counterparts in turns; return a block of results for each path.
@@ -104,39 +110,43 @@ class PathComparison:
         ours = {path: OwnSteps(StepTrainer(setting.load(*PATHS[path]), work.dataset), work.batches) for path in paths}
         kinds = list(dict.fromkeys(kind for path in paths for kind in AGAINST[path]))
         head = next(iter(ours.values())).trainer.model
-        theirs = {kind: PaddedTraining(kind, setting.load(*PATHS[TRAINED[kind]]), work.dataset, head) for kind in kinds}
-        for kind, training in theirs.items():
-            self.find_best(kind, training, work.batches[0])
+        theirs = {
+            name: PaddedTraining(kind, setting.load(*PATHS[TRAINED[kind]]), work.dataset, head, dropout=dropout)
+            for kind in kinds
+            for name, dropout in counterparts(kind).items()
+        }
+        for name, training in theirs.items():
+            self.find_best(name, training, work.batches[0])
         runners: dict[str, Callable[[int], float]] = dict(ours)
         warm: dict[str, Callable[[int], float]] = {path: own.warm_up for path, own in ours.items()}
-        for kind, training in theirs.items():
-            runners[f"padded_{kind}"] = self._padded(kind, training, work, self.sample_users)
-            warm[f"padded_{kind}"] = self._padded(kind, training, work, self.micro_users(kind, training.width))
+        for name, training in theirs.items():
+            runners[name] = self._padded(name, training, work, self.sample_users)
+            warm[name] = self._padded(name, training, work, self.micro_users(name, training.width))
         self.say(f"{users} users: {rounds} rounds of {', '.join(runners)}")
         turns = alternate(runners, rounds, warm_up=warm, gemm_size=self.gemm_size, say=self.say)
         bandwidth = memory_bandwidth()
         return {path: self._block(path, own, turns, bandwidth, users) for path, own in ours.items()}
 
-    def find_best(self, kind: Kind, training: PaddedTraining, batch: UserBatch) -> None:
+    def find_best(self, name: str, training: PaddedTraining, batch: UserBatch) -> None:
         """Find the best micro-batch of a counterpart, unless that has been done."""
-        if kind not in self.best:
-            self.say(f"best micro-batch of padded {kind}:")
+        if name not in self.best:
+            self.say(f"best micro-batch of {name}:")
             users, tried = best_users(training, batch, self.sizes, self.say)
-            self.best[kind] = (users * training.width, tried)
+            self.best[name] = (users * training.width, tried)
 
-    def micro_users(self, kind: Kind, width: int) -> int:
+    def micro_users(self, name: str, width: int) -> int:
         """Return the users of a micro-batch with as many rows as are best.
 
         Args:
-            kind: that `find_best` has seen.
+            name: of a counterpart that `find_best` has seen.
             width: rows of a user.
         """
-        return max(1, self.best[kind][0] // width)
+        return max(1, self.best[name][0] // width)
 
     def _padded(
-        self, kind: Kind, training: PaddedTraining, work: Workload, sample: int | None
+        self, name: str, training: PaddedTraining, work: Workload, sample: int | None
     ) -> Callable[[int], float]:
-        size = self.micro_users(kind, training.width)
+        size = self.micro_users(name, training.width)
         at_most = None if sample is None else max(1, sample // size)
         return lambda number: training.timed_step(work.batches[number % len(work.batches)], size, at_most=at_most)
 
@@ -173,14 +183,15 @@ class PathComparison:
                 "bandwidth_gib_per_second": bandwidth / 2**30,
             },
             "against": {
-                f"padded_{kind}": {
-                    "micro_batch_rows": self.best[kind][0],
-                    "seconds_a_row": self.best[kind][1],
-                    "seconds": turns.seconds[f"padded_{kind}"].plain(),
+                name: {
+                    "micro_batch_rows": self.best[name][0],
+                    "seconds_a_row": self.best[name][1],
+                    "seconds": turns.seconds[name].plain(),
                     "users_run": users if self.sample_users is None else min(users, self.sample_users),
-                    "ratio": turns.speedup(path, f"padded_{kind}").plain(),
+                    "ratio": turns.speedup(path, name).plain(),
                 }
                 for kind in AGAINST[path]
+                for name in counterparts(kind)
             },
             "machine": turns.plain(),
         }

@@ -77,9 +77,9 @@ def lines(blocks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             parts = ", ".join(f"{part} {block[part]['median']:.2f} s" for part in ("training", "first_batch"))
             yield f"{name}: first step after {block['first_step']['median']:.2f} s ({parts})"
         elif name == "micro_batches":
-            for kind, found in block["kinds"].items():
+            for other, found in block["kinds"].items():
                 tried = ", ".join(f"{rows} {1e3 * seconds:.1f}" for rows, seconds in found["seconds_a_row"].items())
-                yield f"padded {kind}, rows a micro-batch and milliseconds a row: {tried}"
+                yield f"{other}, rows a micro-batch and milliseconds a row: {tried}"
         elif name == "agreement":
             yield f"{name}: loss to {block['loss']:.1e}, gradients of {block['num_tensors']} to {block['gradient']:.1e}"
 

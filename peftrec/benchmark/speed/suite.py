@@ -14,7 +14,7 @@ from peftrec.benchmark.speed.alternation import alternate
 from peftrec.benchmark.speed.catalogue_encoding import TOLERANCE, CatalogueEncoding, largest_difference
 from peftrec.benchmark.speed.memory_peak import measure_apart
 from peftrec.benchmark.speed.padded import PaddedTraining
-from peftrec.benchmark.speed.path_comparison import TRAINED, PathComparison
+from peftrec.benchmark.speed.path_comparison import TRAINED, PathComparison, counterparts
 from peftrec.benchmark.speed.sentence_pairs import PairTraining, best_sizes, sentence_transformer
 from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload
 from peftrec.benchmark.speed.step_trainer import StepTrainer
@@ -135,10 +135,12 @@ class Suite:
         recipe = setting.load()
         work = make_workload(self.dataset, recipe, users=self.extent.users[0], number=1, seed=setting.seed)
         for kind, path in TRAINED.items():
-            comparison.find_best(kind, PaddedTraining(kind, setting.load(*PATHS[path]), work.dataset), work.batches[0])
+            for name, dropout in counterparts(kind).items():
+                training = PaddedTraining(kind, setting.load(*PATHS[path]), work.dataset, dropout=dropout)
+                comparison.find_best(name, training, work.batches[0])
         return {
             "history": setting.history,
-            "kinds": {kind: {"rows": rows, "seconds_a_row": tried} for kind, (rows, tried) in comparison.best.items()},
+            "kinds": {name: {"rows": rows, "seconds_a_row": tried} for name, (rows, tried) in comparison.best.items()},
         }
 
     def take_micro_batches(self, block: Mapping[str, Any]) -> None:
@@ -148,8 +150,8 @@ class Suite:
             block: from `micro_batches`.
         """
         if block["history"] == self.setting.history:
-            for kind, found in block["kinds"].items():
-                self.comparison.best[kind] = (found["rows"], found["seconds_a_row"])
+            for name, found in block["kinds"].items():
+                self.comparison.best[name] = (found["rows"], found["seconds_a_row"])
 
     def sentence_transformers(self) -> dict[str, Any]:
         """Compare LoRA on all layers with sentence-transformers' trainer on the same positions."""
@@ -249,7 +251,8 @@ class Suite:
         """
         setting, users = self.setting, self.extent.users[0]
         width = setting.history + 1
-        size = self.comparison.micro_users("full", width) if "full" in self.comparison.best else 4
+        known = "padded_full" in self.comparison.best
+        size = self.comparison.micro_users("padded_full", width) if known else 4
         measure = partial(measure_apart, users=users, whole_catalogue=self.extent.whole_catalogue)
         little = dataclasses.replace(setting, graph_memory_mib=_LITTLE_MIB)
         found = {

@@ -45,20 +45,21 @@ class Setting:
 
     def load(self, *overrides: str) -> Recipe:
         """Return the recipe with all its overrides and the given ones, the loss over the items of the batch."""
-        return load_recipe(
-            self.recipe,
-            [
-                f"user.max_history={self.history}",
-                "encoder.inputs=text",
-                "loss.kind=in_batch_softmax",
-                f"training.seed={self.seed}",
-                f"training.graph_memory_mib={self.graph_memory_mib}",
-                "optimizer.schedule=constant",
-                "training.encoder_interval=1",
-                *self.overrides,
-                *overrides,
-            ],
-        )
+        return load_recipe(self.recipe, self.words(*overrides))
+
+    def words(self, *overrides: str) -> list[str]:
+        """Return all overrides of the recipe, and the given ones behind them."""
+        return [
+            f"user.max_history={self.history}",
+            "encoder.inputs=text",
+            "loss.kind=in_batch_softmax",
+            f"training.seed={self.seed}",
+            f"training.graph_memory_mib={self.graph_memory_mib}",
+            "optimizer.schedule=constant",
+            "training.encoder_interval=1",
+            *self.overrides,
+            *overrides,
+        ]
 
 
 @dataclasses.dataclass(frozen=True)

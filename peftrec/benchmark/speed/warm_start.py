@@ -38,10 +38,17 @@ class Start:
     first_step: float
 
 
-def measure_starts(setting: Setting, path: str, rounds: int) -> dict[str, Any]:
-    """Measure starts of one path, after one that fills the cache; return the seconds of each part."""
-    words = [str(setting.recipe), *setting.overrides, *PATHS[path], "training.warmup_frozen_epochs=0"]
-    words += [f"training.graph_memory_mib={setting.graph_memory_mib}"]
+def measure_starts(setting: Setting, path: str, users: int, rounds: int) -> dict[str, Any]:
+    """Measure starts of one path, after one that fills the cache; return the seconds of each part.
+
+    Args:
+        setting: of the run.
+        path: of `PATHS`.
+        users: of a step.
+        rounds: how often.
+    """
+    step = (f"training.batch_users={users}", "training.warmup_frozen_epochs=0")
+    words = [str(setting.recipe), *setting.words(*PATHS[path], *step)]
     found = []
     for _ in range(rounds + 1):
         done = subprocess.run(

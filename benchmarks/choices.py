@@ -14,9 +14,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from peftrec.benchmark.own_process import run_apart
 from peftrec.evaluation import Evaluation, paired_test
 from peftrec.publishing import read_per_user
 
@@ -116,15 +115,9 @@ def train(suite: Suite, row: Row, seed: int, arguments: argparse.Namespace, resu
     overrides = [*suite.settings, *row.overrides, f"training.seed={seed}"]
     if not folder.is_dir():
         words = ["train", suite.recipe, *overrides, *arguments.overrides, f"output_dir={folder}", "--overwrite"]
-        ran = subprocess.run(
-            [sys.executable, "-m", "peftrec", *words],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode:
-            print(f"{folder.name} failed: {ran.stderr.strip()[-600:]}", file=sys.stderr, flush=True)
+        error = run_apart(words)
+        if error is not None:
+            print(f"{folder.name} failed: {error[-600:]}", file=sys.stderr, flush=True)
             return False
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     training = metrics["training"]

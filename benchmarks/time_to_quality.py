@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from peftrec.benchmark.own_process import run_apart
 from peftrec.benchmark.speed.drawing import draw_quality
 from peftrec.benchmark.speed.quality_curve import FULL, EpochSeconds, QualityRun, summarise
 from peftrec.benchmark.speed.quality_document import METRIC, USUAL, document
@@ -108,22 +107,10 @@ def train(run: Run, arguments: argparse.Namespace) -> bool:
         if going.is_dir():
             print(f"{going}: goes on, or was stopped; `peftrec train --resume` goes on, without it the run starts anew")
         return True
-    error = peftrec(["train", run.recipe, *run.overrides, *arguments.overrides, f"output_dir={folder}"])
+    error = run_apart(["train", run.recipe, *run.overrides, *arguments.overrides, f"output_dir={folder}"])
     if error is not None:
         print(f"{run.name} failed: {error[-600:]}", file=sys.stderr, flush=True)
     return error is None
-
-
-def peftrec(words: Sequence[str]) -> str | None:
-    """Run a command of the library in a process with one thread, and return what it said if it failed."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "peftrec", *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return ran.stderr.strip() if ran.returncode else None
 
 
 def keep(run: Run, output: Path, results: Path) -> None:

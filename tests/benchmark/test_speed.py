@@ -385,12 +385,14 @@ class TestRun:
     def arguments(self, recipe: Path, output: Path, *words: str) -> list[str]:
         return ["--smoke", "--recipe", str(recipe), "--output", str(output), *words]
 
+    def on_toy_data(self, recipe: Path, output: Path, setting: Setting) -> list[str]:
+        return [*self.arguments(recipe, output), "--data-root", str(getattr(setting.load().data, "root", ""))]
+
     def test_paths(
         self, recipe_file: Path, setting: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         output = tmp_path / "speed.json"
-        root = getattr(setting.load().data, "root", "")
-        words = [*self.arguments(recipe_file, output), "--data-root", str(root)]
+        words = self.on_toy_data(recipe_file, output, setting)
         assert speed.main([*words, "--only", "agreement,lora_all,side"]) == 0
         blocks = json.loads(output.read_text())["blocks"]
         assert list(blocks) == ["agreement", "lora_all@4", "side@4", "lora_all@8", "side@8"]
@@ -431,8 +433,7 @@ class TestRun:
     def test_curves(self, recipe_file: Path, setting: Setting, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
         output = tmp_path / "speed.json"
-        root = getattr(setting.load().data, "root", "")
-        words = [*self.arguments(recipe_file, output), "--data-root", str(root)]
+        words = self.on_toy_data(recipe_file, output, setting)
         assert speed.main([*words, "--curves"]) == 0
         curves = json.loads(output.read_text())["blocks"]["curves"]["curves"]
         places = {name: [point["at"] for point in points] for name, points in curves.items()}
@@ -448,8 +449,7 @@ class TestRun:
     def test_everything(self, recipe_file: Path, setting: Setting, tmp_path: Path) -> None:
         pytest.importorskip("sentence_transformers")
         output = tmp_path / "speed.json"
-        root = getattr(setting.load().data, "root", "")
-        words = [*self.arguments(recipe_file, output), "--data-root", str(root)]
+        words = self.on_toy_data(recipe_file, output, setting)
         assert speed.main([*words, "--only", "sentence_transformers,encoding,memory,warm_start"]) == 0
         blocks = json.loads(output.read_text())["blocks"]
         assert list(blocks) == ["sentence_transformers", "encoding", "memory", "warm_start"]

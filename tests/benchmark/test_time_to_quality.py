@@ -150,7 +150,7 @@ def test_all_of_it(script: Any, suite: Path, tmp_path: Path, monkeypatch: pytest
         trained.append(overrides[-1])
         train(load_recipe(recipe, overrides))
 
-    monkeypatch.setattr(script, "peftrec", run_here)
+    monkeypatch.setattr(script, "run_apart", run_here)
     places = ["--output", str(tmp_path / "runs"), "--results", str(tmp_path / "json"), "--docs", str(tmp_path / "docs")]
     measured = [
         "--measure-steps",

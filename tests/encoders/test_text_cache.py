@@ -32,6 +32,7 @@ from peftrec.encoders import (
     array_file,
     build_watch,
     load_backbone,
+    state_entry,
 )
 from peftrec.encoders.array_file import ArrayWriter, check_array, map_array
 from peftrec.encoders.cache_key import backbone_identity, token_identity, weights_hash
@@ -415,6 +416,30 @@ def test_a_removed_entry_stays_readable_where_it_is_mapped(tmp_path: Path) -> No
     rows = get(tmp_path, write_rows)
     StateStore(tmp_path).remove(KIND)
     assert rows.tolist() == [[1.0, 1.0]] * 3
+
+
+def test_an_entry_that_is_removed_before_it_is_read_can_be_read(tmp_path: Path) -> None:
+    entry, _ = StateStore(tmp_path).get(KIND, {"of": 1}, write_rows, num_bytes=8, say=[].append)
+    StateStore(tmp_path).remove(KIND)
+    assert entry.tensors["rows"].tolist() == [[1.0, 1.0]] * 3
+    assert entry.num_bytes == 24
+
+
+def test_an_entry_that_vanishes_while_it_is_opened_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(tmp_path, write_rows)
+    plain = state_entry.map_array
+
+    def vanishing(folder: Path, described: dict[str, Any]) -> torch.Tensor:
+        monkeypatch.setattr(state_entry, "map_array", plain)
+        StateStore(tmp_path).remove(KIND)
+        return plain(folder, described)
+
+    monkeypatch.setattr(state_entry, "map_array", vanishing)
+    said: list[str] = []
+    assert get(tmp_path, write_rows, said=said).tolist() == [[1.0, 1.0]] * 3
+    assert "made again: it was removed meanwhile" in said[0]
 
 
 def test_rows_in_any_order(tmp_path: Path) -> None:

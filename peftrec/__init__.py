@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from peftrec.config import RecipeError as RecipeError
     from peftrec.encoding import encode_items as encode_items
     from peftrec.ensembling import ensemble as ensemble
+    from peftrec.evaluating import evaluate as evaluate
     from peftrec.methods.plain_peft import register_with_peft as register_with_peft
     from peftrec.recipe import Recipe as Recipe
     from peftrec.recipe import load_recipe as load_recipe
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from peftrec.recommending import recommend_file as recommend_file
     from peftrec.retrieval import Recommendation as Recommendation
     from peftrec.run import compare as compare
-    from peftrec.run import evaluate as evaluate
     from peftrec.run import train as train
 
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ _MODULES = {
     "Recommender": "peftrec.recommender",
     "recommend_file": "peftrec.recommending",
     "compare": "peftrec.run",
-    "evaluate": "peftrec.run",
+    "evaluate": "peftrec.evaluating",
     "train": "peftrec.run",
 }
 

@@ -18,6 +18,7 @@ import torch
 from peftrec.build import tell_users
 from peftrec.config import InputError, RecipeError, section_to_dict
 from peftrec.data import Cases, Dataset, load_dataset
+from peftrec.evaluating import REFERENCE_FOLDER, evaluate
 from peftrec.evaluation import evaluate_cases, users_at_once
 from peftrec.publishing import (
     METRICS,
@@ -32,7 +33,6 @@ from peftrec.publishing import (
 )
 from peftrec.recipe import Recipe, load_recipe, recipe_for_evaluation
 from peftrec.retrieval import By, Fusion, weight_grid
-from peftrec.run import REFERENCE_FOLDER, evaluate
 from peftrec.training import peak_memory_mib, recover_folder, replace_folder
 
 Weights = Sequence[float] | Literal["auto"] | None

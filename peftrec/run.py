@@ -1,43 +1,38 @@
-"""`train(recipe)`, `evaluate(run)`, `compare(a, b)`: data, build, training, evaluation, publishing, each one call."""
+"""`train(recipe)`, `compare(a, b)`: data, build, training, evaluation, publishing, each one call."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from peftrec.baselines import fit_references, store_references
-from peftrec.build import build, build_debias, tell_users
+from peftrec.build import build, build_debias
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
-from peftrec.evaluation import PairedTest, ProductScores, UserScores, paired_test
+from peftrec.evaluating import REFERENCE_FOLDER
+from peftrec.evaluation import PairedTest, paired_test
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.measuring import SPLITS, measure, measure_all, of_users, results_of, write_users
+from peftrec.measuring import measure, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
-    METRICS,
     PRIVATE,
-    Run,
     check_output_folder,
-    load_run,
     read_per_user,
     save_baseline_run,
     save_model_run,
 )
-from peftrec.recipe import Recipe, recipe_for_evaluation
+from peftrec.recipe import Recipe
 from peftrec.training import Trainer, peak_memory_mib, plan_for_model, recover_folder, replace_folder
 
 Report = Callable[[str], None]
-REFERENCE_FOLDER = "references"
-_OTHER_DATA = "These are NOT the events that the run was trained on: targets may be among those it learned from."
 
 
 def train(
@@ -88,63 +83,6 @@ def train(
     replace_folder(work, folder)
     say(f"saved to {folder}")
     return metrics
-
-
-def evaluate(
-    run: Run | str | Path, *, split: str = "test", overrides: Sequence[str] = (), dataset: Dataset | None = None
-) -> dict[str, Any]:
-    """Evaluate a run on the data of its recipe, with the references beside it.
-
-    Args:
-        run: a loaded run, or its folder.
-        split: `valid` or `test`.
-        overrides: of the sections `data` and `evaluation`, such as `data.root=../elsewhere`.
-        dataset: use this instead of loading what the recipe names.
-    Returns:
-        `model`, members of an ensemble, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored
-        `parameters`, `training`; `same_data`: whether users, events and texts are those of the run.
-    Raises:
-        InputError: if the data hold other items than the run was trained on.
-    """
-    if split not in SPLITS:
-        raise RecipeError(f"split: '{split}' is not one of {', '.join(SPLITS)}")
-    run = run if isinstance(run, Run) else load_run(run)
-    recipe = recipe_for_evaluation(run.recipe, overrides)
-    dataset = load_dataset(recipe.data) if dataset is None else dataset
-    if dataset.catalogue.ids != run.catalogue.ids:
-        raise InputError(
-            f"{run.folder}: was trained on {len(run.catalogue):,} items, the data of its recipe now has "
-            f"{len(dataset.catalogue):,} and not the same ones in the same order; point data.root at the data it was "
-            f"trained on"
-        )
-    texts = zip(dataset.catalogue.ids, dataset.catalogue.texts, run.catalogue.texts, strict=True)
-    for item, now, trained in texts:
-        if now != trained:
-            raise InputError(
-                f"{run.folder}: item '{item}' has the text {now[:60]!r} in the data of its recipe, but was trained "
-                f"with {trained[:60]!r}; point data.root at the data it was trained on"
-            )
-    stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
-    # Fits of the run serve only for the very data that they were made from.
-    same_data = stored["data_sha256"] == dataset.content_hash(times=recipe.reads_times)
-    references = fit_references(
-        dataset,
-        lambda: frozen_vectors(recipe, dataset.catalogue.texts),
-        run.folder / PRIVATE / REFERENCE_FOLDER if same_data else None,
-    )
-    for model in run.models:
-        tell_users(model, dataset)
-    rows: dict[str, UserScores | ProductScores] = {"model": run.scorer, **run.member_scores(), **of_users(references)}
-    found = {name: measure(scores, recipe, dataset, split) for name, scores in rows.items()}
-    # Only what the run's own recipe gives stands beside the run.
-    if same_data and not any(override.startswith("evaluation.") for override in overrides):
-        # Where nothing can be written (a shared or published run) the figures are given all the same.
-        with contextlib.suppress(OSError):
-            write_users(run.folder, split, dataset, found)
-    results = results_of(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
-    if not same_data:
-        results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
-    return results | {"same_data": same_data}
 
 
 def compare(first: str | Path, second: str | Path, *, split: str = "test") -> list[PairedTest]:

@@ -25,8 +25,10 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         results: one split, as `peftrec.evaluate` returns it.
         run: `parameters` and `training` of the run, as `metrics.json` holds them.
     """
-    rows = {name: row for name, row in results.items() if isinstance(row, Mapping) and "metrics" in row}
-    metrics = list(rows["model"]["metrics"])
+    from peftrec.evaluation.report import rank_keys
+
+    rows = _rows(results)
+    metrics = rank_keys(rows["model"]["metrics"])
     level = rows["model"]["interval_level"]
     title = f"{results['split']}, whole catalogue, {level:.0%} intervals over users"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
@@ -43,6 +45,30 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     out.print(table)
     for line in _notes(results, run):
         out.print(line)
+
+
+def print_lists(results: Mapping[str, Any]) -> None:
+    """Print what lists are like: means over users, and values of all lists together.
+
+    Args:
+        results: one split, as `peftrec.reporting.report` returns it.
+    """
+    from peftrec.evaluation.report import rank_keys
+
+    rows = _rows(results)
+    model = rows["model"]
+    ranks = rank_keys(model["metrics"])
+    keys = [key for key in model["metrics"] if key not in ranks]
+    overall = list(model.get("overall", {}))
+    table = Table(title="lists", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for key in (*keys, *overall):
+        table.add_column(key, justify="right")
+    for name, row in rows.items():
+        means = (row["metrics"][key] for key in keys)
+        cells = ["-" if mean is None else f"{mean:.4f}" for mean in means]
+        table.add_row(name, *cells, *(f"{row['overall'][key]:.4f}" for key in overall))
+    console().print(table)
 
 
 def print_comparison(tests: Sequence[PairedTest], first: str, second: str, split: str) -> None:
@@ -82,7 +108,13 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
 
 
+def _rows(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {name: row for name, row in results.items() if isinstance(row, Mapping) and "metrics" in row}
+
+
 def _metric(row: Mapping[str, Any], metric: str) -> str:
+    if row["metrics"][metric] is None:
+        return "-"
     low, high = row["intervals"][metric]
     return f"{row['metrics'][metric]:.4f} [{low:.4f}, {high:.4f}]"
 

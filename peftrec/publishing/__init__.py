@@ -6,6 +6,7 @@ from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE, read_
 from peftrec.publishing.merging import MERGE_REPORT, Gap, MergeReport, merge_run
 from peftrec.publishing.output_folder import check_output_folder
 from peftrec.publishing.per_user import read_per_user, write_per_user
+from peftrec.publishing.revision import replace_text, replace_texts
 from peftrec.publishing.run_folder import METRICS, RECIPE, Run, load_run, save_baseline_run, save_model_run
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "read_items",
     "read_manifest",
     "read_per_user",
+    "replace_text",
+    "replace_texts",
     "save_baseline_run",
     "save_ensemble_run",
     "save_model_run",

@@ -24,7 +24,8 @@ class Manifest:
         peftrec_version: of the library that wrote it.
         backbone: name, revision and fingerprint of the language model; None where there is none.
         text: pooling, prefix, `max_tokens` and template that the vectors were made with.
-        files: sha256 and bytes of every file but this one and those in `private/`.
+        files: sha256 and bytes of every file but this one and those in `private/`; of one that was being replaced when
+            its writer was killed, `before` holds those of what it was, or None where it was not there.
     """
 
     peftrec_version: str
@@ -34,8 +35,12 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `peftrec.json`."""
+        (folder / MANIFEST).write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """Return what `peftrec.json` holds."""
         content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
-        (folder / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
@@ -102,6 +107,8 @@ def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
     # A snapshot of the Hub's cache links to files elsewhere: what counts is the name, and then the checksum.
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise InputError(f"{folder / MANIFEST}: '{name}' lies outside the folder")
+    if "before" in entry and _is_as_before(path, entry["before"]):
+        return
     if not path.is_file():
         raise InputError(f"{path}: is missing from the run folder")
     size = path.stat().st_size
@@ -109,3 +116,10 @@ def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
         raise InputError(f"{path}: has {size} bytes, expected {entry['bytes']}; it is truncated or was edited")
     if sha256(path) != entry["sha256"]:
         raise InputError(f"{path}: was edited or damaged (its sha256 is not the one in {MANIFEST})")
+
+
+def _is_as_before(path: Path, before: dict[str, Any] | None) -> bool:
+    """Whether a file is still what it was before its writer was killed."""
+    if before is None or not path.is_file():
+        return before is None and not path.is_file()
+    return path.stat().st_size == before.get("bytes") and sha256(path) == before.get("sha256")

@@ -1,0 +1,145 @@
+"""`evaluate(run)`: a run, measured again on the data of its recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from peftrec.baselines import FittedBaseline, fit_references
+from peftrec.build import tell_users
+from peftrec.config import InputError, RecipeError
+from peftrec.data import Dataset, load_dataset
+from peftrec.evaluation import Evaluation, ProductScores, UserScores
+from peftrec.frozen import frozen_vectors
+from peftrec.measuring import SPLITS, measure, of_users, results_of, write_users
+from peftrec.publishing import METRICS, PRIVATE, Run, load_run
+from peftrec.recipe import Recipe, recipe_for_evaluation
+
+REFERENCE_FOLDER: Final = "references"
+_OTHER_DATA = "These are NOT the events that the run was trained on: targets may be among those it learned from."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """A run and the references beside it, measured on a split.
+
+    Args:
+        run: loaded.
+        recipe: of the run, with what was overridden.
+        dataset: that it was measured on.
+        split: `valid` or `test`.
+        references: the baselines beside the run.
+        scores: what was measured, by name: the model first.
+        found: what was found for each.
+        same_data: whether users, events and texts are those of the run.
+        own_rules: whether the recipe's own rules of evaluation hold.
+        stored: what the run's `metrics.json` holds.
+    """
+
+    run: Run
+    recipe: Recipe
+    dataset: Dataset
+    split: str
+    references: Mapping[str, FittedBaseline]
+    scores: Mapping[str, UserScores | ProductScores]
+    found: Mapping[str, Evaluation]
+    same_data: bool
+    own_rules: bool
+    stored: dict[str, Any]
+
+    @property
+    def belongs_to_run(self) -> bool:
+        """Whether this may stand in the run's folder: only what its own recipe gives does."""
+        return self.same_data and self.own_rules
+
+    def results(self, found: Mapping[str, Evaluation] | None = None) -> dict[str, Any]:
+        """Return what `evaluate` does.
+
+        Args:
+            found: what to tell of, in place of what was measured first.
+        """
+        results = results_of(self.found if found is None else found, self.dataset, self.split)
+        results |= {name: self.stored[name] for name in ("parameters", "training")}
+        if not self.same_data:
+            results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
+        return results | {"same_data": self.same_data}
+
+
+def evaluate(
+    run: Run | str | Path, *, split: str = "test", overrides: Sequence[str] = (), dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Evaluate a run on the data of its recipe, with the references beside it.
+
+    Args:
+        run: a loaded run, or its folder.
+        split: `valid` or `test`.
+        overrides: of the sections `data` and `evaluation`, such as `data.root=../elsewhere`.
+        dataset: use this instead of loading what the recipe names.
+    Returns:
+        `model`, members of an ensemble, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored
+        `parameters`, `training`; `same_data`: whether users, events and texts are those of the run.
+    Raises:
+        InputError: if the data hold other items than the run was trained on.
+    """
+    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset)
+    if measured.belongs_to_run:
+        # Where nothing can be written (a shared or published run) the figures are given all the same.
+        with contextlib.suppress(OSError):
+            write_users(measured.run.folder, split, measured.dataset, measured.found)
+    return measured.results()
+
+
+def measure_run(
+    run: Run | str | Path, *, split: str = "test", overrides: Sequence[str] = (), dataset: Dataset | None = None
+) -> Measured:
+    """Measure a run and the references beside it; arguments and errors as of `evaluate`. Nothing is written."""
+    if split not in SPLITS:
+        raise RecipeError(f"split: '{split}' is not one of {', '.join(SPLITS)}")
+    run = run if isinstance(run, Run) else load_run(run)
+    recipe = recipe_for_evaluation(run.recipe, overrides)
+    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    _check_items(run, dataset)
+    stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    # Fits of the run serve only for the very data that they were made from.
+    same_data = stored["data_sha256"] == dataset.content_hash(times=recipe.reads_times)
+    references = fit_references(
+        dataset,
+        lambda: frozen_vectors(recipe, dataset.catalogue.texts),
+        run.folder / PRIVATE / REFERENCE_FOLDER if same_data else None,
+    )
+    for model in run.models:
+        tell_users(model, dataset)
+    scores = {"model": run.scorer, **run.member_scores(), **of_users(references)}
+    return Measured(
+        run=run,
+        recipe=recipe,
+        dataset=dataset,
+        split=split,
+        references=references,
+        scores=scores,
+        found={name: measure(score, recipe, dataset, split) for name, score in scores.items()},
+        same_data=same_data,
+        own_rules=not any(override.startswith("evaluation.") for override in overrides),
+        stored=stored,
+    )
+
+
+def _check_items(run: Run, dataset: Dataset) -> None:
+    """See that the catalogue is the one that the run was trained on, texts too."""
+    if dataset.catalogue.ids != run.catalogue.ids:
+        raise InputError(
+            f"{run.folder}: was trained on {len(run.catalogue):,} items, the data of its recipe now has "
+            f"{len(dataset.catalogue):,} and not the same ones in the same order; point data.root at the data it was "
+            f"trained on"
+        )
+    texts = zip(dataset.catalogue.ids, dataset.catalogue.texts, run.catalogue.texts, strict=True)
+    for item, now, trained in texts:
+        if now != trained:
+            raise InputError(
+                f"{run.folder}: item '{item}' has the text {now[:60]!r} in the data of its recipe, but was trained "
+                f"with {trained[:60]!r}; point data.root at the data it was trained on"
+            )

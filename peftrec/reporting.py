@@ -1,0 +1,112 @@
+"""`report(run)`: everything that can be told of a run on a split, written as JSON, Markdown and one HTML page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.config import InputError
+from peftrec.data import Cases, Dataset
+from peftrec.data.group_table import read_groups
+from peftrec.data.impression import read_impressions
+from peftrec.detailing import Full
+from peftrec.evaluating import Measured, measure_run
+from peftrec.evaluation import Evaluation, ProductScores, UserScores
+from peftrec.evaluation.curve import exposure_curve, popularity_curve
+from peftrec.evaluation.impression import impression_results
+from peftrec.evaluation.report import sections
+from peftrec.evaluation.report_page import plot_files, report_markdown, report_page
+from peftrec.evaluation.slice import (
+    POPULARITY,
+    Slice,
+    column_slices,
+    popularity_group,
+    slice_rows,
+    standard_slices,
+)
+from peftrec.measuring import write_users
+from peftrec.metrics import ListFacts, auc, group_gaps, list_metrics
+from peftrec.publishing import METRICS, Run, replace_text, replace_texts
+from peftrec.retrieval import Asked, best_lists
+
+def report(
+    run: Run | str | Path,
+    *,
+    split: str = "test",
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    dataset: Dataset | None = None,
+) -> dict[str, Any]:
+    """Measure a run in full: metrics of ranks and of lists, slices, gaps between groups, curves; and write it down.
+
+    `metrics.json` (its part of this split), `report_<split>.md`, `report_<split>.html` and the plots of the former go
+    into the run folder, results of single users into its `private/`. With other data than the run's or other rules of
+    evaluation they may not stand there: then only `output` is written.
+
+    Args:
+        run: a loaded run, or its folder.
+        split: `valid` or `test`.
+        overrides: of the sections `data` and `evaluation`.
+        output: a folder to write to in place of the run's.
+        dataset: use this instead of loading what the recipe names.
+    Returns:
+        What `evaluate` does, with metrics of lists among the others, `slices`, `gaps`, `exposure`, `popularity_curve`
+        and `exposure_curve`; and `written`, the files.
+    Raises:
+        InputError: if the data hold other items than the run was trained on, or lack a column.
+    """
+    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset)
+    full = Full(measured)
+    results = full.results()
+    written: list[str] = []
+    if output is not None:
+        written = _write_folder(Path(output), results, measured)
+    elif measured.belongs_to_run:
+        # Where nothing can be written (a shared or published run) the figures are given all the same.
+        with contextlib.suppress(OSError):
+            written = _write_run(results, measured, full.found)
+    return results | {"written": written}
+
+
+def _texts(results: Mapping[str, Any], title: str, split: str) -> dict[str, str]:
+    """Return the files that people read, by name."""
+    found = sections(results)
+    folder = f"report_{split}"
+    plots = {f"{folder}/{name}": text for name, text in plot_files(found).items()}
+    return {
+        f"report_{split}.html": report_page(found, title),
+        f"report_{split}.md": report_markdown(found, title, folder),
+        **plots,
+    }
+
+
+def _write_run(results: dict[str, Any], measured: Measured, found: Mapping[str, Evaluation]) -> list[str]:
+    """Write into the run folder; what was there of this split is replaced."""
+    folder, split = measured.run.folder, measured.split
+    write_users(folder, split, measured.dataset, found)
+    own = {key: value for key, value in results.items() if key not in ("parameters", "training", "same_data")}
+    texts = _texts(results, f"{folder.name}, {split}", split)
+    replace_texts(folder, {METRICS: _json(measured.stored | {split: own}), **texts})
+    return [str(folder / name) for name in (METRICS, *texts)]
+
+
+def _write_folder(folder: Path, results: dict[str, Any], measured: Measured) -> list[str]:
+    """Write into a folder of the user's; files of these names are replaced, one by one and each as a whole."""
+    split = measured.split
+    texts = {METRICS: _json({split: results})} | _texts(results, f"{measured.run.folder.name}, {split}", split)
+    for name, text in texts.items():
+        replace_text(folder / name, text)
+    return [str(folder / name) for name in texts]
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

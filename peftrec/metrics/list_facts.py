@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.metrics.popularity_lift import history_popularity
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListFacts:
@@ -45,3 +47,17 @@ class ListFacts:
             raise ValueError("history_items and history_offsets belong together: give both or neither")
         if self.counted is not None and self.counts is None:
             raise ValueError("counted says what counts are shares of, but there are no counts")
+
+    @property
+    def num_counted(self) -> int | None:
+        """What `counts` are shares of; None without counts."""
+        if self.counted is not None or self.counts is None:
+            return self.counted
+        return int(self.counts.sum())
+
+    @property
+    def history_popularity(self) -> NDArray[np.float64] | None:
+        """Mean of `counts` over each user's history, shape (U,); None without counts or histories."""
+        if self.counts is None or self.history_items is None or self.history_offsets is None:
+            return None
+        return history_popularity(self.history_items, self.history_offsets, self.counts)

@@ -5,10 +5,8 @@ Shapes: C cases, N items of the catalogue, K length of a list, G groups.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
-from peftrec.data import Cases, Dataset
+from peftrec.data import Cases
 from peftrec.data.group_table import read_groups
 from peftrec.data.impression import read_impressions
-from peftrec.evaluating import Measured, measure_run
-from peftrec.evaluation import Evaluation, ProductScores, UserScores
+from peftrec.evaluating import Measured
+from peftrec.evaluation import ProductScores, UserScores
 from peftrec.evaluation.curve import exposure_curve, popularity_curve
 from peftrec.evaluation.impression import impression_results
-from peftrec.evaluation.report import sections
-from peftrec.evaluation.report_page import plot_files, report_markdown, report_page
 from peftrec.evaluation.slice import (
     POPULARITY,
     Slice,
@@ -34,9 +30,7 @@ from peftrec.evaluation.slice import (
     slice_rows,
     standard_slices,
 )
-from peftrec.measuring import write_users
 from peftrec.metrics import ListFacts, auc, group_gaps, list_metrics
-from peftrec.publishing import METRICS, Run, replace_text, replace_texts
 from peftrec.retrieval import Asked, best_lists
 
 # Cases whose histories are held at once, padded.

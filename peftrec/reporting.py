@@ -1,42 +1,22 @@
-"""`report(run)`: everything that can be told of a run on a split, written as JSON, Markdown and one HTML page.
-"""
+"""`report(run)`: everything that can be told of a run on a split, written as JSON, Markdown and one HTML page."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from peftrec.config import InputError
-from peftrec.data import Cases, Dataset
-from peftrec.data.group_table import read_groups
-from peftrec.data.impression import read_impressions
+from peftrec.data import Dataset
 from peftrec.detailing import Full
 from peftrec.evaluating import Measured, measure_run
-from peftrec.evaluation import Evaluation, ProductScores, UserScores
-from peftrec.evaluation.curve import exposure_curve, popularity_curve
-from peftrec.evaluation.impression import impression_results
+from peftrec.evaluation import Evaluation
 from peftrec.evaluation.report import sections
 from peftrec.evaluation.report_page import plot_files, report_markdown, report_page
-from peftrec.evaluation.slice import (
-    POPULARITY,
-    Slice,
-    column_slices,
-    popularity_group,
-    slice_rows,
-    standard_slices,
-)
 from peftrec.measuring import write_users
-from peftrec.metrics import ListFacts, auc, group_gaps, list_metrics
 from peftrec.publishing import METRICS, Run, replace_text, replace_texts
-from peftrec.retrieval import Asked, best_lists
+
 
 def report(
     run: Run | str | Path,

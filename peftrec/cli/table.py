@@ -58,16 +58,14 @@ def print_lists(results: Mapping[str, Any]) -> None:
     rows = _rows(results)
     model = rows["model"]
     ranks = rank_keys(model["metrics"])
-    keys = [key for key in model["metrics"] if key not in ranks]
-    overall = list(model.get("overall", {}))
     table = Table(title="lists", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
-    for key in (*keys, *overall):
-        table.add_column(key, justify="right")
-    for name, row in rows.items():
-        means = (row["metrics"][key] for key in keys)
-        cells = ["-" if mean is None else f"{mean:.4f}" for mean in means]
-        table.add_row(name, *cells, *(f"{row['overall'][key]:.4f}" for key in overall))
+    for name in rows:
+        table.add_column(name, justify="right")
+    for key in (key for key in model["metrics"] if key not in ranks):
+        table.add_row(key, *(_metric(row, key) for row in rows.values()))
+    for key in model.get("overall", {}):
+        table.add_row(key, *(_number(row["overall"][key]) for row in rows.values()))
     console().print(table)
 
 
@@ -116,7 +114,13 @@ def _metric(row: Mapping[str, Any], metric: str) -> str:
     if row["metrics"][metric] is None:
         return "-"
     low, high = row["intervals"][metric]
-    return f"{row['metrics'][metric]:.4f} [{low:.4f}, {high:.4f}]"
+    return f"{_number(row['metrics'][metric])} [{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float) -> str:
+    from peftrec.evaluation.report import number
+
+    return number(value)
 
 
 def _cost(run: Mapping[str, Any]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from math import ceil, floor, log10
 from typing import Final
 
 COLOURS: Final = ("#3b6fd4", "#e0893b", "#3a9a6b", "#a656b8", "#c0484e", "#6b7684")
@@ -16,7 +17,7 @@ STYLE: Final = """
 svg .grid { stroke: var(--line, #dfe3e8); } svg text { fill: var(--soft, #5d6773); font: 11.5px system-ui, sans-serif; }
 svg .even { stroke: var(--soft, #5d6773); stroke-dasharray: 5 4; fill: none; }
 """
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 58, 14, 12, 40
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 58, 20, 12, 40
 _ROW = 14
 
 
@@ -41,8 +42,8 @@ def intervals_by_bin(
         beside: what the values are.
     """
     height = 250
-    shown = [entry for values in series.values() for entry in values if entry is not None]
-    top = max((entry.value if entry.high is None else entry.high for entry in shown), default=0.0) or 1.0
+    ticks = _ticks(series)
+    top = ticks[-1]
     inner, tall = _WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
     slot = inner / max(1, len(bins))
 
@@ -50,10 +51,10 @@ def intervals_by_bin(
         return _LEFT + (number + 0.5 + offset) * slot, _TOP + (1 - value / top) * tall
 
     drawn = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{_TOP + (1 - share) * tall:.1f}" '
-        f'y2="{_TOP + (1 - share) * tall:.1f}"/><text x="{_LEFT - 6}" y="{_TOP + (1 - share) * tall + 4:.1f}" '
-        f'text-anchor="end">{_short(share * top)}</text>'
-        for share in (0, 0.25, 0.5, 0.75, 1)
+        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{_TOP + (1 - tick / top) * tall:.1f}" '
+        f'y2="{_TOP + (1 - tick / top) * tall:.1f}"/><text x="{_LEFT - 6}" '
+        f'y="{_TOP + (1 - tick / top) * tall + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        for tick in ticks
     )
     step = max(1, -(-len(bins) // 9))
     drawn += "".join(
@@ -97,12 +98,12 @@ def intervals_by_row(
         series: for each model a value a row; None draws nothing there.
         below: what the values are.
     """
-    left = 190
+    left = 200
     kinds = [kind for number, (kind, _) in enumerate(rows) if not number or rows[number - 1][0] != kind]
     block = 6 + 9 * len(series)
     height = int(_TOP + len(kinds) * (_ROW + 10) + len(rows) * block + _BOTTOM)
-    shown = [entry for values in series.values() for entry in values if entry is not None]
-    top = max((entry.value if entry.high is None else entry.high for entry in shown), default=0.0) or 1.0
+    ticks = _ticks(series)
+    top = ticks[-1]
     inner = _WIDTH - left - _RIGHT
 
     def across(value: float) -> float:
@@ -110,9 +111,9 @@ def intervals_by_row(
 
     base = height - _BOTTOM
     drawn = "".join(
-        f'<line class="grid" x1="{across(share * top):.1f}" x2="{across(share * top):.1f}" y1="{_TOP}" y2="{base}"/>'
-        f'<text x="{across(share * top):.1f}" y="{base + 16}" text-anchor="middle">{_short(share * top)}</text>'
-        for share in (0, 0.25, 0.5, 0.75, 1)
+        f'<line class="grid" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{_TOP}" y2="{base}"/>'
+        f'<text x="{across(tick):.1f}" y="{base + 16}" text-anchor="middle">{tick:g}</text>'
+        for tick in ticks
     )
     y = float(_TOP)
     for number, (kind, name) in enumerate(rows):
@@ -210,9 +211,15 @@ def _told(entry: Interval) -> str:
     return f"{entry.value:.4f}{ends}"
 
 
-def _short(value: float) -> str:
-    return "0" if value == 0 else f"{value:.3g}"
+def _ticks(series: Mapping[str, Sequence[Interval | None]]) -> list[float]:
+    """Return round numbers from 0 to beyond all ends of intervals, six at most."""
+    shown = [entry for values in series.values() for entry in values if entry is not None]
+    top = max((entry.value if entry.high is None else entry.high for entry in shown), default=0.0) or 1.0
+    power = 10.0 ** floor(log10(top / 5))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 5 >= top)
+    return [round(step * number, 12) for number in range(ceil(top / step - 1e-9) + 1)]
 
 
-def _cut(name: str, most: int = 30) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _cut(name: str, most: int = 27) -> str:
+    """Keep the end of a long name: paths of categories differ there."""
+    return name if len(name) <= most else "…" + name[1 - most :]

@@ -84,15 +84,15 @@ def _lists(models: Mapping[str, Any]) -> Section:
     ]
     partly = next(iter(models.values())).get("num_defined", {})
     notes += [f"Defined for {number:,} users alone: {key}." for key, number in partly.items() if key in keys]
-    overall = list(models["model"].get("overall", {}))
     table = _metric_table(models, keys)
-    rows = tuple((*row, *(f"{models[row[0]]['overall'][key]:.4f}" for key in overall)) for row in table.rows)
-    return Section("Lists", tuple(notes), (Table((*table.names, *overall), rows),))
+    together = tuple(
+        (key, *(number(row["overall"][key]) for row in models.values())) for key in models["model"].get("overall", {})
+    )
+    return Section("Lists", tuple(notes), (Table(table.names, table.rows + together),))
 
 
 def _metric_table(models: Mapping[str, Any], keys: Sequence[str]) -> Table:
-    rows = tuple((name, *(_value(row, key) for key in keys)) for name, row in models.items())
-    return Table(("", *keys), rows)
+    return Table(("", *models), tuple((key, *(_value(row, key) for row in models.values())) for key in keys))
 
 
 def _value(row: Mapping[str, Any], key: str) -> str:
@@ -100,7 +100,12 @@ def _value(row: Mapping[str, Any], key: str) -> str:
     if mean is None:
         return "-"
     low, high = row["intervals"][key]
-    return f"{mean:.4f} [{low:.4f}, {high:.4f}]"
+    return f"{number(mean)} [{number(low)}, {number(high)}]"
+
+
+def number(value: float) -> str:
+    """Return a number with four decimals, or with six where those would hide it."""
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.6f}"
 
 
 def _popularity(results: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[Section]:
@@ -218,7 +223,8 @@ def _impressions(results: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _first(models: Mapping[str, Any], metric: str) -> str:
-    return next(key for key in models["model"]["metrics"] if key.startswith(f"{metric}@"))
+    keys: list[str] = list(models["model"]["metrics"])
+    return next(key for key in keys if key.startswith(f"{metric}@"))
 
 
 def plots_of(found: Sequence[Section]) -> list[Plot]:

@@ -55,14 +55,8 @@ class Full:
         rules = recipe.evaluation
         self.cases: Cases = getattr(dataset.split, measured.split)
         self._counts_N = dataset.item_counts()
-        columns = dict.fromkeys((*rules.item_columns, *([] if rules.category is None else [rules.category])))
-        self._item_groups, self._user_groups = read_groups(
-            recipe.data,
-            dataset,
-            item_columns=tuple(columns),
-            user_columns=rules.user_columns,
-            separator=rules.separator,
-        )
+        more = () if rules.category is None else (rules.category,)
+        self._item_groups, self._user_groups = read_groups(recipe.data, dataset, more_columns=more)
         self.lists = {name: self._lists(scores) for name, scores in measured.scores.items()}
         facts = self._facts()
         num_ranked_C = self._num_ranked(facts)
@@ -161,17 +155,17 @@ class Full:
         )
 
     def _slices(self) -> list[Slice]:
-        dataset, rules = self._of.dataset, self._of.recipe.evaluation
+        dataset, data = self._of.dataset, self._of.recipe.data
         users, targets = self.cases.users, self.cases.targets
         offsets, items = dataset.sequences.gather_flat(dataset.sequences.offsets[users], self.cases.history_lengths)
         rows = np.repeat(np.arange(len(users)), np.diff(offsets))
         repeated_C = np.bincount(rows[items == targets[rows]], minlength=len(users)) > 0
         trained_C = dataset.split.train_lengths[users] > 0
         slices = standard_slices(targets, self._counts_N, self.cases.history_lengths, trained_C, repeated_C)
-        for column in rules.item_columns:
+        for column in data.item_groups:
             groups = self._item_groups[column]
             slices += column_slices(f"target's {column}", groups.names, groups.member_NG[targets])
-        for column in rules.user_columns:
+        for column in data.user_groups:
             groups = self._user_groups[column]
             slices += column_slices(f"user's {column}", groups.names, groups.member_NG[users])
         return slices

@@ -57,7 +57,12 @@ class AttributeTable:
 
 
 def read_attributes(
-    table: RawTable, id_column: str, configs: Mapping[str, AttributeConfig], ids: Sequence[str], subject: str
+    table: RawTable,
+    id_column: str,
+    configs: Mapping[str, AttributeConfig],
+    ids: Sequence[str],
+    subject: str,
+    key: str | None = None,
 ) -> tuple[AttributeTable, CleaningRow]:
     """What a table says of some ids; of rows that share an id, the first counts.
 
@@ -67,6 +72,7 @@ def read_attributes(
         configs: of the recipe.
         ids: items, or users, one for each session where users are cut; one that the table lacks has no attribute.
         subject: `items` or `users`.
+        key: the recipe's key that names the columns, for messages; None: that of attributes.
     Returns:
         The values in the order of `ids`, and a row for the report that counts what is missing.
     Raises:
@@ -76,7 +82,7 @@ def read_attributes(
 
     from peftrec.data.table import ids_of
 
-    key = f"data.{subject.removesuffix('s')}_attributes"
+    key = key or f"data.{subject.removesuffix('s')}_attributes"
     id_name = f"{table.name}, column {id_column!r}"
     read = {
         column: config.read(table.column(column, key), f"{table.name}, column {column!r}")

@@ -34,54 +34,44 @@ class Groups:
 
 
 def read_groups(
-    config: DataConfig,
-    dataset: Dataset,
-    *,
-    item_columns: Sequence[str] = (),
-    user_columns: Sequence[str] = (),
-    separator: str = "|",
+    config: DataConfig, dataset: Dataset, *, more_columns: Sequence[str] = ()
 ) -> tuple[dict[str, Groups], dict[str, Groups]]:
-    """Read columns of items and of users; the tables are read once more for them.
+    """Read the columns `item_groups` and `user_groups`; the tables are read once more for them.
 
     Args:
         config: the recipe's `data` section.
         dataset: loaded from it.
-        item_columns: columns of the table of items.
-        user_columns: columns of the table of users.
-        separator: stands between the values of a cell.
+        more_columns: of the items, beside `item_groups`.
     Returns:
         Groups of items and groups of users, by column; of sessions, those of whose they are.
     Raises:
         InputError: if a table has no such column, or there is no table of users.
     """
-    if not item_columns and not user_columns:
+    item_columns = tuple(dict.fromkeys((*config.item_groups, *more_columns)))
+    if not item_columns and not config.user_groups:
         return {}, {}
     from peftrec.data.attribute_table import read_attributes  # loads polars
     from peftrec.data.event_cleaning import owner_of
 
-    kind = MultiAttribute(separator=separator)
+    kind = MultiAttribute(separator=config.group_separator)
     items: dict[str, AttributeConfig] = dict.fromkeys(item_columns, kind)
-    users: dict[str, AttributeConfig] = dict.fromkeys(user_columns, kind)
-    try:
-        raw = dataclasses.replace(
-            config,
-            item_attributes=items or None,
-            user_attributes=users or None,
-            user_template=None,
-            event_words=None,
-        ).read()
-    except ValueError as error:
-        raise InputError(f"evaluation.user_columns: {error}") from None
+    users: dict[str, AttributeConfig] = dict.fromkeys(config.user_groups, kind)
+    # No more is read than these columns.
+    raw = dataclasses.replace(
+        config, item_attributes=items or None, user_attributes=users or None, user_template=None, event_words=None
+    ).read()
     found: list[dict[str, Groups]] = [{}, {}]
     if items:
-        table, _ = read_attributes(raw.items, raw.columns.item, items, dataset.catalogue.ids, "items")
+        table, _ = read_attributes(
+            raw.items, raw.columns.item, items, dataset.catalogue.ids, "items", "data.item_groups"
+        )
         found[0] = _groups(table)
     if users:
         if raw.users is None:
-            raise InputError("evaluation.user_columns: these data have no table of users; leave it out")
+            raise InputError("data.user_groups: these data have no table of users; leave it out")
         ids = dataset.sequences.user_ids
         owners = ids if config.sessions is None else [owner_of(session) for session in ids]
-        table, _ = read_attributes(raw.users, raw.columns.user, users, owners, "users")
+        table, _ = read_attributes(raw.users, raw.columns.user, users, owners, "users", "data.user_groups")
         found[1] = _groups(table)
     return found[0], found[1]
 

@@ -84,6 +84,9 @@ class DataConfig:
         item_attributes: columns of the items that are features beside their text, each with its kind, e.g. {price:
             {kind: numeric, log1p: true}, brand: {kind: categorical}}; None has none.
         user_attributes: likewise columns of the table of users.
+        item_groups: columns of the items by whose values results are told apart; no model learns from them.
+        user_groups: likewise columns of the table of users.
+        group_separator: stands between the values of a cell of such a column, where it holds several.
         cleaning: what is removed.
         sample: keep only so many users, drawn after cleaning; None keeps all.
         split: which events train, validate and test.
@@ -102,6 +105,9 @@ class DataConfig:
     ratings: bool = False
     item_attributes: dict[str, Annotated[AttributeConfig, ATTRIBUTES]] | None = None
     user_attributes: dict[str, Annotated[AttributeConfig, ATTRIBUTES]] | None = None
+    item_groups: tuple[str, ...] = ()
+    user_groups: tuple[str, ...] = ()
+    group_separator: str = "|"
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     sample: SampleConfig | None = None
     split: Annotated[SplitConfig, SPLITS] = field(default_factory=LeaveOneOut)
@@ -120,6 +126,11 @@ class DataConfig:
         for key in ("item_attributes", "user_attributes"):
             if getattr(self, key) == {}:
                 raise ValueError(f"{key}: is empty; name columns with their kinds, or leave it out")
+        for key in ("item_groups", "user_groups"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"{key}: must be distinct, got {list(getattr(self, key))}")
+        if not self.group_separator:
+            raise ValueError("group_separator: is empty; it stands between values, such as '|' or ', '")
 
     def _check_weights(self) -> None:
         if self.event_weights is not None:
@@ -176,7 +187,7 @@ class DataConfig:
     @property
     def reads_users(self) -> bool:
         """Whether anything is read of the table of users."""
-        return self.user_template is not None or self.user_attributes is not None
+        return self.user_template is not None or self.user_attributes is not None or bool(self.user_groups)
 
     def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """The columns that this recipe needs: of the interactions, of the items, and of the users."""

@@ -41,6 +41,11 @@ class TablesConfig(DataConfig):
                 f"user_attributes: {', '.join(self.user_attributes)} have no table to be read from; name the file of "
                 f"the users in data.users"
             )
+        if self.users is None and self.user_groups:
+            raise ValueError(
+                f"user_groups: {', '.join(self.user_groups)} have no table to be read from; name the file of the users "
+                f"in data.users"
+            )
         if self.users is not None and not self.reads_users:
             raise ValueError(
                 f"users: {self.users!r} is read only with a template; say in data.user_template how its columns make "

@@ -1,0 +1,249 @@
+"""The full evaluation of a run: what it tells, what it writes and where, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from peftrec.config import InputError
+from peftrec.evaluating import evaluate
+from peftrec.publishing import load_run
+from peftrec.reporting import report
+from peftrec.run import compare, train
+
+RULES = (
+    "evaluation.ks=[5,10]",
+    "evaluation.category=category",
+    "data.item_groups=[category]",
+    "data.user_groups=[sex]",
+)
+
+
+def add_users(folder: Path) -> Path:
+    """Write a table of users, of whom two have no value."""
+    with (folder / "interactions.csv").open(encoding="utf-8") as file:
+        users = list(dict.fromkeys(row["user_id"] for row in csv.DictReader(file)))
+    rows = [f"{user},{'' if number < 2 else 'fm'[number % 2]}" for number, user in enumerate(users)]
+    (folder / "users.csv").write_text("user_id,sex\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(
+    make_recipe: Callable[..., Any], write_toy: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    recipe = make_recipe(
+        "training.num_epochs=1", "data.users=users.csv", *RULES, data=add_users(write_toy(folder / "data")),
+        output_dir=folder / "run",
+    )  # fmt: skip
+    train(recipe)
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return report(trained, output=tmp_path_factory.mktemp("told"))
+
+
+def test_ranks_are_those_of_evaluate(trained: Path, told: dict[str, Any]) -> None:
+    plain = evaluate(trained)
+    for name in ("model", "popularity", "content_knn"):
+        assert plain[name]["metrics"].items() <= told[name]["metrics"].items()
+        for key in ("auc", "novelty@5", "diversity@10", "category_diversity@10", "calibration@10"):
+            assert key in told[name]["metrics"]
+        assert {"coverage@5", "gini@10"} <= set(told[name]["overall"])
+
+
+def test_slices_cover_the_cases(told: dict[str, Any]) -> None:
+    kinds: dict[str, int] = {}
+    for row in told["slices"]:
+        kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["num_cases"]
+    assert kinds["target"] == kinds["history"] == kinds["target's category"] == 60
+    assert kinds["user's sex"] == 60
+    names = {row["name"] for row in told["slices"] if row["kind"] == "user's sex"}
+    assert names == {"f", "m", "unknown"}
+
+
+def test_slices_average_to_the_whole(told: dict[str, Any]) -> None:
+    rows = [row for row in told["slices"] if row["kind"] == "target's category"]
+    for model in ("model", "popularity"):
+        values = [row["rows"][model]["metrics"]["ndcg@5"] for row in rows]
+        whole = np.average(values, weights=[row["num_users"] for row in rows])
+        assert whole == pytest.approx(told[model]["metrics"]["ndcg@5"])
+
+
+def test_gaps_are_between_the_groups_of_a_column(told: dict[str, Any]) -> None:
+    gaps = {(row["kind"], row["model"], row["metric"]): row for row in told["gaps"]}
+    row = gaps["user's sex", "popularity", "ndcg@5"]
+    means = {
+        part["name"]: part["rows"]["popularity"]["metrics"]["ndcg@5"]
+        for part in told["slices"]
+        if part["kind"] == "user's sex" and part["num_users"] >= 20
+    }
+    assert row["difference"] == pytest.approx(max(means.values()) - min(means.values()))
+    assert row["best_mean"] == max(means.values())
+    assert means[row["worst"]] == min(means.values())
+
+
+def test_exposure_and_its_curve(told: dict[str, Any]) -> None:
+    shares = [row["shares"]["model"] for row in told["exposure"] if row["kind"] == "category"]
+    assert sum(shares) == pytest.approx(1.0)
+    for curve in told["exposure_curve"].values():
+        assert curve[0] == (0.0, 0.0)
+        assert curve[-1] == (1.0, 1.0)
+    assert sum(entry["num_cases"] for entry in told["popularity_curve"]) == 60
+
+
+def test_the_run_folder_gets_it_and_still_loads(run: Path) -> None:
+    found = report(run)
+    assert json.loads((run / "metrics.json").read_text())["test"]["slices"] == json.loads(json.dumps(found["slices"]))
+    assert {Path(name).name for name in found["written"]} == {
+        "metrics.json", "report_test.html", "report_test.md", "popularity.svg", "exposure.svg", "slices.svg",
+    }  # fmt: skip
+    load_run(run)
+    again = report(run)
+    assert again["model"] == found["model"]
+    load_run(run)
+    frame = pl.read_parquet(run / "private" / "test_model.parquet")
+    assert {"rank", "ndcg@5", "auc", "novelty@10", "calibration@5"} <= set(frame.columns)
+
+
+def test_validation_stands_beside_test(run: Path) -> None:
+    report(run)
+    report(run, split="valid")
+    stored = json.loads((run / "metrics.json").read_text())
+    assert stored["valid"]["slices"]
+    assert stored["test"]["slices"]
+    assert (run / "report_valid.html").is_file()
+
+
+def test_other_rules_do_not_stand_in_the_run(run: Path, tmp_path: Path) -> None:
+    before = (run / "metrics.json").read_bytes()
+    found = report(run, overrides=["evaluation.ks=[3]"])
+    assert found["written"] == []
+    assert (run / "metrics.json").read_bytes() == before
+    elsewhere = report(run, overrides=["evaluation.ks=[3]"], output=tmp_path / "out")
+    assert (tmp_path / "out" / "report_test.html").is_file()
+    assert len(elsewhere["written"]) == 6
+    assert "hr@3" in (tmp_path / "out" / "report_test.md").read_text()
+
+
+def test_nothing_is_written_where_nothing_can_be(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("peftrec.reporting.replace_texts", refuse)
+    assert report(run)["written"] == []
+
+
+def test_metrics_of_lists_are_compared_too(run: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    report(run)
+    report(other)
+    found = {test.metric: test for test in compare(run, other)}
+    assert found["novelty@10"].difference == 0.0
+    assert found["diversity@5"].p_value == 1.0
+
+
+def test_a_column_that_is_not_there(run: Path) -> None:
+    with pytest.raises(InputError, match=r"items\.csv.*colour"):
+        report(run, overrides=["data.item_groups=[colour]"])
+    with pytest.raises(InputError, match=r"users\.csv.*colour"):
+        report(run, overrides=["data.user_groups=[colour]"])
+
+
+def test_user_columns_without_a_table_of_users(make_recipe: Callable[..., Any], tmp_path: Path) -> None:
+    train(make_recipe("training.num_epochs=1", output_dir=tmp_path / "run"))
+    with pytest.raises(InputError, match=r"data\.user_groups.*table"):
+        report(tmp_path / "run", overrides=["data.user_groups=[sex]"])
+
+
+def write_impressions(folder: Path, lines: list[str]) -> None:
+    (folder / "impressions.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_impressions_by_hand(trained: Path, tmp_path: Path) -> None:
+    """Popularity ranks the clicked item above all, above none, and as one of two others."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    root = Path(shutil.copytree(trained.parent / "data", tmp_path / "data"))
+    loaded = load_run(run)
+    counts = dict(zip(loaded.catalogue.ids, loaded.train_counts_N.tolist(), strict=True))
+    most, *_, least = sorted((item for item in counts if counts[item]), key=lambda item: -counts[item])
+    middle = next(item for item in counts if counts[least] < counts[item] < counts[most])
+    with (root / "interactions.csv").open(encoding="utf-8") as file:
+        had: dict[str, set[str]] = {}
+        for row in csv.DictReader(file):
+            had.setdefault(row["user_id"], set()).add(row["item_id"])
+    free = [next(user for user in had if item not in had[user]) for item in (most, least, middle)]
+    trained_on = next(user for user in had if most in had[user])
+    write_impressions(root, [
+        f"1\t{free[0]}\t{least}\t{most}-1 {least}-0",
+        f"2\t{free[1]}\t\t{least}-1 {most}-0 {middle}-0",
+        f"3\t{free[2]}\t{most} gone\t{middle}-1 {most}-0 {least}-0 gone-0",
+        f"4\tstranger\t{most}\t{least}-1 {most}-0",
+        f"5\t{free[0]}\t{least}\t{most}-0 {least}-0",
+        f"6\t{free[0]}\t{least}\t{most}-1",
+    ])  # fmt: skip
+    found = report(run, overrides=["evaluation.impressions=impressions.tsv", f"data.root={root}"])["impressions"]
+    users = len({free[0], free[1], free[2]})
+    assert found["rows"]["popularity"] == {
+        "gauc": pytest.approx(0.5), "gauc_by_clicks": pytest.approx(0.5), "num_impressions": 3, "num_users": users,
+    }  # fmt: skip
+    assert found["left_out"] == {
+        "unknown user": 1, "no click": 1, "nothing but clicks": 1, "click in training": 0,
+        "items that the catalogue lacks": 2,
+    }  # fmt: skip
+    assert 0 <= found["rows"]["model"]["gauc"] <= 1
+    write_impressions(root, [f"1\t{trained_on}\t{least}\t{most}-1 {least}-0"])
+    with pytest.raises(
+        InputError, match=r"impressions\.tsv: no impression can be ranked on test .*1 click in training"
+    ):
+        report(run, overrides=["evaluation.impressions=impressions.tsv", f"data.root={root}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1\tu0\twine1", "line 1: has 3 columns"),
+        ("1\tu0\twine1\twine2-2", "line 1: 'wine2-2' is no candidate"),
+        ("1\tu0\twine1\twine2", "line 1: 'wine2' is no candidate"),
+    ],
+)
+def test_malformed_impressions(run: Path, tmp_path: Path, line: str, message: str) -> None:
+    root = Path(shutil.copytree(load_run(run).recipe.data.root, tmp_path / "data"))
+    write_impressions(root, [line])
+    with pytest.raises(InputError, match=message):
+        report(run, overrides=["evaluation.impressions=impressions.tsv", f"data.root={root}"])
+
+
+def test_missing_impressions(run: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.tsv: evaluation\.impressions names this file"):
+        report(run, overrides=["evaluation.impressions=none.tsv"])
+
+
+def test_texts_of_the_data_are_escaped(run: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(load_run(run).recipe.data.root, tmp_path / "data"))
+    text = (root / "users.csv").read_text().replace(",f\n", ",<script>|*x*\n")
+    (root / "users.csv").write_text(text)
+    report(run, overrides=[f"data.root={root}"], output=tmp_path / "out")
+    page = (tmp_path / "out" / "report_test.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    markdown = (tmp_path / "out" / "report_test.md").read_text()
+    assert "<script>" not in markdown
+    plot = (tmp_path / "out" / "report_test" / "slices.svg").read_text()
+    assert "<script>" not in plot

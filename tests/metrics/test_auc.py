@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,7 +52,11 @@ def test_auc_refuses_ranks_beyond_what_was_ranked() -> None:
         auc(np.array([[0]]), 3)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=14).filter(lambda x: any(a for a, _ in x)))
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=14).filter(
+        lambda x: any(a for a, _ in x)
+    )
+)
 def test_auc_counts_pairs(shown: list[tuple[bool, int]]) -> None:
     labels, scores = np.array([int(label) for label, _ in shown]), np.array([float(score) for _, score in shown])
     expected = counted(labels, scores)
@@ -75,7 +81,7 @@ def test_impressions_do_not_touch_each_other() -> None:
     lengths = generator.integers(0, 9, 80)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     labels, scores = generator.integers(0, 2, offsets[-1]), generator.integers(0, 4, offsets[-1]).astype(np.float32)
-    expected = [counted(labels[a:b], scores[a:b]) for a, b in zip(offsets, offsets[1:])]
+    expected = [counted(labels[a:b], scores[a:b]) for a, b in itertools.pairwise(offsets)]
     np.testing.assert_allclose(impression_auc(labels, scores, offsets), expected)
 
 

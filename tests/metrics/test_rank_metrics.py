@@ -113,6 +113,17 @@ def test_rank_metrics_names_each_metric_and_cutoff() -> None:
     np.testing.assert_array_equal(values["ndcg@5"], ndcg(RANKS, 5))
 
 
+def test_one_target_a_user_has_the_same_bits_as_ever() -> None:
+    """Stored results of one target a user are compared with new ones exactly."""
+    ranks = np.concatenate([np.arange(1, 3000), [MISS]])
+    for k in (1, 5, 10, 100, 2500):
+        places = np.minimum(ranks, k).astype(np.float64)
+        values = rank_metrics(ranks, (k,))
+        np.testing.assert_array_equal(values[f"hr@{k}"], (ranks <= k).astype(np.float64))
+        np.testing.assert_array_equal(values[f"ndcg@{k}"], np.where(ranks <= k, 1.0 / np.log2(places + 1.0), 0.0))
+        np.testing.assert_array_equal(values[f"mrr@{k}"], np.where(ranks <= k, 1.0 / ranks.astype(np.float64), 0.0))
+
+
 SEVERAL = np.array([[1, 3, 11, MISS], [2, 0, 0, 0], [12, 0, MISS, 0], [4, 2, 3, 1]])
 
 

@@ -4,6 +4,7 @@ from peftrec.metrics.auc import auc
 from peftrec.metrics.calibration import calibration
 from peftrec.metrics.catalogue_coverage import catalogue_coverage
 from peftrec.metrics.category_diversity import category_diversity
+from peftrec.metrics.evaluation_module import evaluate_metric
 from peftrec.metrics.exposure_counts import exposure_counts
 from peftrec.metrics.gini import gini
 from peftrec.metrics.group_gaps import GroupGaps, group_gaps
@@ -39,6 +40,7 @@ __all__ = [
     "calibration",
     "catalogue_coverage",
     "category_diversity",
+    "evaluate_metric",
     "exposure_counts",
     "exposure_gap",
     "exposure_ratio",

@@ -9,15 +9,22 @@ import pytest
 from peftrec.cli import main
 
 
-def test_json_is_one_document_and_nothing_else(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy that may be written to."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_json_is_one_document_and_nothing_else(trained: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert main(["evaluate", str(trained), "--json"]) == 0
+    assert main(["evaluate", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["split"] == "test"
-    assert sorted(found["model"]["metrics"]) == ["hr@10", "mrr@10", "ndcg@10"]
+    assert {"hr@10", "mrr@10", "ndcg@10", "auc", "novelty@10"} <= set(found["model"]["metrics"])
     stored = json.loads((trained / "metrics.json").read_text(encoding="utf-8"))
     for name in ("model", "popularity", "content_knn"):
-        assert found[name]["metrics"] == pytest.approx(stored["test"][name]["metrics"], abs=1e-6), name
+        ranks = {key: found[name]["metrics"][key] for key in ("hr@10", "ndcg@10", "mrr@10")}
+        assert ranks == pytest.approx(stored["test"][name]["metrics"], abs=1e-6), name
     assert found["parameters"] == stored["parameters"]
 
 
@@ -26,7 +33,18 @@ def test_split_and_cutoffs(trained: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["evaluate", str(trained), "evaluation.ks=[1,5]", "--split", "valid"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("valid, whole catalogue")
+    assert "nothing was written (see --output)" in shown
     assert all(name in shown for name in ("HR@1", "NDCG@5", "model", "popularity", "content_knn", "parameters"))
+
+
+def test_a_report_is_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert f"written: {run / 'metrics.json'}, {run / 'report_test.html'}" in shown
+    assert all(name in shown for name in ("novelty@10", "diversity@10", "coverage@10", "gini@10"))
+    assert main(["evaluate", str(run), "evaluation.ks=[1]", "--output", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "report_test.md").is_file()
 
 
 def test_other_sections_are_fixed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,8 @@ class AmazonReviewsConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.reads_users:
-            key = "user_attributes" if self.user_template is None else "user_template"
+            keys = ("user_template", "user_attributes", "user_groups")
+            key = next(key for key in keys if getattr(self, key))
             raise ValueError(f"{key}: the reviews say nothing of their users; leave it out")
 
     def read(self) -> RawTables:

@@ -1,7 +1,7 @@
 """The `evaluation` section of a recipe."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from peftrec.config import Range
 
@@ -12,6 +12,8 @@ class EvaluationConfig:
 
     Attributes:
         ks: cutoffs, distinct, each from 1; the first is the one shown first.
+        metrics: of ranks, by name; that of `training.metric` is added. With one target a case recall is `hr`, map
+            is `mrr`, and precision is `hr` over the cutoff.
         exclude_history: leave the user's own history out of the ranking; a target inside it is then a miss.
         batch_users: users scored at once. Where a model has no second stage, memory does not depend on the catalogue;
             of other scores at most 256 MiB are held.
@@ -22,6 +24,7 @@ class EvaluationConfig:
     """
 
     ks: tuple[Annotated[int, Range(ge=1)], ...] = (10,)
+    metrics: tuple[Literal["hr", "recall", "precision", "ndcg", "mrr", "map"], ...] = ("hr", "ndcg", "mrr")
     exclude_history: bool = True
     batch_users: Annotated[int, Range(ge=1)] = 512
     category: str | None = None
@@ -32,3 +35,9 @@ class EvaluationConfig:
             raise ValueError("ks must name at least one cutoff, such as [10]")
         if len(set(self.ks)) < len(self.ks):
             raise ValueError(f"ks must be distinct, got {list(self.ks)}")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics must be distinct, got {list(self.metrics)}")
+        # The first cutoff's are what slices and curves show.
+        missing = {"hr", "ndcg", "mrr"} - set(self.metrics)
+        if missing:
+            raise ValueError(f"metrics: {', '.join(sorted(missing))} must be among them, which reports stand on")

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from peftrec.config import InputError
+from peftrec.config import InputError, RecipeError
 from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
 from peftrec.reporting import report
@@ -157,6 +157,16 @@ def test_metrics_of_lists_are_compared_too(run: Path, tmp_path: Path) -> None:
     found = {test.metric: test for test in compare(run, other)}
     assert found["novelty@10"].difference == 0.0
     assert found["diversity@5"].p_value == 1.0
+
+
+def test_other_metrics_of_ranks(run: Path) -> None:
+    names = "hr,ndcg,mrr,recall,precision,map"
+    metrics = report(run, overrides=[f"evaluation.metrics=[{names}]"])["model"]["metrics"]
+    assert metrics["recall@5"] == metrics["hr@5"]
+    assert metrics["map@5"] == metrics["mrr@5"]
+    assert metrics["precision@10"] == pytest.approx(metrics["hr@10"] / 10)
+    with pytest.raises(RecipeError, match=r"evaluation.*metrics: mrr, ndcg must be among them"):
+        report(run, overrides=["evaluation.metrics=[hr]"])
 
 
 def test_a_column_that_is_not_there(run: Path) -> None:

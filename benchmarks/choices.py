@@ -29,16 +29,26 @@ from peftrec.publishing import read_per_user
 
 ROOT = Path(__file__).parents[1]
 METRIC = "ndcg@10"
+REFERENCES = ("popularity", "content_knn")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of a table: its run, what is set beside the recipe, how many seeds train it, what the table calls it."""
+    """A line of a table: its run, what is set beside the recipe, how many seeds train it, what the table calls it.
+
+    With a `reference`, what stands beside the run of that name is meant (`content_knn`), and nothing more is trained.
+    """
 
     name: str
     overrides: tuple[str, ...]
     num_seeds: int
     label: str
+    reference: str | None = None
+
+    @property
+    def measured(self) -> str:
+        """Return under which name the run folder holds its results."""
+        return self.reference or "model"
 
     def folder(self, output: Path, seed: int) -> Path:
         """Return where its run lies."""
@@ -57,7 +67,7 @@ class Suite:
 
     def runs(self) -> list[tuple[Row, int]]:
         """Return every run once, first seeds first."""
-        rows = [row for rows in self.tables.values() for row in rows]
+        rows = [row for rows in self.tables.values() for row in rows if row.reference is None]
         runs = {(row.name, seed): (row, seed) for row in rows for seed in range(row.num_seeds)}
         return sorted(runs.values(), key=lambda run: run[1])
 
@@ -90,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read_suite(path: Path) -> Suite:
-    """Read the YAML file; `same_as` names a row that has been there before, under another name."""
+    """Read the YAML file; `same_as` names a row that has been there before, and `reference` what is beside one."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     known: dict[str, Row] = {}
     tables = {}
@@ -99,6 +109,10 @@ def read_suite(path: Path) -> Suite:
         for name, entry in table["rows"].items():
             if "same_as" in entry:
                 rows.append(dataclasses.replace(known[entry["same_as"]], num_seeds=entry["seeds"], label=name))
+                continue
+            if "reference" in entry:
+                beside = known[entry["beside"]]
+                rows.append(dataclasses.replace(beside, num_seeds=1, label=name, reference=entry["reference"]))
                 continue
             if name in known:
                 raise ValueError(f"{path}: the row '{name}' is there twice; name the second one with same_as")
@@ -132,6 +146,7 @@ def train(suite: Suite, row: Row, seed: int, arguments: argparse.Namespace, resu
         "peak_memory_mib": training["peak_memory_mib"],
         "valid": metrics["valid"]["model"],
         "test": metrics["test"]["model"],
+        "references": {name: {split: metrics[split][name] for split in ("valid", "test")} for name in REFERENCES},
         "environment": json.loads((folder / "environment.json").read_text(encoding="utf-8")),
     }
     text = json.dumps(found, indent=2, allow_nan=False)
@@ -168,18 +183,24 @@ def _cells(
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
     if not runs:
         return None
-    key = f"{row.name} - {first.name}, {METRIC}"
-    pairs = [(row.folder(output, seed), first.folder(output, seed)) for seed in range(min(len(runs), first.num_seeds))]
-    if row != first and all(folder.is_dir() for pair in pairs for folder in pair):
-        found = read_per_user([folder for side in zip(*pairs, strict=True) for folder in side], "test")
-        test = paired_test(_mean_over_seeds(found[: len(pairs)]), _mean_over_seeds(found[len(pairs) :]), METRIC)
-        differences[key] = dataclasses.asdict(test) | {"num_seeds": len(pairs)}
+    names = [one.name if one.reference is None else f"{one.reference} beside {one.name}" for one in (row, first)]
+    key = f"{names[0]} - {names[1]}, {METRIC}"
+    seeds = range(min(len(runs), first.num_seeds))
+    sides = [[one.folder(output, seed) for seed in seeds] for one in (row, first)]
+    if row != first and all(folder.is_dir() for side in sides for folder in side):
+        folders = [folder for side in sides for folder in side]
+        names_of = [one.measured for one in (row, first) for _ in seeds]
+        found = read_per_user(folders, "test", names_of)
+        test = paired_test(_mean_over_seeds(found[: len(seeds)]), _mean_over_seeds(found[len(seeds) :]), METRIC)
+        differences[key] = dataclasses.asdict(test) | {"num_seeds": len(seeds)}
     difference = ""
     if key in differences:
         stored = differences[key]
-        difference = f"{stored['difference']:+.4f} [{stored['low']:+.4f}, {stored['high']:+.4f}]"
+        p = "p < .001" if stored["p_value"] < 0.001 else f"p = {stored['p_value']:.3f}"
+        difference = f"{stored['difference']:+.4f} [{stored['low']:+.4f}, {stored['high']:+.4f}], {p}"
+    results_of = [run if row.reference is None else run["references"][row.reference] for run in runs]
     means = [
-        _mean_and_span([run[split]["metrics"][metric] for run in runs])
+        _mean_and_span([run[split]["metrics"][metric] for run in results_of])
         for split, metric in (("valid", METRIC), ("test", METRIC), ("test", "hr@10"))
     ]
     return str(len(runs)), means[0], means[1], means[2], difference

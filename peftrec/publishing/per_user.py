@@ -40,31 +40,32 @@ def write_per_user(
     pl.DataFrame(columns).write_parquet(_path(folder, split, name))
 
 
-def read_per_user(folders: Sequence[str | Path], split: str, name: str = "model") -> list[Evaluation]:
+def read_per_user(folders: Sequence[str | Path], split: str, name: str | Sequence[str] = "model") -> list[Evaluation]:
     """Read what several runs found on a split, with users and targets numbered alike.
 
     Args:
         folders: run folders.
         split: `valid` or `test`.
-        name: as in `write_per_user`.
+        name: as in `write_per_user`; or one for each folder.
     Returns:
         One evaluation a folder.
     Raises:
         InputError: if a folder is no run, or its results of single users are not there.
     """
     frames, protocols = [], []
-    for folder in map(Path, folders):
+    names = [name] * len(folders) if isinstance(name, str) else name
+    for folder, own in zip(map(Path, folders), names, strict=True):
         try:
-            stored = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split][name]
-            frame = pl.read_parquet(_path(folder, split, name))
+            stored = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split][own]
+            frame = pl.read_parquet(_path(folder, split, own))
             frames.append(frame.cast({_USER: pl.String, _TARGET: pl.String, _RANK: pl.Int64}))
         except FileNotFoundError as error:
             raise InputError(
-                f"{error.filename or _path(folder, split, name)}: is missing; a comparison reads the results of single "
+                f"{error.filename or _path(folder, split, own)}: is missing; a comparison reads the results of single "
                 f"users, which a run keeps in {PRIVATE}/ and which are not published with it"
             ) from None
         except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
-            raise InputError(f"{folder}: results of {name} on {split} are damaged ({error})") from None
+            raise InputError(f"{folder}: results of {own} on {split} are damaged ({error})") from None
         protocols.append(stored)
     users = _numbers(frames, _USER)
     items = _numbers(frames, _TARGET)

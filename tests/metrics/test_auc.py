@@ -30,7 +30,7 @@ def test_auc_by_hand() -> None:
     # Four items, the targets first and third: of four pairs, the third is behind one of the others.
     np.testing.assert_allclose(auc(np.array([[1, 3]]), 4), [3 / 4])
     # The one that is no candidate is not among the four: of the 2 x 3 pairs its own are lost.
-    np.testing.assert_allclose(auc(np.array([[1, MISS]]), 4), [3 / 6])
+    np.testing.assert_allclose(auc(np.array([[1, MISS], [2, MISS]]), 4), [3 / 6, 2 / 6])
     # All targets tie with one other, in front: ranks are 3, 3 among four.
     np.testing.assert_allclose(auc(np.array([[3, 3]]), 4), [1 / 2])
 

@@ -95,7 +95,8 @@ class EASE(Baseline):
     def _dtype(self, pairs: Interactions) -> torch.dtype:
         """Return the precision in which the inverse is close enough.
 
-        The error of the inverse grows with eigenvalues' ratio, which no row sum of X'X over the regularisation is below.
+        Its relative error is near the rounding times the ratio of the largest eigenvalue to the smallest, which is at
+        most 1 + the largest row sum of X'X / regularisation.
         """
         row_sums_M = np.bincount(pairs.items_P, pairs.user_items_U[pairs.users_P], minlength=pairs.num_items)
         ratio = 1.0 + float(row_sums_M.max(initial=0.0)) / self.regularisation

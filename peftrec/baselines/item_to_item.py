@@ -33,7 +33,9 @@ class ItemToItem:
     """
 
     def __init__(self, items_NK: torch.Tensor, values_NK: torch.Tensor, decay: float) -> None:
-        self._items_NK, self._values_NK, self._decay = items_NK, values_NK, decay
+        # Values come largest first, so what no row fills is the last columns.
+        filled = max(1, int((values_NK != 0).sum(dim=1).max()))
+        self._items_NK, self._values_NK, self._decay = items_NK[:, :filled], values_NK[:, :filled], decay
 
     def scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
         """Score the catalogue by the sum over the history, shape (B, N)."""
@@ -48,9 +50,10 @@ class ItemToItem:
         step = max(1, _AT_ONCE // max(1, num_kept))
         for start in range(0, len(rows_E), step):
             here = slice(start, start + step)
-            places_EK = starts_E[here, None] + self._items_NK[speakers_E[here]]
             values_EK = weights_E[here, None] * self._values_NK[speakers_E[here]]
-            scores.index_add_(0, places_EK.flatten(), values_EK.flatten())
+            said_EK = values_EK != 0
+            places_EK = starts_E[here, None] + self._items_NK[speakers_E[here]]
+            scores.scatter_add_(0, places_EK[said_EK], values_EK[said_EK])
         return scores.view(len(histories_BL), num_items)
 
     def tensors(self) -> dict[str, torch.Tensor]:

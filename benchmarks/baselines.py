@@ -6,7 +6,7 @@
 
 Everything is fitted and measured in this process, without run folders. What decides a fit (`fit`) is tried whole, each
 with the `first` ways to read a history; the best fit is then read in all ways (`history`), which needs no new fit. One
-JSON a data set goes to `benchmarks/results/<name of the YAML file>/`, the tables into `docs/<name of the YAML file>.md`,
+JSON a data set goes to `benchmarks/results/<name of the YAML file>/`, the tables to `docs/<name of the YAML file>.md`,
 between its marks. Only the best setting of each sees the test cases, and the best of those with `decay: 1`, where the
 history counts as a set.
 """
@@ -142,7 +142,8 @@ def _tune_one(
         tensors = parse_section(section, fit, path=kind).fit(dataset, vectors).tensors()
         try_ways(fit, combinations(plan.get("first", {})), tensors, time.perf_counter() - began)
     found = best["best"]
-    try_ways(found.fit, combinations(plan.get("history", {})), found.tensors, found.seconds)
+    if "history" in plan:
+        try_ways(found.fit, combinations(plan["history"]), found.tensors, found.seconds)
     return {"num_settings": len(tried), **{row: _measured(one, dataset) for row, one in best.items()}, "tried": tried}
 
 

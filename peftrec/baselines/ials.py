@@ -20,7 +20,7 @@ from peftrec.config import InputError, Range
 if TYPE_CHECKING:
     from peftrec.data import Dataset
 
-# Numbers that the equations of a chunk of users hold: 64 MiB.
+# Numbers that the factors of a chunk of users' histories hold: 64 MiB.
 _AT_ONCE: Final = 2**23
 _WHOLE: Final = 2**31 - 1
 
@@ -115,6 +115,7 @@ class FittedIALS:
         self.vectors_ND, self.bias_N = factors_ND, factors_ND.new_zeros(len(factors_ND))
         exact_ND = factors_ND.double()
         self._shared_DD = exact_ND.T @ exact_ND + config.regularisation * torch.eye(exact_ND.shape[1]).double()
+        self._inverse_DD = torch.cholesky_inverse(torch.linalg.cholesky(self._shared_DD))
 
     def scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
         """Score the catalogue by dot product; 0 everywhere for an empty history."""
@@ -124,19 +125,39 @@ class FittedIALS:
         """Solve for the factors of users, shape (B, D); nothing but histories is read."""
         check_histories(histories_BL, len(self.vectors_ND))
         weights_BL = torch.from_numpy(event_weights(histories_BL, self._config.decay)).double()
-        num_factors = self.vectors_ND.shape[1]
+        num_factors, length = self.vectors_ND.shape[1], histories_BL.shape[1]
         users_BD = self.vectors_ND.new_zeros(len(histories_BL), num_factors)
-        step = max(1, _AT_ONCE // (num_factors * max(num_factors, histories_BL.shape[1], 1)))
+        solve = self._solve_events if length <= num_factors else self._solve_factors
+        step = max(1, _AT_ONCE // (num_factors * max(length, 1)))
         for start in range(0, len(histories_BL), step):
             items_bL = torch.from_numpy(histories_BL[start : start + step]).clamp(min=0)
-            factors_bLD = self.vectors_ND[items_bL].double()
-            surplus_bL = self._config.alpha * weights_BL[start : start + step]
-            known_bL = (weights_BL[start : start + step] > 0).double()
-            own_bDD = factors_bLD.transpose(1, 2) @ (factors_bLD * surplus_bL.unsqueeze(2))
-            right_bD = ((known_bL + surplus_bL).unsqueeze(1) @ factors_bLD).squeeze(1)
-            solved_bD1 = torch.cholesky_solve(right_bD.unsqueeze(2), torch.linalg.cholesky(self._shared_DD + own_bDD))
-            users_BD[start : start + step] = solved_bD1.squeeze(2).float()
+            weights_bL = weights_BL[start : start + step]
+            surplus_bL = self._config.alpha * weights_bL
+            known_bL = (weights_bL > 0).double() + surplus_bL
+            users_BD[start : start + step] = solve(self.vectors_ND[items_bL].double(), surplus_bL, known_bL).float()
         return users_BD
+
+    def _solve_events(
+        self, factors_bLD: torch.Tensor, surplus_bL: torch.Tensor, known_bL: torch.Tensor
+    ) -> torch.Tensor:
+        """Solve for users with as many unknowns as events, fewer than factors.
+
+        (S + V'WV)^-1 V' = S^-1 V' (I + W V S^-1 V')^-1, with S what all share, V the factors of the history's items and
+        W what they count beyond others.
+        """
+        through_bLD = factors_bLD @ self._inverse_DD
+        inner_bLL = surplus_bL.unsqueeze(2) * (through_bLD @ factors_bLD.transpose(1, 2))
+        inner_bLL.diagonal(dim1=1, dim2=2).add_(1.0)
+        weights_bL: torch.Tensor = torch.linalg.solve(inner_bLL, known_bL)
+        return (weights_bL.unsqueeze(1) @ through_bLD).squeeze(1)
+
+    def _solve_factors(
+        self, factors_bLD: torch.Tensor, surplus_bL: torch.Tensor, known_bL: torch.Tensor
+    ) -> torch.Tensor:
+        """Solve for users with as many unknowns as factors."""
+        own_bDD = factors_bLD.transpose(1, 2) @ (factors_bLD * surplus_bL.unsqueeze(2))
+        right_bD1 = factors_bLD.transpose(1, 2) @ known_bL.unsqueeze(2)
+        return torch.cholesky_solve(right_bD1, torch.linalg.cholesky(self._shared_DD + own_bDD)).squeeze(2)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Give `item_factors`, float32, shape (N, D)."""

@@ -1,9 +1,9 @@
 """Popularity on Amazon Beauty against the published row: split, exclusion, ranks and metrics are the literature's.
 
 S3-Rec's PopRec (HR@10 .0152, NDCG@10 .0068) counts the test events too; it comes out to four digits however ties are
-settled. With training events only, ties matter, since the tenth and eleventh item have 237 events each: .0110/.0053 where
-ties count against the model (our rule), .0120/.0056 where they count for it, and .0115/.0055 where the item that stands
-first in the catalogue wins. Validation events are counted in none of these three; with them it is .0130/.0059.
+settled. With training events only, ties matter, since the tenth and eleventh item have 237 events each: .0110/.0053
+where ties count against the model (our rule), .0120/.0056 where they count for it, and .0115/.0055 where the item that
+stands first in the catalogue wins. Validation events are counted in none of these three; with them it is .0130/.0059.
 """
 
 from dataclasses import dataclass

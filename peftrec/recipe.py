@@ -90,7 +90,7 @@ class Recipe:
         known = [f"{metric}@{k}" for k in self.evaluation.ks for metric in RANK_METRICS]
         if self.training.metric not in known:
             raise ValueError(f"training.metric: '{name}@{cutoff}' is not evaluated; there are {', '.join(known)}")
-        if self.reads_times and self.data.timestamps == "order":
+        if self.baseline is None and self.reads_times and self.data.timestamps == "order":
             raise ValueError(
                 "user.time_intervals: true needs times, but data.timestamps is 'order' (positions do not tell how much "
                 "time lies between events); use false, or data.timestamps: time"
@@ -143,7 +143,8 @@ class Recipe:
             raise ValueError("optimizer.user_learning_rate: is of profile.method, of which there is none; leave it out")
         if self.profile is not None and self.profile.fusion == "alone" and self.encoder.head == "projection":
             raise ValueError("profile.fusion: alone compares texts on the items' axes; use encoder.head: residual")
-        if self.profile is not None and self.profile.fusion == "alone" and self.reads_times:
+        alone = self.profile is not None and self.profile.fusion == "alone"
+        if alone and self.baseline is None and self.reads_times:
             raise ValueError(
                 "user.time_intervals: true is read by nothing with profile.fusion: alone; use false, or add"
             )
@@ -168,8 +169,8 @@ class Recipe:
 
     @property
     def reads_times(self) -> bool:
-        """Whether the model learns from when events happened, and not only from their order."""
-        return self.baseline is None and self.user.needs_times
+        """Whether the model or baseline learns from when events happened, and not only from their order."""
+        return self.user.needs_times if self.baseline is None else self.baseline.reads_times
 
     @property
     def _tunes_backbone(self) -> bool:

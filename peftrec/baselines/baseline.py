@@ -24,6 +24,9 @@ BASELINES: Final = Registry(
     {
         "popularity": "peftrec.baselines.popularity:Popularity",
         "content_knn": "peftrec.baselines.content_knn:ContentKNN",
+        "item_knn": "peftrec.baselines.item_knn:ItemKNN",
+        "ease": "peftrec.baselines.ease:EASE",
+        "ials": "peftrec.baselines.ials:IALS",
     },
 )
 
@@ -34,7 +37,8 @@ class FittedBaseline(Protocol):
     def scores(self, histories_BL: NDArray[np.int64]) -> torch.Tensor:
         """Score the whole catalogue for each history.
 
-        Nothing is excluded here. The result may be a view of stored values: read it, never write to it.
+        A history without any event scores every item alike, but for scores that are the same for everyone. Nothing is
+        excluded here. The result may be a view of stored values: read it, never write to it.
 
         Args:
             histories_BL: item indexes, left padded with -1, newest last, shape (B, L).
@@ -56,6 +60,11 @@ class Baseline(ABC):
 
     kind: ClassVar[str]
     needs_item_vectors: ClassVar[bool]
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether it learns from when events happened, and not only from their order within each user."""
+        return False
 
     @abstractmethod
     def fit(self, dataset: Dataset, item_vectors: torch.Tensor | None = None) -> FittedBaseline:

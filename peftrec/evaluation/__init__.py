@@ -1,11 +1,13 @@
 """Evaluation: the whole catalogue ranked for each user, intervals over users, paired tests."""
 
-from peftrec.evaluation.bootstrap import bootstrap_interval
+from peftrec.evaluation.bootstrap import bootstrap_interval, crossed_interval
 from peftrec.evaluation.config import EvaluationConfig
 from peftrec.evaluation.evaluation import Evaluation
-from peftrec.evaluation.paired_test import PairedTest, paired_test
+from peftrec.evaluation.holm import holm
+from peftrec.evaluation.paired_test import PairedTest, arm_test, paired_test
 from peftrec.evaluation.product import ProductScores
 from peftrec.evaluation.ranking import Scores, UserScores, evaluate_cases, users_at_once
+from peftrec.evaluation.seed_spread import SeedSpread, seed_spread
 
 __all__ = [
     "Evaluation",
@@ -13,9 +15,14 @@ __all__ = [
     "PairedTest",
     "ProductScores",
     "Scores",
+    "SeedSpread",
     "UserScores",
+    "arm_test",
     "bootstrap_interval",
+    "crossed_interval",
     "evaluate_cases",
+    "holm",
     "paired_test",
+    "seed_spread",
     "users_at_once",
 ]

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from peftrec.comparing import compare as compare
     from peftrec.config import InputError as InputError
     from peftrec.config import RecipeError as RecipeError
     from peftrec.encoding import encode_items as encode_items
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from peftrec.recommender import Recommender as Recommender
     from peftrec.recommending import recommend_file as recommend_file
     from peftrec.retrieval import Recommendation as Recommendation
-    from peftrec.run import compare as compare
     from peftrec.run import evaluate as evaluate
     from peftrec.run import train as train
 
@@ -34,7 +34,7 @@ _MODULES = {
     "Recommendation": "peftrec.retrieval",
     "Recommender": "peftrec.recommender",
     "recommend_file": "peftrec.recommending",
-    "compare": "peftrec.run",
+    "compare": "peftrec.comparing",
     "evaluate": "peftrec.run",
     "train": "peftrec.run",
 }

@@ -1,4 +1,4 @@
-"""`train(recipe)`, `evaluate(run)`, `compare(a, b)`: data, build, training, evaluation, publishing, each one call."""
+"""`train(recipe)`, `evaluate(run)`: data, build, training, evaluation, publishing, each one call."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from peftrec.baselines import fit_references, store_references
 from peftrec.build import build, build_debias, tell_users
 from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
-from peftrec.evaluation import PairedTest, ProductScores, UserScores, paired_test
+from peftrec.evaluation import ProductScores, UserScores
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.measuring import SPLITS, measure, measure_all, of_users, results_of, write_users
+from peftrec.measuring import SPLITS, measure, measure_all, of_users, results_of, sampled_evaluations, write_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     METRICS,
@@ -28,7 +28,6 @@ from peftrec.publishing import (
     Run,
     check_output_folder,
     load_run,
-    read_per_user,
     save_baseline_run,
     save_model_run,
 )
@@ -136,37 +135,17 @@ def evaluate(
         tell_users(model, dataset)
     rows: dict[str, UserScores | ProductScores] = {"model": run.scorer, **run.member_scores(), **of_users(references)}
     found = {name: measure(scores, recipe, dataset, split) for name, scores in rows.items()}
+    sampled = sampled_evaluations(rows, recipe, dataset, split)
     # Only what the run's own recipe gives stands beside the run.
     if same_data and not any(override.startswith("evaluation.") for override in overrides):
         # Where nothing can be written (a shared or published run) the figures are given all the same.
         with contextlib.suppress(OSError):
-            write_users(run.folder, split, dataset, found)
-    results = results_of(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
+            write_users(run.folder, split, dataset, found, sampled)
+    results = results_of(found, dataset, split, sampled)
+    results |= {name: stored[name] for name in ("parameters", "training")}
     if not same_data:
         results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
     return results | {"same_data": same_data}
-
-
-def compare(first: str | Path, second: str | Path, *, split: str = "test") -> list[PairedTest]:
-    """Test whether two runs differ on the same users, in every metric that both have.
-
-    Args:
-        first: run folder.
-        second: the run folder that it is compared with.
-        split: `valid` or `test`.
-    Returns:
-        One test a metric; differences are first minus second.
-    Raises:
-        InputError: if the runs lack results of single users, share no metric, or differ in users, targets or protocol.
-    """
-    one, other = read_per_user([first, second], split)
-    shared = [metric for metric in one.per_user if metric in other.per_user]
-    if not shared:
-        raise InputError(
-            f"{first} has {', '.join(one.per_user)}, {second} has {', '.join(other.per_user)}: no metric is in both; "
-            f"train or evaluate them with the same evaluation.ks"
-        )
-    return [paired_test(one, other, metric) for metric in shared]
 
 
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ RECIPES = REPOSITORY / "recipes"
 ORDER = (
     "config", "metrics", "data", "methods", "encoders", "losses", "models", "training", "baselines", "evaluation",
     "retrieval", "recipe", "build", "frozen", "publishing", "recommender", "recommending", "encoding", "measuring",
-    "run", "ensembling", "tuning", "serving", "benchmark", "cli", "__main__",
+    "comparing", "run", "ensembling", "tuning", "serving", "benchmark", "cli", "__main__",
 )  # fmt: skip
 # What a package must never know although it stands above it, or comes from elsewhere.
 FORBIDDEN = {

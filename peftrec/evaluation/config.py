@@ -1,9 +1,33 @@
 """The `evaluation` section of a recipe."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from peftrec.config import Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledCandidatesConfig:
+    """A ranking of the target among a few drawn items, beside the one of the whole catalogue, to reproduce papers.
+
+    Attributes:
+        number: items drawn for each case: neither the target nor in the user's history, each at most once.
+        by: `uniform`, or by `popularity` (in proportion to events in training; items without any are never drawn).
+        seed: of the draws, which are the same for every model on the same data.
+    """
+
+    number: Annotated[int, Range(ge=1)] = 100
+    by: Literal["uniform", "popularity"] = "uniform"
+    seed: Annotated[int, Range(ge=0)] = 0
+
+    @property
+    def prefix(self) -> str:
+        """What keys of metrics begin with, so that none is taken for one over the whole catalogue."""
+        return f"sampled{self.number}_"
+
+    def describe(self) -> str:
+        """Return what the protocol says in the place of the whole catalogue."""
+        return f"{self.number} sampled, {self.by}, seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +39,22 @@ class EvaluationConfig:
         exclude_history: leave the user's own history out of the ranking; a target inside it is then a miss.
         batch_users: users scored at once. Where a model has no second stage, memory does not depend on the catalogue;
             of other scores at most 256 MiB are held.
+        sampled_candidates: rank among a few drawn items too; None, which is right for all but reproducing papers, does
+            not. Training and choices are made with the whole catalogue in any case.
     """
 
     ks: tuple[Annotated[int, Range(ge=1)], ...] = (10,)
     exclude_history: bool = True
     batch_users: Annotated[int, Range(ge=1)] = 512
+    sampled_candidates: SampledCandidatesConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.ks:
             raise ValueError("ks must name at least one cutoff, such as [10]")
         if len(set(self.ks)) < len(self.ks):
             raise ValueError(f"ks must be distinct, got {list(self.ks)}")
+        if self.sampled_candidates is not None and not self.exclude_history:
+            raise ValueError(
+                "sampled_candidates: draws items that the user has not had, but exclude_history is false; use true, or "
+                "leave sampled_candidates out"
+            )

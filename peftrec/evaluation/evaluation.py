@@ -24,6 +24,7 @@ class Evaluation:
         repeat_target_share: share of cases whose target already lies in the user's full history, excluded or not.
         num_items: size of the catalogue that was ranked.
         exclude_history: whether the full history was left out of the ranking.
+        catalogue: what was ranked: `full`, or which items were drawn.
     """
 
     users: NDArray[np.int64]
@@ -33,6 +34,7 @@ class Evaluation:
     repeat_target_share: float
     num_items: int
     exclude_history: bool
+    catalogue: str = "full"
 
     def __post_init__(self) -> None:
         for name, values in {"targets": self.targets, "ranks": self.ranks, **self.per_user}.items():
@@ -76,7 +78,7 @@ class Evaluation:
     def protocol(self) -> dict[str, Any]:
         """State the rules that the ranks were made under; results are comparable where these are equal."""
         return {
-            "catalogue": "full",
+            "catalogue": self.catalogue,
             "num_items": self.num_items,
             "history": "excluded" if self.exclude_history else "ranked",
             "target_in_history": "miss" if self.exclude_history else "ranked",

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from peftrec.comparing import compare as compare
     from peftrec.config import InputError as InputError
     from peftrec.config import RecipeError as RecipeError
     from peftrec.encoding import encode_items as encode_items
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from peftrec.recommender import Recommender as Recommender
     from peftrec.recommending import recommend_file as recommend_file
     from peftrec.retrieval import Recommendation as Recommendation
-    from peftrec.run import compare as compare
     from peftrec.run import train as train
 
 __version__ = "0.1.0"
@@ -34,8 +34,8 @@ _MODULES = {
     "Recommendation": "peftrec.retrieval",
     "Recommender": "peftrec.recommender",
     "recommend_file": "peftrec.recommending",
-    "compare": "peftrec.run",
     "evaluate": "peftrec.evaluating",
+    "compare": "peftrec.comparing",
     "train": "peftrec.run",
 }
 

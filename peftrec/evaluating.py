@@ -15,7 +15,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, load_dataset
 from peftrec.evaluation import Evaluation, ProductScores, UserScores
 from peftrec.frozen import frozen_vectors
-from peftrec.measuring import SPLITS, measure, of_users, results_of, write_users
+from peftrec.measuring import SPLITS, measure, of_users, results_of, sampled_evaluations, write_users
 from peftrec.publishing import METRICS, PRIVATE, Run, load_run
 from peftrec.recipe import Recipe, recipe_for_evaluation
 
@@ -35,6 +35,7 @@ class Measured:
         references: the baselines beside the run.
         scores: what was measured, by name: the model first.
         found: what was found for each.
+        sampled: what was found for each among sampled candidates; empty where the recipe asks for none.
         same_data: whether users, events and texts are those of the run.
         own_rules: whether the recipe's own rules of evaluation hold.
         stored: what the run's `metrics.json` holds.
@@ -47,6 +48,7 @@ class Measured:
     references: Mapping[str, FittedBaseline]
     scores: Mapping[str, UserScores | ProductScores]
     found: Mapping[str, Evaluation]
+    sampled: Mapping[str, Evaluation]
     same_data: bool
     own_rules: bool
     stored: dict[str, Any]
@@ -62,7 +64,7 @@ class Measured:
         Args:
             found: what to tell of, in place of what was measured first.
         """
-        results = results_of(self.found if found is None else found, self.dataset, self.split)
+        results = results_of(self.found if found is None else found, self.dataset, self.split, self.sampled)
         results |= {name: self.stored[name] for name in ("parameters", "training")}
         if not self.same_data:
             results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
@@ -89,7 +91,7 @@ def evaluate(
     if measured.belongs_to_run:
         # Where nothing can be written (a shared or published run) the figures are given all the same.
         with contextlib.suppress(OSError):
-            write_users(measured.run.folder, split, measured.dataset, measured.found)
+            write_users(measured.run.folder, split, measured.dataset, measured.found, measured.sampled)
     return measured.results()
 
 
@@ -122,6 +124,7 @@ def measure_run(
         references=references,
         scores=scores,
         found={name: measure(score, recipe, dataset, split) for name, score in scores.items()},
+        sampled=sampled_evaluations(scores, recipe, dataset, split),
         same_data=same_data,
         own_rules=not any(override.startswith("evaluation.") for override in overrides),
         stored=stored,

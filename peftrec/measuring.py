@@ -8,8 +8,8 @@ from typing import Any
 
 from peftrec.baselines import FittedBaseline
 from peftrec.data import Dataset
-from peftrec.evaluation import Evaluation, ProductScores, UserScores, evaluate_cases
-from peftrec.publishing import write_per_user
+from peftrec.evaluation import Evaluation, ProductScores, UserScores, evaluate_cases, evaluate_sampled
+from peftrec.publishing import SAMPLED, write_per_user
 from peftrec.recipe import Recipe
 
 SPLITS = ("valid", "test")
@@ -48,18 +48,51 @@ def measure_all(
     }
     for split in SPLITS:
         found = {name: measure(score, recipe, dataset, split) for name, score in scores.items()}
-        write_users(work, split, dataset, found)
-        results[split] = results_of(found, dataset, split)
+        sampled = sampled_evaluations(scores, recipe, dataset, split)
+        write_users(work, split, dataset, found, sampled)
+        results[split] = results_of(found, dataset, split, sampled)
     return results
 
 
-def results_of(found: Mapping[str, Evaluation], dataset: Dataset, split: str) -> dict[str, Any]:
-    """Return means and intervals as plain values."""
+def sampled_evaluations(
+    scores: Mapping[str, UserScores | ProductScores], recipe: Recipe, dataset: Dataset, split: str
+) -> dict[str, Evaluation]:
+    """Rank among sampled candidates too where the recipe asks for it; otherwise there is nothing."""
+    sampled = recipe.evaluation.sampled_candidates
+    if sampled is None:
+        return {}
+    return {
+        name: evaluate_sampled(
+            score,
+            getattr(dataset.split, split),
+            dataset.sequences,
+            dataset.item_counts(),
+            sampled,
+            ks=recipe.evaluation.ks,
+            batch_users=recipe.evaluation.batch_users,
+            of_users=True,
+        )
+        for name, score in scores.items()
+    }
+
+
+def results_of(
+    found: Mapping[str, Evaluation], dataset: Dataset, split: str, sampled: Mapping[str, Evaluation] | None = None
+) -> dict[str, Any]:
+    """Return means and intervals as plain values; those among sampled candidates stand apart, under `sampled`."""
     rows = {name: evaluation.to_json() for name, evaluation in found.items()}
-    return {"split": split, "leaks": dataset.split.leaks, **rows}
+    apart = {SAMPLED: {name: evaluation.to_json() for name, evaluation in sampled.items()}} if sampled else {}
+    return {"split": split, "leaks": dataset.split.leaks, **rows, **apart}
 
 
-def write_users(folder: Path, split: str, dataset: Dataset, found: Mapping[str, Evaluation]) -> None:
+def write_users(
+    folder: Path,
+    split: str,
+    dataset: Dataset,
+    found: Mapping[str, Evaluation],
+    sampled: Mapping[str, Evaluation] | None = None,
+) -> None:
     """Write what single users got into the private part of a run folder."""
-    for name, evaluation in found.items():
+    named = {**found, **{f"{SAMPLED}_{name}": evaluation for name, evaluation in (sampled or {}).items()}}
+    for name, evaluation in named.items():
         write_per_user(folder, split, name, evaluation, dataset.sequences.user_ids, dataset.catalogue.ids)

@@ -72,7 +72,7 @@ def _texts(results: Mapping[str, Any], title: str, split: str) -> dict[str, str]
 def _write_run(results: dict[str, Any], measured: Measured, found: Mapping[str, Evaluation]) -> list[str]:
     """Write into the run folder; what was there of this split is replaced."""
     folder, split = measured.run.folder, measured.split
-    write_users(folder, split, measured.dataset, found)
+    write_users(folder, split, measured.dataset, found, measured.sampled)
     own = {key: value for key, value in results.items() if key not in ("parameters", "training", "same_data")}
     texts = _texts(results, f"{folder.name}, {split}", split)
     replace_texts(folder, {METRICS: _json(measured.stored | {split: own}), **texts})

@@ -1,4 +1,4 @@
-"""`train(recipe)`, `compare(a, b)`: data, build, training, evaluation, publishing, each one call."""
+"""`train(recipe)`: data, build, training, evaluation, publishing, in order."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ import torch
 
 from peftrec.baselines import fit_references, store_references
 from peftrec.build import build, build_debias
-from peftrec.config import InputError, RecipeError
+from peftrec.config import RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluating import REFERENCE_FOLDER
-from peftrec.evaluation import PairedTest, paired_test
 from peftrec.frozen import frozen_vectors, published_vectors
 from peftrec.measuring import measure, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     PRIVATE,
     check_output_folder,
-    read_per_user,
     save_baseline_run,
     save_model_run,
 )
@@ -83,28 +81,6 @@ def train(
     replace_folder(work, folder)
     say(f"saved to {folder}")
     return metrics
-
-
-def compare(first: str | Path, second: str | Path, *, split: str = "test") -> list[PairedTest]:
-    """Test whether two runs differ on the same users, in every metric that both have.
-
-    Args:
-        first: run folder.
-        second: the run folder that it is compared with.
-        split: `valid` or `test`.
-    Returns:
-        One test a metric; differences are first minus second.
-    Raises:
-        InputError: if the runs lack results of single users, share no metric, or differ in users, targets or protocol.
-    """
-    one, other = read_per_user([first, second], split)
-    shared = [metric for metric in one.per_user if metric in other.per_user]
-    if not shared:
-        raise InputError(
-            f"{first} has {', '.join(one.per_user)}, {second} has {', '.join(other.per_user)}: no metric is in both; "
-            f"train or evaluate them with the same evaluation.ks"
-        )
-    return [paired_test(one, other, metric) for metric in shared]
 
 
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:

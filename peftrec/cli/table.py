@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from peftrec.evaluation import PairedTest
     from peftrec.retrieval import Recommendation
 
 # Rows are not cut where nobody looks at a terminal.
@@ -25,12 +24,24 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         results: one split, as `peftrec.evaluate` returns it.
         run: `parameters` and `training` of the run, as `metrics.json` holds them.
     """
+    rows = _rows(results)
+    out = console()
+    level = rows["model"]["interval_level"]
+    out.print(_results_table(rows, run, f"{results['split']}, whole catalogue, {level:.0%} intervals over users"))
+    for line in _notes(results, run):
+        out.print(line)
+    if "sampled" in results:
+        rows = results["sampled"]
+        title = (
+            f"{results['split']}, target among {rows['model']['protocol']['catalogue']}: only to compare with papers"
+        )
+        out.print(_results_table(rows, run, f"{title}, never with the table above"))
+
+
+def _results_table(rows: Mapping[str, Any], run: Mapping[str, Any], title: str) -> Table:
     from peftrec.evaluation.report import rank_keys
 
-    rows = _rows(results)
     metrics = rank_keys(rows["model"]["metrics"])
-    level = rows["model"]["interval_level"]
-    title = f"{results['split']}, whole catalogue, {level:.0%} intervals over users"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for metric in metrics:
@@ -41,10 +52,7 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         cells = [_metric(row, metric) for metric in metrics]
         cost = _cost(run) if name == "model" else ("", "")
         table.add_row(name, *cells, f"{row['num_cases']:,}", *cost)
-    out = console()
-    out.print(table)
-    for line in _notes(results, run):
-        out.print(line)
+    return table
 
 
 def print_lists(results: Mapping[str, Any]) -> None:
@@ -66,26 +74,6 @@ def print_lists(results: Mapping[str, Any]) -> None:
         table.add_row(key, *(_metric(row, key) for row in rows.values()))
     for key in model.get("overall", {}):
         table.add_row(key, *(_number(row["overall"][key]) for row in rows.values()))
-    console().print(table)
-
-
-def print_comparison(tests: Sequence[PairedTest], first: str, second: str, split: str) -> None:
-    """Print paired tests, a row a metric.
-
-    Args:
-        tests: differences of the first run minus the second.
-        first: what the first run is called.
-        second: what the second is called.
-        split: `valid` or `test`.
-    """
-    title = f"{split}, {first} minus {second}, the same {tests[0].num_users:,} users"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("", first, second, "difference", f"{tests[0].level:.0%} interval", "p"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for test in tests:
-        means = (f"{mean:.4f}" for mean in (test.first, test.second))
-        interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
-        table.add_row(test.metric.upper(), *means, f"{test.difference:+.4f}", interval, f"{test.p_value:.4f}")
     console().print(table)
 
 

@@ -28,6 +28,7 @@ class Evaluation:
         num_items: size of the catalogue that was ranked.
         exclude_history: whether the full history was left out of the ranking.
         overall: values of all lists together, such as `coverage@10`, which no single user has.
+        catalogue: what was ranked: `full`, or which items were drawn.
     """
 
     users: NDArray[np.int64]
@@ -38,6 +39,7 @@ class Evaluation:
     num_items: int
     exclude_history: bool
     overall: dict[str, float] = field(default_factory=dict)
+    catalogue: str = "full"
 
     def __post_init__(self) -> None:
         for name, values in {"targets": self.targets, "ranks": self.ranks, **self.per_user}.items():
@@ -102,7 +104,7 @@ class Evaluation:
     def protocol(self) -> dict[str, Any]:
         """State the rules that the ranks were made under; results are comparable where these are equal."""
         return {
-            "catalogue": "full",
+            "catalogue": self.catalogue,
             "num_items": self.num_items,
             "history": "excluded" if self.exclude_history else "ranked",
             "target_in_history": "miss" if self.exclude_history else "ranked",

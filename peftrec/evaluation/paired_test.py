@@ -1,29 +1,39 @@
-"""Two evaluations of the same users, compared user by user."""
+"""Runs evaluated on the same users, compared user by user.
 
-from dataclasses import dataclass, replace
+Shapes: A and B runs of the first and the second recipe, U users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.config import InputError
-from peftrec.evaluation.bootstrap import BLOCK_DRAWS, bootstrap_interval, check_resampling
+from peftrec.evaluation.alignment import aligned
+from peftrec.evaluation.bootstrap import BLOCK_DRAWS, check_resampling, crossed_interval
 from peftrec.evaluation.evaluation import Evaluation
+from peftrec.evaluation.seed_spread import SeedSpread, seed_spread, varying_means
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """What `paired_test` found.
+    """What `paired_test` or `arm_test` found.
 
     Attributes:
         metric: key of the metric compared, such as `ndcg@10`.
         first: mean over users of the first.
         second: mean over users of the second.
-        difference: first minus second; above 0 the first is better.
-        low: low end of the bootstrap interval of the difference.
+        difference: first minus second; where the metric is better when higher, above 0 the first is better.
+        low: low end of the interval of the difference.
         high: high end of it.
-        p_value: two-sided, of the sign-flip permutation test.
+        p_value: two-sided, of the sign-flip permutation test; where there are several seeds it holds for these alone.
         level: level of the interval.
         num_users: users compared.
+        num_left_out: users for whom the metric is defined in no case of all runs; not compared.
+        num_cases_left_out: cases in which the metric is undefined in one run or more.
+        seeds: how the difference varies with seeds; None where each side is a single run.
     """
 
     metric: str
@@ -35,6 +45,9 @@ class PairedTest:
     p_value: float
     level: float
     num_users: int
+    num_left_out: int = 0
+    num_cases_left_out: int = 0
+    seeds: SeedSpread | None = None
 
 
 def paired_test(
@@ -44,7 +57,8 @@ def paired_test(
 
     The statistic is the mean of the users' differences a - b. The p-value is two-sided, by random sign flips of the
     differences, (1 + #{|flipped| >= |observed|}) / (1 + num_resamples): never 0, and 1 where no user differs. The
-    interval is `bootstrap_interval` of the differences. Users may stand in another order. Deterministic by seed.
+    interval is `bootstrap_interval` of the differences. Users may stand in another order; cases in which the metric is
+    NaN in one of both are left out. Deterministic by seed.
 
     Args:
         a: the first evaluation.
@@ -56,61 +70,70 @@ def paired_test(
     Returns:
         Difference, interval and p-value.
     Raises:
-        InputError: if users, targets or protocol differ, or an evaluation lacks the metric.
-        ValueError: if level or num_resamples is out of range.
+        InputError: if users, targets or protocol differ, an evaluation lacks the metric, or no user has it in both.
+        ValueError: if a value is infinite, or level or num_resamples is out of range.
     Source:
         Fisher's randomisation test as in Smucker et al. (2007), A comparison of statistical significance tests for
         information retrieval evaluation; +1 smoothing of Phipson and Smyth (2010).
     """
-    first, second = _aligned(a, b, metric)
-    differences = first - second
-    check_resampling(differences, level, num_resamples)
-    low, high = bootstrap_interval(differences, level=level, num_resamples=num_resamples, seed=seed)
+    return arm_test([a], [b], metric, level=level, num_resamples=num_resamples, seed=seed)
+
+
+def arm_test(
+    first: Sequence[Evaluation],
+    second: Sequence[Evaluation],
+    metric: str,
+    *,
+    paired_seeds: bool = False,
+    names: Sequence[str] | None = None,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> PairedTest:
+    """Test whether two recipes differ in a metric on the same users, each with one run or several seeds.
+
+    A user's value is the mean over a recipe's runs, and the statistic the mean over users of the differences of these.
+    The p-value is that of `paired_test` on them: it holds for the runs at hand and says nothing of other seeds. The
+    interval is `crossed_interval`, of users and seeds both, so that it may hold 0 where p is small.
+
+    Args:
+        first: the runs of the first recipe.
+        second: of the second, all of the same users and targets under the same protocol.
+        metric: key of a metric that all hold.
+        paired_seeds: whether run i of both was trained with the same seed; of single runs it says nothing.
+        names: what each run is called in messages, those of the first before those of the second.
+        level: level of the interval, between 0 and 1.
+        num_resamples: sign flips and bootstrap samples each, from 1.
+        seed: seed of both.
+    Returns:
+        Difference, interval, p-value, and the spread over seeds where there are several.
+    Raises:
+        InputError: as `paired_test`, of any two runs.
+        ValueError: if paired runs are not as many, a value is infinite, or level or num_resamples is out of range.
+    """
+    single = len(first) == len(second) == 1
+    names = names or (["first", "second"] if single else [f"run {n + 1}" for n in range(len(first) + len(second))])
+    values_RU, num_left_out, num_cases_left_out = aligned([*first, *second], metric, names)
+    first_U, second_U = values_RU[: len(first)].mean(axis=0), values_RU[len(first) :].mean(axis=0)
+    differences_U = first_U - second_U
+    check_resampling(differences_U, level, num_resamples)
+    means_A, means_B = np.split(values_RU.mean(axis=1), [len(first)])
+    spread = None if single else seed_spread(means_A, means_B, paired=paired_seeds)
+    varying = varying_means(means_A, means_B, paired_seeds)
+    low, high = crossed_interval(differences_U, varying, level=level, num_resamples=num_resamples, seed=seed)
     return PairedTest(
         metric=metric,
-        first=float(first.mean()),
-        second=float(second.mean()),
-        difference=float(differences.mean()),
+        first=float(first_U.mean()),
+        second=float(second_U.mean()),
+        difference=float(differences_U.mean()),
         low=low,
         high=high,
-        p_value=_sign_flip_p_value(differences, num_resamples, seed),
+        p_value=_sign_flip_p_value(differences_U, num_resamples, seed),
         level=level,
-        num_users=len(differences),
-    )
-
-
-def _aligned(a: Evaluation, b: Evaluation, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a metric of two evaluations, users in one order."""
-    for name, evaluation in (("first", a), ("second", b)):
-        if metric not in evaluation.per_user:
-            raise InputError(f"the {name} evaluation has no {metric!r}; it has {', '.join(evaluation.per_user)}")
-    strangers = np.setxor1d(a.users, b.users)
-    if len(strangers):
-        raise InputError(
-            f"a paired test needs the same users: {len(strangers)} are in one evaluation only "
-            f"({len(a.users)} users against {len(b.users)})"
-        )
-    if a.num_cases != b.num_cases:
-        raise InputError(f"a paired test needs the same targets: there are {a.num_cases} against {b.num_cases}")
-    # Stable: the targets of one user stay in order of time.
-    first, second = _ordered(a, metric), _ordered(b, metric)
-    num_other = int((first.targets != second.targets).sum())
-    if num_other:
-        raise InputError(f"a paired test needs the same targets: they differ for {num_other} of {len(a.users)} users")
-    if a.protocol() != b.protocol():
-        raise InputError(f"a paired test needs the same protocol, got {a.protocol()} against {b.protocol()}")
-    return first.user_means()[metric], second.user_means()[metric]
-
-
-def _ordered(evaluation: Evaluation, metric: str) -> Evaluation:
-    """Return one metric, users ascending."""
-    order = np.argsort(evaluation.users, kind="stable")
-    return replace(
-        evaluation,
-        users=evaluation.users[order],
-        targets=evaluation.targets[order],
-        ranks=evaluation.ranks[order],
-        per_user={metric: evaluation.per_user[metric][order]},
+        num_users=len(differences_U),
+        num_left_out=num_left_out,
+        num_cases_left_out=num_cases_left_out,
+        seeds=spread,
     )
 
 

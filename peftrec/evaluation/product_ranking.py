@@ -50,7 +50,7 @@ def product_ranks(
     largest = largest_score(vectors_ND, bias_N)
     for first in range(0, len(cases), _MOST_VECTORS):
         part = _cases(cases, slice(first, first + _MOST_VECTORS))
-        users_CD = _user_vectors(scores, part, sequences, batch_users)
+        users_CD = user_vectors(scores, part, sequences, batch_users)
         for start in range(0, len(part), batch_users):
             batch = _cases(part, slice(start, start + batch_users))
             users_BD = users_CD[start : start + batch_users]
@@ -140,8 +140,15 @@ def _count(
     return counts_B, found_B
 
 
-def _user_vectors(scores: ProductScores, cases: Cases, sequences: Sequences, batch_users: int) -> torch.Tensor:
-    """Return the vectors of the cases' users (C, D), encoded in batches of similar length."""
+def user_vectors(scores: ProductScores, cases: Cases, sequences: Sequences, batch_users: int) -> torch.Tensor:
+    """Return the vectors of the cases' users, encoded in batches of similar length.
+
+    Args:
+        scores: of the whole catalogue.
+        cases: and `sequences`, `batch_users`: as in `evaluate_cases`.
+    Returns:
+        Vectors (C, D) in the order of the cases.
+    """
     lengths = np.minimum(cases.history_lengths, scores.max_history)
     users_CD = scores.vectors_ND.new_empty(len(cases), scores.vectors_ND.shape[1])
     for places in batches_by_length(lengths, batch_users):

@@ -1,11 +1,12 @@
 """Run folders: saved whole, proven on loading."""
 
+from peftrec.publishing.arm import Arm, read_arm
 from peftrec.publishing.ensemble_folder import EnsembleRun, assemble, save_ensemble_run
 from peftrec.publishing.item_table import read_items
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE, read_manifest
 from peftrec.publishing.merging import MERGE_REPORT, Gap, MergeReport, merge_run
 from peftrec.publishing.output_folder import check_output_folder
-from peftrec.publishing.per_user import read_per_user, write_per_user
+from peftrec.publishing.per_user import SAMPLED, read_per_user, write_per_user
 from peftrec.publishing.revision import replace_text, replace_texts
 from peftrec.publishing.run_folder import METRICS, RECIPE, Run, load_run, save_baseline_run, save_model_run
 
@@ -16,6 +17,8 @@ __all__ = [
     "METRICS",
     "PRIVATE",
     "RECIPE",
+    "SAMPLED",
+    "Arm",
     "EnsembleRun",
     "Gap",
     "MergeReport",
@@ -24,6 +27,7 @@ __all__ = [
     "check_output_folder",
     "load_run",
     "merge_run",
+    "read_arm",
     "read_items",
     "read_manifest",
     "read_per_user",

@@ -14,7 +14,10 @@ from peftrec.config import InputError
 from peftrec.evaluation import Evaluation
 from peftrec.publishing.manifest import PRIVATE
 
+SAMPLED = "sampled"
+"""Where rows of sampled candidates stand in `metrics.json`, and what the names of their files begin with."""
 _USER, _TARGET, _RANK = "user_id", "target_id", "rank"
+_KINDS = {_USER: pl.String, _TARGET: pl.String, _RANK: pl.Int64}
 
 
 def write_per_user(
@@ -25,7 +28,7 @@ def write_per_user(
     Args:
         folder: the run folder.
         split: `valid` or `test`.
-        name: `model`, or a reference beside it.
+        name: `model`, or a reference beside it; after `sampled_` where it was ranked among sampled candidates.
         evaluation: what was found.
         user_ids: ids of all users, by index.
         item_ids: ids of the catalogue, by index.
@@ -40,31 +43,46 @@ def write_per_user(
     pl.DataFrame(columns).write_parquet(_path(folder, split, name))
 
 
-def read_per_user(folders: Sequence[str | Path], split: str, name: str | Sequence[str] = "model") -> list[Evaluation]:
+def read_per_user(
+    folders: Sequence[str | Path], split: str, name: str | Sequence[str] = "model", *, sampled: bool = False
+) -> list[Evaluation]:
     """Read what several runs found on a split, with users and targets numbered alike.
+
+    Whatever stands beside user, target and rank is a metric; where it is missing it is NaN.
 
     Args:
         folders: run folders.
         split: `valid` or `test`.
-        name: as in `write_per_user`; or one for each folder.
+        name: `model`, or a reference beside it; or one for each folder.
+        sampled: read the ranks among sampled candidates instead of those in the whole catalogue.
     Returns:
         One evaluation a folder.
     Raises:
-        InputError: if a folder is no run, or its results of single users are not there.
+        InputError: if a folder is no run, its results of single users are not there, or a column is not of numbers.
     """
     frames, protocols = [], []
     names = [name] * len(folders) if isinstance(name, str) else name
     for folder, own in zip(map(Path, folders), names, strict=True):
+        file = f"{SAMPLED}_{own}" if sampled else own
         try:
-            stored = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split][own]
-            frame = pl.read_parquet(_path(folder, split, own))
-            frames.append(frame.cast({_USER: pl.String, _TARGET: pl.String, _RANK: pl.Int64}))
+            results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split]
+            if sampled and SAMPLED not in results:
+                raise InputError(
+                    f"{folder}: was ranked in the whole catalogue alone; metrics among sampled candidates need "
+                    f"evaluation.sampled_candidates in the recipe that is trained"
+                )
+            stored = (results[SAMPLED] if sampled else results)[own]
+            frame = pl.read_parquet(_path(folder, split, file))
+            kinds: dict[Any, Any] = {**dict.fromkeys(frame.columns, pl.Float64), **_KINDS}
+            frames.append(frame.cast(kinds))
         except FileNotFoundError as error:
             raise InputError(
-                f"{error.filename or _path(folder, split, own)}: is missing; a comparison reads the results of single "
+                f"{error.filename or _path(folder, split, file)}: is missing; a comparison reads the results of single "
                 f"users, which a run keeps in {PRIVATE}/ and which are not published with it"
             ) from None
-        except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{folder}: results of {own} on {split} are damaged ({error})") from None
         protocols.append(stored)
     users = _numbers(frames, _USER)
@@ -78,6 +96,7 @@ def read_per_user(folders: Sequence[str | Path], split: str, name: str | Sequenc
             repeat_target_share=stored["repeat_target_share"],
             num_items=stored["protocol"]["num_items"],
             exclude_history=stored["protocol"]["history"] == "excluded",
+            catalogue=stored["protocol"]["catalogue"],
         )
         for frame, stored in zip(frames, protocols, strict=True)
     ]

@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from peftrec.comparing import compare
 from peftrec.config import InputError, RecipeError
 from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
 from peftrec.reporting import report
-from peftrec.run import compare, train
+from peftrec.run import train
 
 RULES = (
     "evaluation.ks=[5,10]",
@@ -154,7 +155,7 @@ def test_metrics_of_lists_are_compared_too(run: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(run, tmp_path / "other"))
     report(run)
     report(other)
-    found = {test.metric: test for test in compare(run, other)}
+    found = {line.test.metric: line.test for line in compare(run, other).tests}
     assert found["novelty@10"].difference == 0.0
     assert found["diversity@5"].p_value == 1.0
 

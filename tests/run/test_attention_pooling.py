@@ -16,7 +16,8 @@ from peftrec.publishing import load_run
 from peftrec.publishing.manifest import file_table
 from peftrec.publishing.merging import merge_run
 from peftrec.recommender import Recommender
-from peftrec.run import evaluate, train
+from peftrec.evaluating import evaluate
+from peftrec.run import train
 
 ATTENTION = ("encoder.pooling=attention", "encoder.attention_dim=8", "optimizer.head_learning_rate=0.05")
 NAMES = {f"token_attention.{name}" for name in ("query", "project.weight", "project.bias")}

@@ -20,7 +20,8 @@ from peftrec.data import load_dataset
 from peftrec.publishing import load_run
 from peftrec.publishing.manifest import file_table
 from peftrec.recommender import Recommender
-from peftrec.run import evaluate, train
+from peftrec.evaluating import evaluate
+from peftrec.run import train
 
 OF_ITEMS = (
     "data.item_attributes={price: {kind: numeric, log1p: true}, category: {kind: categorical}, "

@@ -14,7 +14,8 @@ import peftrec.run
 from peftrec.config import InputError, RecipeError
 from peftrec.data import TrainingWindows, load_dataset
 from peftrec.publishing import load_run
-from peftrec.run import evaluate, train
+from peftrec.evaluating import evaluate
+from peftrec.run import train
 
 SHORT = ("training.num_epochs=1",)
 

@@ -18,7 +18,8 @@ from peftrec.publishing import load_run
 from peftrec.publishing.manifest import file_table, read_manifest
 from peftrec.publishing.probe import check_probes
 from peftrec.recommender import Recommender
-from peftrec.run import evaluate, train
+from peftrec.evaluating import evaluate
+from peftrec.run import train
 
 TIMED = (
     "method.kind=frozen",

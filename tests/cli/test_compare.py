@@ -107,4 +107,4 @@ def test_runs_without_a_common_metric(trained: Path, tmp_path: Path, capsys: pyt
     frame = pl.read_parquet(path)
     frame.rename({name: name.replace("@10", "@20") for name in frame.columns}).write_parquet(path)
     assert main(["compare", str(trained), str(copy)]) == 1
-    assert "no metric is in both" in capsys.readouterr().err
+    assert "no metric is in all of them" in capsys.readouterr().err

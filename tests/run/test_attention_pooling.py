@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftrec.config import InputError
+from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
 from peftrec.publishing.manifest import file_table
 from peftrec.publishing.merging import merge_run
 from peftrec.recommender import Recommender
-from peftrec.evaluating import evaluate
 from peftrec.run import train
 
 ATTENTION = ("encoder.pooling=attention", "encoder.attention_dim=8", "optimizer.head_learning_rate=0.05")

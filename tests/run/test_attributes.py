@@ -17,10 +17,10 @@ from peftrec.build import build
 from peftrec.cli import main
 from peftrec.config import InputError, RecipeError
 from peftrec.data import load_dataset
+from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
 from peftrec.publishing.manifest import file_table
 from peftrec.recommender import Recommender
-from peftrec.evaluating import evaluate
 from peftrec.run import train
 
 OF_ITEMS = (

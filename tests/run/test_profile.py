@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from peftrec.cli import main
 from peftrec.config import InputError, RecipeError
+from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
 from peftrec.recommender import Recommender
-from peftrec.evaluating import evaluate
 from peftrec.run import train
 
 PROFILE = "profile={method: {kind: lora, rank: 4}, max_tokens: 40, item_tokens: 8, attribute_tokens: 8}"

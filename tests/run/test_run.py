@@ -13,8 +13,8 @@ import pytest
 import peftrec.run
 from peftrec.config import InputError, RecipeError
 from peftrec.data import TrainingWindows, load_dataset
-from peftrec.publishing import load_run
 from peftrec.evaluating import evaluate
+from peftrec.publishing import load_run
 from peftrec.run import train
 
 SHORT = ("training.num_epochs=1",)

@@ -14,11 +14,11 @@ import torch
 
 from peftrec.cli import main
 from peftrec.config import InputError, RecipeError, dump_yaml, read_yaml
+from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
 from peftrec.publishing.manifest import file_table, read_manifest
 from peftrec.publishing.probe import check_probes
 from peftrec.recommender import Recommender
-from peftrec.evaluating import evaluate
 from peftrec.run import train
 
 TIMED = (

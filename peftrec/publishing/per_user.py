@@ -72,7 +72,7 @@ def read_per_user(
                 )
             stored = (results[SAMPLED] if sampled else results)[name]
             frame = pl.read_parquet(_path(folder, split, file))
-            kinds: dict[str, Any] = {**dict.fromkeys(frame.columns, pl.Float64), **_KINDS}
+            kinds: Any = {**dict.fromkeys(frame.columns, pl.Float64), **_KINDS}
             frames.append(frame.cast(kinds))
         except FileNotFoundError as error:
             raise InputError(

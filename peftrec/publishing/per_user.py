@@ -72,8 +72,8 @@ def read_per_user(
                     f"evaluation.sampled_candidates in the recipe that is trained"
                 )
             stored = (results[SAMPLED] if sampled else results)[own]
-            frame = pl.read_parquet(_path(folder, split, file))
-            kinds: dict[Any, Any] = {**dict.fromkeys(frame.columns, pl.Float64), **_KINDS}
+            frame = pl.read_parquet(_path(folder, split, file), glob=False)
+            kinds: Any = {**dict.fromkeys(frame.columns, pl.Float64), **_KINDS}
             frames.append(frame.cast(kinds))
         except FileNotFoundError as error:
             raise InputError(

@@ -36,7 +36,7 @@ def test_two_runs(trained: Path, popular: Path, tmp_path: Path, capsys: pytest.C
     assert metrics["ensemble"]["by"] == "rank"
     assert metrics == json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert main(["compare", str(folder), str(popular)]) == 1  # other cutoffs
-    assert "no metric is in both" in capsys.readouterr().err
+    assert "no metric is in all of them" in capsys.readouterr().err
     assert main(["recommend", str(folder), "--history", "wine0,wine1"]) == 0
     assert main(["evaluate", str(folder), "--json"]) == 0
 

@@ -51,8 +51,8 @@ class EASE(Baseline):
     kind: ClassVar[str] = "ease"
     needs_item_vectors: ClassVar[bool] = False
 
-    regularisation: Annotated[float, Range(gt=0.0)] = 500.0
-    decay: Annotated[float, Range(gt=0.0, le=1.0)] = 0.8
+    regularisation: Annotated[float, Range(gt=0.0)] = 300.0
+    decay: Annotated[float, Range(gt=0.0, le=1.0)] = 0.7
     num_kept: Annotated[int, Range(ge=1)] = 200
     max_memory_mib: Annotated[float, Range(gt=0.0)] = 4096.0
 

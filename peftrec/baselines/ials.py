@@ -61,9 +61,9 @@ class IALS(Baseline):
 
     factors: Annotated[int, Range(ge=1)] = 128
     regularisation: Annotated[float, Range(gt=0.0)] = 1.0
-    alpha: Annotated[float, Range(gt=0.0)] = 10.0
+    alpha: Annotated[float, Range(gt=0.0)] = 20.0
     iterations: Annotated[int, Range(ge=1)] = 15
-    decay: Annotated[float, Range(gt=0.0, le=1.0)] = 1.0
+    decay: Annotated[float, Range(gt=0.0, le=1.0)] = 0.7
     seed: Annotated[int, Range(ge=0, lt=2**32)] = 0
 
     def fit(self, dataset: Dataset, item_vectors: torch.Tensor | None = None) -> FittedIALS:  # noqa: ARG002

@@ -49,10 +49,10 @@ class ItemKNN(Baseline):
     kind: ClassVar[str] = "item_knn"
     needs_item_vectors: ClassVar[bool] = False
 
-    num_neighbours: Annotated[int, Range(ge=1)] = 200
-    shrinkage: Annotated[float, Range(ge=0.0)] = 10.0
-    user_weights: Literal["equal", "idf"] = "equal"
-    decay: Annotated[float, Range(gt=0.0, le=1.0)] = 0.8
+    num_neighbours: Annotated[int, Range(ge=1)] = 500
+    shrinkage: Annotated[float, Range(ge=0.0)] = 5.0
+    user_weights: Literal["equal", "idf"] = "idf"
+    decay: Annotated[float, Range(gt=0.0, le=1.0)] = 0.7
 
     def fit(self, dataset: Dataset, item_vectors: torch.Tensor | None = None) -> ItemToItem:  # noqa: ARG002
         """Compare all items by their training events; `item_vectors` are ignored."""

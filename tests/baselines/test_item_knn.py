@@ -25,7 +25,7 @@ def scores(dataset: Any, config: ItemKNN, *history: int) -> list[float]:
 
 
 def test_cosines_by_hand(rows_dataset: Callable[..., Any]) -> None:
-    dataset, plain = rows_dataset(ROWS, 5), ItemKNN(shrinkage=0.0, decay=1.0)
+    dataset, plain = rows_dataset(ROWS, 5), ItemKNN(user_weights="equal", shrinkage=0.0, decay=1.0)
     assert scores(dataset, plain, 0) == pytest.approx([0, 2 / 3, 1 / math.sqrt(3), 0, 0])
     assert scores(dataset, plain, 1) == pytest.approx([2 / 3, 0, 0, 0, 0])
     assert scores(dataset, plain, 2, 1) == pytest.approx([2 / 3 + 1 / math.sqrt(3), 0, 0, 0, 0])
@@ -34,11 +34,11 @@ def test_cosines_by_hand(rows_dataset: Callable[..., Any]) -> None:
 def test_shrinkage_takes_half_at_as_many_users_in_common(rows_dataset: Callable[..., Any]) -> None:
     dataset = rows_dataset(ROWS, 5)
     expected = [0, 2 / 3 * 2 / 4, 1 / math.sqrt(3) * 1 / 3, 0, 0]
-    assert scores(dataset, ItemKNN(shrinkage=2.0), 0) == pytest.approx(expected)
+    assert scores(dataset, ItemKNN(user_weights="equal", shrinkage=2.0), 0) == pytest.approx(expected)
 
 
 def test_a_decay_weighs_what_is_older_less(rows_dataset: Callable[..., Any]) -> None:
-    config = ItemKNN(shrinkage=0.0, decay=0.5)
+    config = ItemKNN(user_weights="equal", shrinkage=0.0, decay=0.5)
     expected = [0.5 * 2 / 3, 2 / 3, 1 / math.sqrt(3), 0, 0]
     assert scores(rows_dataset(ROWS, 5), config, 1, 0) == pytest.approx(expected)
     # Twice in the history, it counts at its newest place.
@@ -52,12 +52,12 @@ def test_who_has_everything_says_little_by_idf(rows_dataset: Callable[..., Any])
     found = scores(dataset, ItemKNN(shrinkage=0.0, user_weights="idf"), 0)
     assert found[1] == pytest.approx(expected)
     assert found[2] == pytest.approx(math.sqrt(every / (pair + every)))
-    assert scores(dataset, ItemKNN(shrinkage=0.0), 0)[2] == pytest.approx(1 / math.sqrt(2))
+    assert scores(dataset, ItemKNN(user_weights="equal", shrinkage=0.0), 0)[2] == pytest.approx(1 / math.sqrt(2))
 
 
 def test_of_equal_neighbours_the_first_of_the_catalogue_is_kept(rows_dataset: Callable[..., Any]) -> None:
     dataset = rows_dataset([[0, 1, 2, 3]], 5)
-    assert scores(dataset, ItemKNN(num_neighbours=2, shrinkage=0.0), 3) == pytest.approx([1, 1, 0, 0, 0])
+    assert scores(dataset, ItemKNN(num_neighbours=2, shrinkage=0.0, decay=1.0), 3) == pytest.approx([1, 1, 0, 0, 0])
     assert scores(dataset, ItemKNN(num_neighbours=99, shrinkage=0.0), 3) == pytest.approx([1, 1, 1, 0, 0])
 
 
@@ -87,7 +87,7 @@ def reference(rows: list[list[int]], num_items: int, config: ItemKNN, history: l
     "config",
     [
         ItemKNN(),
-        ItemKNN(num_neighbours=4, shrinkage=0.0, decay=1.0),
+        ItemKNN(num_neighbours=4, shrinkage=0.0, user_weights="equal", decay=1.0),
         ItemKNN(num_neighbours=6, shrinkage=2.5, user_weights="idf", decay=0.6),
     ],
 )

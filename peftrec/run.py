@@ -183,6 +183,9 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         plan = plan_for_model(model, recipe.user, windows, counts, recipe.loss, recipe.training)
         say(plan.describe())
         recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
+    debias = build_debias(recipe, dataset)
+    for line in [] if debias is None else debias.describe():
+        say(line)
     trainer = Trainer(
         model=model,
         windows=windows,
@@ -191,7 +194,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         optimizer=recipe.optimizer,
         training=recipe.training,
         text_vectors=built.base_vectors_NH,
-        debias=build_debias(recipe, dataset),
+        debias=debias,
         evaluate=lambda trained: measure(catalogue_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},

@@ -217,6 +217,7 @@ def _choose_weights(run: EnsembleRun, dataset: Dataset, metric: str) -> tuple[En
                 exclude_history=rules.exclude_history,
                 batch_users=len(chunk),
                 of_users=True,
+                names=(name,),
             )
             totals[place] += (found.per_user[f"{name}@{cutoff}"] * share_C[part]).sum()
     means = totals / len(targets_U)

@@ -9,6 +9,7 @@ from typing import Any
 from peftrec.baselines import FittedBaseline
 from peftrec.data import Dataset
 from peftrec.evaluation import Evaluation, ProductScores, UserScores, evaluate_cases
+from peftrec.metrics import DEFAULT_RANK_METRICS
 from peftrec.publishing import write_per_user
 from peftrec.recipe import Recipe
 
@@ -34,7 +35,13 @@ def measure(scores: UserScores | ProductScores, recipe: Recipe, dataset: Dataset
         exclude_history=recipe.evaluation.exclude_history,
         batch_users=recipe.evaluation.batch_users,
         of_users=True,
+        names=_names(recipe.training.metric),
     )
+
+
+def _names(metric: str) -> tuple[str, ...]:
+    """Return the metrics that are measured in any case, and that of `training.metric`."""
+    return tuple(dict.fromkeys((*DEFAULT_RANK_METRICS, metric.partition("@")[0])))
 
 
 def measure_all(

@@ -236,8 +236,9 @@ def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
             )
     values = apply_overrides(Recipe, recipe.to_dict(), overrides)
     evaluation = parse_section(EvaluationConfig, values["evaluation"], path="evaluation")
-    # The metric that picked the best weights need not be among those evaluated now.
-    values["training"]["metric"] = f"ndcg@{evaluation.ks[0]}"
+    # The cutoff that picked the best weights need not be among those evaluated now; the metric is.
+    name = recipe.training.metric.partition("@")[0]
+    values["training"]["metric"] = f"{name}@{evaluation.ks[0]}"
     return parse_section(Recipe, values).resolved()
 
 

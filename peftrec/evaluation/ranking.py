@@ -43,6 +43,7 @@ def evaluate_cases(
     exclude_history: bool = True,
     batch_users: int = 512,
     of_users: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Rank each case's target among the whole catalogue.
 
@@ -61,6 +62,7 @@ def evaluate_cases(
         exclude_history: leave the user's full history out of the ranking.
         batch_users: users scored at once, from 1; fewer where whole rows of so many would be 256 MiB.
         of_users: whether `scores` are `UserScores`; `ProductScores` are told of users in any case.
+        names: which of `RANK_METRICS`; None: `DEFAULT_RANK_METRICS`.
     Returns:
         Ranks and metrics of every case, in their order.
     Raises:
@@ -68,7 +70,7 @@ def evaluate_cases(
             first user).
         ValueError: if the scores have another shape than (B, N), or an argument is out of range.
     """
-    _check(cases, num_items, ks, batch_users)
+    _check(cases, num_items, ks, batch_users, names)
     if isinstance(scores, ProductScores):
         ranks, repeated = product_ranks(scores, cases, sequences, num_items, exclude_history, batch_users)
     else:
@@ -79,7 +81,7 @@ def evaluate_cases(
         users=cases.users.copy(),
         targets=cases.targets.copy(),
         ranks=ranks,
-        per_user=rank_metrics(ranks, ks),
+        per_user=rank_metrics(ranks, ks, names),
         repeat_target_share=float(repeated.mean()),
         num_items=num_items,
         exclude_history=exclude_history,
@@ -148,7 +150,7 @@ def _ranks(scores_BN: torch.Tensor, targets_B: NDArray[np.int64], excluded_BL: N
     return ranks
 
 
-def _check(cases: Cases, num_items: int, ks: Sequence[int], batch_users: int) -> None:
+def _check(cases: Cases, num_items: int, ks: Sequence[int], batch_users: int, names: Sequence[str] | None) -> None:
     """Refuse what cannot be evaluated before anything is scored."""
     if len(cases.users) == 0:
         raise InputError("there are no cases to evaluate: the split left no user with a target")
@@ -163,7 +165,7 @@ def _check(cases: Cases, num_items: int, ks: Sequence[int], batch_users: int) ->
         raise ValueError(f"targets must be items 0 to {num_items - 1}, got {int(cases.targets.max())}")
     if batch_users < 1:
         raise ValueError(f"batch_users must be from 1, got {batch_users}")
-    rank_metrics(np.empty(0, dtype=np.int64), ks)
+    rank_metrics(np.empty(0, dtype=np.int64), ks, names)
 
 
 def _check_scores(scores_BN: torch.Tensor, num_items: int, user_ids: Sequence[str]) -> None:

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.metrics.ratio import ratio
+
 
 def mean_popularity(items: NDArray[np.int64], item_counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Compute how often the items of each user's list occur in training, on average.
@@ -56,6 +58,31 @@ def exposure_gap(shares: NDArray[np.float64], parts: NDArray[np.float64]) -> flo
         parts: sum to 1, shape (G,).
     """
     return float(np.square(shares.mean(axis=0) - parts).sum())
+
+
+def exposure_ratio(shares_G: NDArray[np.float64], parts_G: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute how much of the exposure each group has for each part that it should have; 1 is its due.
+
+    ratio_g = share_g / part_g. NaN for a group whose part is 0.
+
+    Args:
+        shares_G: exposure of each group, such as the mean over users of `group_shares`, shape (G,).
+        parts_G: what each should have, from 0, shape (G,).
+    Returns:
+        From 0 for each group, or NaN, shape (G,).
+    Raises:
+        ValueError: if shapes differ, or a share or part is below 0 or not finite.
+    Source:
+        Singh and Joachims (2018), Fairness of Exposure in Rankings, section 4.2 (disparate treatment ratio), each group
+        against its part instead of against another group.
+    """
+    if shares_G.ndim != 1 or shares_G.shape != parts_G.shape:
+        raise ValueError(f"shares and parts must have one shape (G,), got {shares_G.shape} and {parts_G.shape}")
+    for name, values in (("share", shares_G), ("part", parts_G)):
+        fine_G = np.isfinite(values) & (values >= 0)
+        if not fine_G.all():
+            raise ValueError(f"the {name} of group {int(np.argmin(fine_G))} is {values[np.argmin(fine_G)]}; from 0")
+    return ratio(shares_G, parts_G)
 
 
 def _shown(items: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -196,6 +196,13 @@ class TestRefused:
         found = evaluate_cases(lambda histories: scores.expand(len(histories), -1), cases, sequences, 5, ks=(1,))
         # user 0: 4 stands before 2, then before 3, with what came before left out; user 1: 4, 0, 1 before 3
         assert found.ranks.tolist() == [2, 2, 4]
+        assert list(found.per_user) == ["hr@1", "ndcg@1", "mrr@1"]
+
+    def test_metrics_that_are_named(self) -> None:
+        cases, sequences = make_cases([[0, 1], [2, 3]])
+        found = evaluate_cases(constant(5), cases, sequences, 5, ks=(2, 4), names=("precision",))
+        assert list(found.per_user) == ["precision@2", "precision@4"]
+        np.testing.assert_array_equal(found.per_user["precision@4"], [1 / 4, 1 / 4])
 
     def test_a_case_that_is_there_twice(self) -> None:
         _, sequences = make_cases([[0, 1], [2, 3]])
@@ -209,6 +216,7 @@ class TestRefused:
             ({"ks": ()}, "at least one cutoff"),
             ({"ks": (10, 0)}, "k must be a whole number from 1"),
             ({"batch_users": 0}, "batch_users must be from 1"),
+            ({"names": ("ndcg@10",)}, "there is no metric 'ndcg@10'"),
         ],
     )
     def test_arguments_out_of_range(self, keywords: dict[str, Any], message: str) -> None:

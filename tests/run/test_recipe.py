@@ -127,6 +127,7 @@ def test_a_field_of_a_default_split_can_be_overridden(load: Callable[..., Recipe
         ("optimizer.learning_rate=1e-3x", r"optimizer\.learning_rate: expected a number, found '1e-3x' \(str\)"),
         ("output_dir=' '", "output_dir: is empty"),
         ("training.metric=ndcg@20", r"training\.metric: 'ndcg@20' is not evaluated; there are hr@10"),
+        ("training.metric=map@5", r"training\.metric: 'map@5' is not evaluated; .* recall@10, precision@10, map@10"),
         ("training.warmup_frozen_epochs=10", r"training\.warmup_frozen_epochs: 10 of 10 epochs"),
         ("encoder.backbone=' '", "encoder.backbone: is empty"),
         ("encoder.embedding_dim=30", "user.num_heads: 4 does not divide the width of item vectors, 30"),

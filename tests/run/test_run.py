@@ -357,6 +357,15 @@ def test_the_same_recipe_gives_the_same_run(make_recipe: Callable[..., Any], tmp
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
+def test_the_best_epoch_is_picked_by_any_rank_metric(make_recipe: Callable[..., Any], tmp_path: Path) -> None:
+    """It is measured beside the usual ones, and evaluation gives it again."""
+    metrics = train(make_recipe(*SHORT, "training.metric=recall@10", output_dir=tmp_path / "run"))
+    found = metrics["valid"]["model"]["metrics"]
+    assert set(found) == {"hr@10", "ndcg@10", "mrr@10", "recall@10"}
+    assert found["recall@10"] == found["hr@10"] == metrics["training"]["best_metric"]
+    assert evaluate(tmp_path / "run")["model"] == metrics["test"]["model"]
+
+
 @pytest.mark.parametrize("kind", ["popularity", "content_knn"])
 def test_a_baseline_run_equals_the_reference_beside_it(
     kind: str, make_recipe: Callable[..., Any], tmp_path: Path

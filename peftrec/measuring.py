@@ -9,7 +9,9 @@ from typing import Any
 from peftrec.baselines import FittedBaseline
 from peftrec.data import Dataset
 from peftrec.evaluation import Evaluation, ProductScores, UserScores, evaluate_cases
+from peftrec.losses import ItemPropensities
 from peftrec.metrics import DEFAULT_RANK_METRICS
+from peftrec.propensity import propensities_of
 from peftrec.publishing import write_per_user
 from peftrec.recipe import Recipe
 
@@ -52,16 +54,24 @@ def measure_all(
         "data_sha256": dataset.content_hash(times=recipe.reads_times),
         "cleaning": dataset.report.to_dict(),
     }
+    propensities = case_propensities(recipe, dataset)
     for split in SPLITS:
         found = {name: measure(score, recipe, dataset, split) for name, score in scores.items()}
         write_users(work, split, dataset, found)
-        results[split] = results_of(found, dataset, split)
+        results[split] = results_of(found, dataset, split, propensities)
     return results
 
 
-def results_of(found: Mapping[str, Evaluation], dataset: Dataset, split: str) -> dict[str, Any]:
-    """Return means and intervals as plain values."""
-    rows = {name: evaluation.to_json() for name, evaluation in found.items()}
+def case_propensities(recipe: Recipe, dataset: Dataset) -> ItemPropensities | None:
+    """Return what metrics are estimated by beside their means, or None where the recipe does not ask for it."""
+    return propensities_of(recipe.evaluation.propensity, recipe, dataset, "evaluation.propensity")
+
+
+def results_of(
+    found: Mapping[str, Evaluation], dataset: Dataset, split: str, propensities: ItemPropensities | None = None
+) -> dict[str, Any]:
+    """Return means and intervals as plain values, and estimates by propensities where there are any."""
+    rows = {name: evaluation.to_json(propensities=propensities) for name, evaluation in found.items()}
     return {"split": split, "leaks": dataset.split.leaks, **rows}
 
 

@@ -20,7 +20,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluation import PairedTest, ProductScores, UserScores, paired_test
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.measuring import SPLITS, measure, measure_all, of_users, results_of, write_users
+from peftrec.measuring import SPLITS, case_propensities, measure, measure_all, of_users, results_of, write_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     METRICS,
@@ -78,6 +78,7 @@ def train(
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
+    case_propensities(recipe, dataset)  # what is wrong with them is told before the long part
     say(str(dataset.report))
     if dataset.split.leaks:
         say(dataset.split.leaks)
@@ -125,6 +126,7 @@ def evaluate(
                 f"with {trained[:60]!r}; point data.root at the data it was trained on"
             )
     stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    propensities = case_propensities(recipe, dataset)
     # Fits of the run serve only for the very data that they were made from.
     same_data = stored["data_sha256"] == dataset.content_hash(times=recipe.reads_times)
     references = fit_references(
@@ -141,7 +143,9 @@ def evaluate(
         # Where nothing can be written (a shared or published run) the figures are given all the same.
         with contextlib.suppress(OSError):
             write_users(run.folder, split, dataset, found)
-    results = results_of(found, dataset, split) | {name: stored[name] for name in ("parameters", "training")}
+    results = results_of(found, dataset, split, propensities) | {
+        name: stored[name] for name in ("parameters", "training")
+    }
     if not same_data:
         results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
     return results | {"same_data": same_data}

@@ -6,7 +6,7 @@ from peftrec.losses.debias_config import DebiasConfig
 from peftrec.losses.inclusion import log_complement, log_inclusion_probability, log_missed_probability
 from peftrec.losses.loss import LossConfig, LossInputs, mean_over_positions
 from peftrec.losses.negatives import NEGATIVES, DrawnNegatives, HardNegatives, NegativesConfig
-from peftrec.losses.propensity import ItemPropensities, PropensityConfig, item_propensities
+from peftrec.losses.propensity import ItemPropensities, PropensityConfig, effective_number, item_propensities
 
 LOSSES = Registry(
     "loss",
@@ -34,6 +34,7 @@ __all__ = [
     "LossInputs",
     "NegativesConfig",
     "PropensityConfig",
+    "effective_number",
     "item_propensities",
     "log_complement",
     "log_inclusion_probability",

@@ -16,19 +16,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from peftrec.build import item_groups, tell_users
+from peftrec.benchmark.run_lists import evaluated_lists
+from peftrec.build import item_groups
 from peftrec.data import Dataset, load_dataset
-from peftrec.evaluation import evaluate_cases
 from peftrec.losses.debias import group_parts
 from peftrec.metrics.list_exposure import exposure_gap, group_shares, mean_popularity
-from peftrec.publishing import load_run
 from peftrec.recipe import Recipe, load_recipe
-from peftrec.retrieval import top_items
 from peftrec.run import train
 
 K = 10
@@ -69,19 +65,8 @@ def measure(folder: Path, recipe: Recipe, dataset: Dataset) -> dict[str, float]:
         recipe: has the section that says what groups there are, if any.
         dataset: with its split.
     """
-    run, counts, lists = load_run(folder), dataset.item_counts(), []
-    for model in run.models:
-        tell_users(model, dataset)
-
-    def scores(histories: Any, *known: Any) -> torch.Tensor:
-        found = run.scores(histories, *known)
-        lists.append(top_items(found.cpu(), K, exclude_BL=torch.from_numpy(histories))[0].numpy())
-        return found
-
-    evaluation = evaluate_cases(
-        scores, dataset.split.test, dataset.sequences, len(dataset.catalogue), ks=(K,), of_users=True
-    )
-    items = np.concatenate(lists)
+    counts = dataset.item_counts()
+    evaluation, items = evaluated_lists(folder, dataset, K)
     row = {**evaluation.summary(), "popularity": float(mean_popularity(items, counts).mean())}
     groups = item_groups(recipe, dataset)
     if recipe.debias is not None and recipe.debias.groups is not None and groups is not None:
@@ -108,13 +93,16 @@ def write(folder: Path, penalty: str, rows: Sequence[dict[str, float]]) -> None:
 
 
 def _recipe(arguments: argparse.Namespace, weight: float, seed: int, folder: Path) -> Recipe:
-    fixed = [f"training.seed={seed}", f"output_dir={folder}"]
+    """Return the recipe with the penalty at a weight; without it, but with all else of the section, at 0."""
+    own = [f"training.seed={seed}", f"output_dir={folder}", f"debias.{arguments.penalty}.weight={weight or 1}"]
+    recipe = load_recipe(arguments.recipe, [*arguments.overrides, *own])
     if weight > 0:
-        return load_recipe(
-            arguments.recipe, [*arguments.overrides, *fixed, f"debias.{arguments.penalty}.weight={weight}"]
-        )
-    others = [override for override in arguments.overrides if not override.startswith("debias.")]
-    return dataclasses.replace(load_recipe(arguments.recipe, [*others, *fixed]), debias=None)
+        return recipe
+    others = {"propensity", *AXES} - {arguments.penalty}
+    if all(getattr(recipe.debias, name) is None for name in others):
+        return dataclasses.replace(recipe, debias=None)
+    assert recipe.debias is not None
+    return dataclasses.replace(recipe, debias=dataclasses.replace(recipe.debias, **{arguments.penalty: None}))
 
 
 def _svg(points: Sequence[tuple[float, float, float]], horizontal: str, vertical: str) -> str:

@@ -27,6 +27,7 @@ from peftrec.encoders import (
 from peftrec.losses import Debias, ItemGroups, popularity_groups
 from peftrec.methods.structure import changed_modules
 from peftrec.models import ProfileTexts, RecommenderModel, build_profiles
+from peftrec.propensity import propensities_of
 from peftrec.recipe import Recipe
 
 Report = Callable[[str], None]
@@ -252,14 +253,15 @@ def training_profiles(model: RecommenderModel, dataset: Dataset) -> ProfileTexts
 
 
 def build_debias(recipe: Recipe, dataset: Dataset) -> Debias | None:
-    """Make the penalties beside the loss, or None where the recipe has none.
+    """Make the weights of targets and the penalties beside the loss, or None where the recipe has neither.
 
     Raises:
-        InputError: if the items have no column of groups, or all are of one group.
+        InputError: if the items have no column of groups or of propensities, or all are of one group.
     """
     if recipe.debias is None:
         return None
-    return Debias(recipe.debias, dataset.item_counts(), item_groups(recipe, dataset))
+    propensities = propensities_of(recipe.debias.propensity, recipe, dataset, "debias.propensity")
+    return Debias(recipe.debias, dataset.item_counts(), item_groups(recipe, dataset), propensities)
 
 
 def item_groups(recipe: Recipe, dataset: Dataset) -> ItemGroups | None:

@@ -15,7 +15,16 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, load_dataset
 from peftrec.evaluation import Evaluation, ProductScores, UserScores
 from peftrec.frozen import frozen_vectors
-from peftrec.measuring import SPLITS, measure, of_users, results_of, sampled_evaluations, write_users
+from peftrec.losses import ItemPropensities
+from peftrec.measuring import (
+    SPLITS,
+    case_propensities,
+    measure,
+    of_users,
+    results_of,
+    sampled_evaluations,
+    write_users,
+)
 from peftrec.publishing import METRICS, PRIVATE, Run, load_run
 from peftrec.recipe import Recipe, recipe_for_evaluation
 
@@ -36,6 +45,7 @@ class Measured:
         scores: what was measured, by name: the model first.
         found: what was found for each.
         sampled: what was found for each among sampled candidates; empty where the recipe asks for none.
+        propensities: of the targets, where metrics are to be estimated by them too.
         same_data: whether users, events and texts are those of the run.
         own_rules: whether the recipe's own rules of evaluation hold.
         stored: what the run's `metrics.json` holds.
@@ -49,6 +59,7 @@ class Measured:
     scores: Mapping[str, UserScores | ProductScores]
     found: Mapping[str, Evaluation]
     sampled: Mapping[str, Evaluation]
+    propensities: ItemPropensities | None
     same_data: bool
     own_rules: bool
     stored: dict[str, Any]
@@ -64,7 +75,9 @@ class Measured:
         Args:
             found: what to tell of, in place of what was measured first.
         """
-        results = results_of(self.found if found is None else found, self.dataset, self.split, self.sampled)
+        results = results_of(
+            self.found if found is None else found, self.dataset, self.split, self.sampled, self.propensities
+        )
         results |= {name: self.stored[name] for name in ("parameters", "training")}
         if not self.same_data:
             results["leaks"] = f"{_OTHER_DATA} {results['leaks']}".strip()
@@ -105,6 +118,7 @@ def measure_run(
     recipe = recipe_for_evaluation(run.recipe, overrides)
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     _check_items(run, dataset)
+    propensities = case_propensities(recipe, dataset)
     stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
     # Fits of the run serve only for the very data that they were made from.
     same_data = stored["data_sha256"] == dataset.content_hash(times=recipe.reads_times)
@@ -125,6 +139,7 @@ def measure_run(
         scores=scores,
         found={name: measure(score, recipe, dataset, split) for name, score in scores.items()},
         sampled=sampled_evaluations(scores, recipe, dataset, split),
+        propensities=propensities,
         same_data=same_data,
         own_rules=not any(override.startswith("evaluation.") for override in overrides),
         stored=stored,

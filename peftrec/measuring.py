@@ -9,6 +9,8 @@ from typing import Any
 from peftrec.baselines import FittedBaseline
 from peftrec.data import Dataset
 from peftrec.evaluation import Evaluation, ProductScores, UserScores, evaluate_cases, evaluate_sampled
+from peftrec.losses import ItemPropensities
+from peftrec.propensity import propensities_of
 from peftrec.publishing import SAMPLED, write_per_user
 from peftrec.recipe import Recipe
 
@@ -46,11 +48,12 @@ def measure_all(
         "data_sha256": dataset.content_hash(times=recipe.reads_times),
         "cleaning": dataset.report.to_dict(),
     }
+    propensities = case_propensities(recipe, dataset)
     for split in SPLITS:
         found = {name: measure(score, recipe, dataset, split) for name, score in scores.items()}
         sampled = sampled_evaluations(scores, recipe, dataset, split)
         write_users(work, split, dataset, found, sampled)
-        results[split] = results_of(found, dataset, split, sampled)
+        results[split] = results_of(found, dataset, split, sampled, propensities)
     return results
 
 
@@ -76,11 +79,23 @@ def sampled_evaluations(
     }
 
 
+def case_propensities(recipe: Recipe, dataset: Dataset) -> ItemPropensities | None:
+    """Return what metrics are estimated by beside their means, or None where the recipe does not ask for it."""
+    return propensities_of(recipe.evaluation.propensity, recipe, dataset, "evaluation.propensity")
+
+
 def results_of(
-    found: Mapping[str, Evaluation], dataset: Dataset, split: str, sampled: Mapping[str, Evaluation] | None = None
+    found: Mapping[str, Evaluation],
+    dataset: Dataset,
+    split: str,
+    sampled: Mapping[str, Evaluation] | None = None,
+    propensities: ItemPropensities | None = None,
 ) -> dict[str, Any]:
-    """Return means and intervals as plain values; those among sampled candidates stand apart, under `sampled`."""
-    rows = {name: evaluation.to_json() for name, evaluation in found.items()}
+    """Return means and intervals as plain values, and estimates by propensities where there are any.
+
+    Those among sampled candidates stand apart, under `sampled`.
+    """
+    rows = {name: evaluation.to_json(propensities=propensities) for name, evaluation in found.items()}
     apart = {SAMPLED: {name: evaluation.to_json() for name, evaluation in sampled.items()}} if sampled else {}
     return {"split": split, "leaks": dataset.split.leaks, **rows, **apart}
 

@@ -19,7 +19,7 @@ from peftrec.config import RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluating import REFERENCE_FOLDER
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.measuring import measure, measure_all, of_users
+from peftrec.measuring import case_propensities, measure, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     PRIVATE,
@@ -71,6 +71,7 @@ def train(
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
+    case_propensities(recipe, dataset)  # what is wrong with them is told before the long part
     say(str(dataset.report))
     if dataset.split.leaks:
         say(dataset.split.leaks)
@@ -97,6 +98,9 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         plan = plan_for_model(model, recipe.user, windows, counts, recipe.loss, recipe.training)
         say(plan.describe())
         recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
+    debias = build_debias(recipe, dataset)
+    for line in [] if debias is None else debias.describe():
+        say(line)
     trainer = Trainer(
         model=model,
         windows=windows,
@@ -105,7 +109,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         optimizer=recipe.optimizer,
         training=recipe.training,
         text_vectors=built.base_vectors_NH,
-        debias=build_debias(recipe, dataset),
+        debias=debias,
         evaluate=lambda trained: measure(catalogue_scores(trained), recipe, dataset, "valid").summary(),
         folder=work,
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},

@@ -52,6 +52,9 @@ def _results_table(rows: Mapping[str, Any], run: Mapping[str, Any], title: str) 
         cells = [_metric(row, metric) for metric in metrics]
         cost = _cost(run) if name == "model" else ("", "")
         table.add_row(name, *cells, f"{row['num_cases']:,}", *cost)
+        if "snips" in row:
+            cells = [_metric(row["snips"], metric) for metric in metrics]
+            table.add_row(f"{name}, snips", *cells, f"{row['snips']['effective_cases']:,.0f}", "", "")
     return table
 
 
@@ -126,4 +129,19 @@ def _notes(results: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     repeats = results["model"]["repeat_target_share"]
     rule = results["model"]["protocol"]["target_in_history"]
     repeated = [f"{repeats:.1%} of the targets lie in the user's history already (counted as: {rule})"] * (repeats > 0)
-    return [*parts, *repeated, *([results["leaks"]] if results["leaks"] else [])]
+    return [*parts, *repeated, *_snips_notes(results), *([results["leaks"]] if results["leaks"] else [])]
+
+
+def _snips_notes(results: Mapping[str, Any]) -> list[str]:
+    """Say what the rows of estimates are, and where they rest on few cases."""
+    found = results["model"].get("snips")
+    if found is None:
+        return []
+    told = f"snips: cases weighed by 1 / propensity ({found['source']}); their cases are effective ones"
+    if not found["few"]:
+        return [told]
+    return [
+        told,
+        f"warning: these estimates rest on {found['effective_cases']:,.0f} effective cases of "
+        f"{results['model']['num_cases']:,}: a few targets decide them; raise evaluation.propensity.clip",
+    ]

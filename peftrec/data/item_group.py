@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from peftrec.config import InputError
-from peftrec.data.table import ids_of, text_of
+from peftrec.data.item_column import read_item_column
 
 if TYPE_CHECKING:
     from peftrec.data.source import DataConfig
@@ -35,17 +32,7 @@ def read_item_groups(
     Raises:
         InputError: if the items have no such column, or it holds nested values.
     """
-    try:
-        # What a template names is read.
-        reading = dataclasses.replace(config, template="{" + column + "}")
-    except ValueError as error:
-        raise InputError(f"{key}: {column!r} cannot be read as a column ({error}); rename it") from None
-    raw = reading.read()
-    name = f"{raw.items.name}, column {column!r}"
-    values = text_of(raw.items.column(column, key), name).str.strip_chars()
-    item = ids_of(raw.items.column(raw.columns.item, "data.columns.item"), raw.items.name)
-    found = pl.DataFrame({"item": item, "group": values}).unique("item", keep="first", maintain_order=True)
-    group_of = {item: group or None for item, group in found.iter_rows()}
-    names = tuple(sorted({group for item in ids if (group := group_of.get(item)) is not None}))
+    _, texts = read_item_column(config, column, ids, key=key)
+    names = tuple(sorted({text for text in texts if text is not None}))
     place = {group: number for number, group in enumerate(names)}
-    return names, np.array([place.get(group_of.get(item) or "", -1) for item in ids], dtype=np.int64)
+    return names, np.array([-1 if text is None else place[text] for text in texts], dtype=np.int64)

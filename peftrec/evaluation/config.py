@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from peftrec.config import Range
+from peftrec.losses import PropensityConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class EvaluationConfig:
             impressions' AUC (GAUC) is measured on it. None measures none.
         sampled_candidates: rank among a few drawn items too; None, which is right for all but reproducing papers, does
             not. Training and choices are made with the whole catalogue in any case.
+        propensity: also estimate the metrics by inverse propensity of the targets, self-normalised; None does not.
     """
 
     ks: tuple[Annotated[int, Range(ge=1)], ...] = (10,)
@@ -56,6 +58,7 @@ class EvaluationConfig:
     category: str | None = None
     impressions: str | None = None
     sampled_candidates: SampledCandidatesConfig | None = None
+    propensity: PropensityConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.ks:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.evaluation.bootstrap import bootstrap_interval
+from peftrec.evaluation.propensity import snips_block
+from peftrec.losses import ItemPropensities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +113,29 @@ class Evaluation:
             "ties": "against the model",
         }
 
-    def to_json(self, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
+    def to_json(
+        self, level: float = 0.95, seed: int = 0, propensities: ItemPropensities | None = None
+    ) -> dict[str, Any]:
         """Give means, intervals and protocol as plain JSON values; nothing in it tells of a single user.
 
         Args:
             level: level of the intervals, between 0 and 1.
             seed: seed of their draws.
+            propensities: of the catalogue, where metrics are to be estimated by them too.
         Returns:
             The keys `metrics`, `intervals`, `interval_level`, `num_cases`, `num_users`, `repeat_target_share` and
-            `protocol`; `overall` where there is such; `num_defined`, users by metric, where it is not all. A metric
-            that is defined for nobody is None, and has no interval.
+            `protocol`; `overall` where there is such; `num_defined`, users by metric, where it is not all; with
+            propensities `snips` too, see `snips_block`. A metric that is defined for nobody is None, and has no
+            interval.
         Raises:
             ValueError: if level is not between 0 and 1.
         """
         num_users = self.num_users
         defined = {key: len(values) for key, values in self.defined().items()}
         partly = {key: number for key, number in defined.items() if number < num_users}
+        snips = {}
+        if propensities is not None:
+            snips["snips"] = snips_block(self.per_user, self.targets, self.users, propensities, level=level, seed=seed)
         return {
             "metrics": {key: mean if defined[key] else None for key, mean in self.summary().items()},
             "intervals": {key: list(ends) for key, ends in self.intervals(level, seed).items()},
@@ -137,6 +146,7 @@ class Evaluation:
             "num_users": num_users,
             "repeat_target_share": self.repeat_target_share,
             "protocol": self.protocol(),
+            **snips,
         }
 
 

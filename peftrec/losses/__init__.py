@@ -4,8 +4,9 @@ from peftrec.config import Registry
 from peftrec.losses.debias import Debias, ItemGroups, popularity_groups
 from peftrec.losses.debias_config import DebiasConfig
 from peftrec.losses.inclusion import log_complement, log_inclusion_probability, log_missed_probability
-from peftrec.losses.loss import LossConfig, LossInputs
+from peftrec.losses.loss import LossConfig, LossInputs, mean_over_positions
 from peftrec.losses.negatives import NEGATIVES, DrawnNegatives, HardNegatives, NegativesConfig
+from peftrec.losses.propensity import ItemPropensities, PropensityConfig, effective_number, item_propensities
 
 LOSSES = Registry(
     "loss",
@@ -28,11 +29,16 @@ __all__ = [
     "DrawnNegatives",
     "HardNegatives",
     "ItemGroups",
+    "ItemPropensities",
     "LossConfig",
     "LossInputs",
     "NegativesConfig",
+    "PropensityConfig",
+    "effective_number",
+    "item_propensities",
     "log_complement",
     "log_inclusion_probability",
     "log_missed_probability",
+    "mean_over_positions",
     "popularity_groups",
 ]

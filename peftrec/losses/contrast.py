@@ -82,7 +82,8 @@ class _ChunkedContrast(torch.autograd.Function):
         formula: Formula,
         chunk: int,
     ) -> torch.Tensor:
-        num_positions = len(queries_PD)
+        num_positions, weights_P = len(queries_PD), inputs.weights_P
+        count = num_positions if weights_P is None else weights_P.sum()
         queries_grad = torch.empty_like(queries_PD)
         candidates_grad = torch.zeros_like(candidates_CD)
         bias_grad = torch.zeros_like(bias_C)
@@ -94,7 +95,8 @@ class _ChunkedContrast(torch.autograd.Function):
             with torch.enable_grad():
                 logits_QC.requires_grad_()
                 target_Q1 = logits_QC.gather(1, inputs.targets_P[part, None])
-                part_loss = formula(target_Q1, logits_QC, _negatives(inputs, part, logits_QC)).sum() / num_positions
+                loss_Q = formula(target_Q1, logits_QC, _negatives(inputs, part, logits_QC))
+                part_loss = (loss_Q if weights_P is None else loss_Q * weights_P[part]).sum() / count
                 (logits_grad,) = torch.autograd.grad(part_loss, logits_QC)
             loss += part_loss.detach()
             torch.mm(logits_grad, candidates_CD, out=queries_grad[part])

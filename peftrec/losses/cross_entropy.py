@@ -23,7 +23,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     Only one chunk of logits, (Q, C), exists at a time and none is computed twice. With w = exp(logit - highest) and t
     their sum, the gradient of a logit is (w - t [target]) / (t P): chunks hold w - t [target], and the division is of
-    rows of queries and of their gradients.
+    rows of queries and of their gradients. A position of weight a has t / a in the place of t there, and the sum of
+    weights stands in the place of P.
     """
 
     @staticmethod
@@ -36,9 +37,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         rows_P: torch.Tensor,
         seen_BS: torch.Tensor,
         masked_P: torch.Tensor | None,
+        weights_P: torch.Tensor | None,
         chunk: int,
     ) -> torch.Tensor:
         num_positions = len(queries_PD)
+        count = num_positions if weights_P is None else weights_P.sum()
         queries_grad = torch.empty_like(queries_PD)
         candidates_grad = torch.zeros_like(candidates_CD)
         bias_grad = None if bias_C is None else torch.zeros_like(bias_C)
@@ -56,25 +59,29 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 _mask_seen(logits_QC, seen_BS[rows_P[part]], masked_P[part, None], targets_Q1)
             target_Q1 = logits_QC.gather(1, targets_Q1)
             highest_Q1, total_Q1 = _exponentials(logits_QC)
-            loss += (total_Q1.log() - (target_Q1 - highest_Q1)).sum()
-            weights_QC = logits_QC.scatter_add_(1, targets_Q1, -total_Q1)
-            torch.mm(weights_QC, candidates_CD, out=queries_grad[part])
+            loss_Q1 = total_Q1.log() - (target_Q1 - highest_Q1)
+            slopes_QC = logits_QC.scatter_add_(1, targets_Q1, -total_Q1)
+            if weights_P is not None:
+                loss_Q1 *= weights_P[part, None]
+                total_Q1 /= weights_P[part, None]
+            loss += loss_Q1.sum()
+            torch.mm(slopes_QC, candidates_CD, out=queries_grad[part])
             queries_grad[part] /= total_Q1
-            candidates_grad.addmm_(weights_QC.T, queries_QD / total_Q1)
+            candidates_grad.addmm_(slopes_QC.T, queries_QD / total_Q1)
             if bias_grad is not None:
-                bias_grad.addmv_(weights_QC.T, 1 / total_Q1[:, 0])
+                bias_grad.addmv_(slopes_QC.T, 1 / total_Q1[:, 0])
         for gradient in (queries_grad, candidates_grad, bias_grad):
             if gradient is not None:
-                gradient /= num_positions
+                gradient /= count
         ctx.save_for_backward(queries_grad, candidates_grad, bias_grad)
-        return loss / num_positions
+        return loss / count
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         (gradient,) = grad_outputs
         queries_grad, candidates_grad, bias_grad = ctx.saved_tensors
         bias_grad = None if bias_grad is None else bias_grad * gradient
-        return queries_grad * gradient, candidates_grad * gradient, bias_grad, None, None, None, None, None
+        return queries_grad * gradient, candidates_grad * gradient, bias_grad, None, None, None, None, None, None
 
 
 def _exponentials(logits_QC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,6 +136,7 @@ def chunked_cross_entropy(
         inputs.rows_P,
         inputs.seen_BS,
         masked_P[mask_seen],
+        inputs.weights_P,
         chunk,
     )
     return result

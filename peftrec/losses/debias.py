@@ -1,4 +1,4 @@
-"""Penalties on popularity and on gaps between groups, added to any loss.
+"""What is done against bias beside any loss: targets weighed by propensity, penalties on popularity and on gaps.
 
 Shapes: P positions, C candidates, N items of the catalogue, G groups.
 """
@@ -16,6 +16,7 @@ from peftrec.config import InputError
 from peftrec.losses.debias_config import DebiasConfig, GroupPenaltyConfig
 from peftrec.losses.exposure import expected_exposure
 from peftrec.losses.loss import LossInputs
+from peftrec.losses.propensity import ItemPropensities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +47,13 @@ class Debias:
 
     penalty = weight_popularity * popularity + weight_groups * groups
 
+    Penalties are of what is shown, and count every position alike; `target_weights_N` are for the loss.
+
     Args:
         config: the section.
         item_counts_N: training events of every item.
         groups: of every item, where there is a penalty on groups.
+        propensities: of every item, where targets are weighed by them.
     Raises:
         InputError: if there is a penalty on groups, but all items that have training events are of one.
     Source:
@@ -60,15 +64,26 @@ class Debias:
     """
 
     def __init__(
-        self, config: DebiasConfig, item_counts_N: NDArray[np.int64], groups: ItemGroups | None = None
+        self,
+        config: DebiasConfig,
+        item_counts_N: NDArray[np.int64],
+        groups: ItemGroups | None = None,
+        propensities: ItemPropensities | None = None,
     ) -> None:
         assert (config.groups is None) == (groups is None), "a penalty on groups needs groups, and only that"
-        self.config = config
+        assert (config.propensity is None) == (propensities is None), "weights need propensities, and only they"
+        self.config, self._item_counts_N, self._propensities = config, item_counts_N, propensities
+        # How much a target of each item counts in the loss; None counts all alike.
+        self.target_weights_N = None if propensities is None else propensities.target_weights(item_counts_N)
         # Items without training events are no candidates; their place is never read.
         self._log_count_N = torch.from_numpy(np.log(np.maximum(item_counts_N, 1))).float()
         if config.groups is not None and groups is not None:
             self._group_N = torch.from_numpy(groups.group_N)
             self._part_G = torch.from_numpy(group_parts(config.groups, groups, item_counts_N)).float()
+
+    def describe(self) -> list[str]:
+        """Return lines for people."""
+        return [] if self._propensities is None else [self._propensities.describe(self._item_counts_N)]
 
     def penalty(self, inputs: LossInputs, items_C: torch.Tensor) -> torch.Tensor:
         """Return the penalty of one step, a scalar.

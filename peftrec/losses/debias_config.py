@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from peftrec.config import Range
+from peftrec.losses.propensity import PropensityConfig
 
 Weight = Annotated[float, Range(gt=0)]
 
@@ -48,18 +49,25 @@ class GroupPenaltyConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DebiasConfig:
-    """What is added to the loss against bias in what is shown.
+    """What is done against bias: targets weighed by how likely they were to be seen, penalties on what is shown.
 
     Args:
+        propensity: the loss is weighted by inverse propensity; None counts all targets alike.
         popularity: see `PopularityPenaltyConfig`; None adds nothing.
         groups: see `GroupPenaltyConfig`; None adds nothing.
         max_logits: logits held at a time (4 bytes each).
     """
 
+    propensity: PropensityConfig | None = None
     popularity: PopularityPenaltyConfig | None = None
     groups: GroupPenaltyConfig | None = None
     max_logits: Annotated[int, Range(ge=1)] = 8_000_000
 
     def __post_init__(self) -> None:
-        if self.popularity is None and self.groups is None:
-            raise ValueError("names no penalty; give popularity or groups, or leave the section out")
+        if self.propensity is None and not self.has_penalty:
+            raise ValueError("names nothing; give propensity, popularity or groups, or leave the section out")
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether something is added to the loss."""
+        return self.popularity is not None or self.groups is not None

@@ -29,6 +29,7 @@ class LossInputs:
             that may be negatives are.
         ratings_P: how the next item was rated; None where the data have no ratings.
         num_items: items that have training events.
+        weights_P: how much each position counts, not all 0; None counts all alike.
     """
 
     queries_PD: torch.Tensor
@@ -43,6 +44,7 @@ class LossInputs:
     picks_PK: torch.Tensor | None = None
     ratings_P: torch.Tensor | None = None
     num_items: int | None = None
+    weights_P: torch.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,9 @@ class LossConfig:
         return None
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        """Return the mean over positions, a scalar.
+        """Return the mean over positions, a scalar: weighted by `weights_P` where there are weights.
+
+        mean_p x_p = sum_p w_p x_p / sum_p w_p, as if a position stood there w_p times.
 
         Raises:
             ValueError: if there is no position.
@@ -97,3 +101,13 @@ def check_positions(inputs: LossInputs) -> None:
     """
     if len(inputs.queries_PD) == 0:
         raise ValueError("a step without any position that has a next item has no loss")
+
+
+def mean_over_positions(values_P: torch.Tensor, weights_P: torch.Tensor | None) -> torch.Tensor:
+    """Return the mean, weighted where there are weights, a scalar.
+
+    Args:
+        values_P: one a position.
+        weights_P: not all 0; None counts all alike.
+    """
+    return values_P.mean() if weights_P is None else (values_P * weights_P).sum() / weights_P.sum()

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 
 from peftrec.config import Range
-from peftrec.losses.loss import LossConfig, LossInputs, check_positions
+from peftrec.losses.loss import LossConfig, LossInputs, check_positions, mean_over_positions
 from peftrec.losses.negatives import BatchNegatives
 
 
@@ -51,4 +51,4 @@ class SquaredError(LossConfig):
             scores_P = scores_P + inputs.bias_C[inputs.targets_P]
         error_P = scores_P + self.mean_rating - inputs.ratings_P
         lengths_P = inputs.queries_PD.square().sum(1) + items_PD.square().sum(1)
-        return (error_P.square() + self.l2 * lengths_P).mean()
+        return mean_over_positions(error_P.square() + self.l2 * lengths_P, inputs.weights_P)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from peftrec.losses import LossInputs
+from peftrec.losses import LossInputs, mean_over_positions
 
 # Numbers in the vectors of candidates that are looked at together.
 _MOST_AT_ONCE = 2**23
@@ -83,7 +83,8 @@ class SecondStage(nn.Module):
         """Return the mean cross-entropy of the target among it and the best other candidates, by the second stage.
 
         Only this network gets a gradient: the vectors train by the loss of the recipe, as they do without it. Items
-        that the user has had before the target are no candidates, as lists leave them out.
+        that the user has had before the target are no candidates, as lists leave them out. Positions are chosen
+        without regard to their weights, which are those of the mean.
 
         Args:
             inputs: of the step.
@@ -98,7 +99,8 @@ class SecondStage(nn.Module):
             first_QK, items_QK = (torch.cat(parts) for parts in zip(*found, strict=True))
             candidates_QKD = inputs.candidates_CD[items_QK]
         second_QK = self(first_QK, queries_QD / scale.detach(), candidates_QKD)
-        return F.cross_entropy(second_QK, torch.zeros_like(chosen_Q))
+        loss_Q = F.cross_entropy(second_QK, torch.zeros_like(chosen_Q), reduction="none")
+        return mean_over_positions(loss_Q, None if inputs.weights_P is None else inputs.weights_P[chosen_Q])
 
 
 def _best_others(inputs: LossInputs, chosen_R: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,10 +20,19 @@ class Planner:
         loss: config of the loss.
         item_counts: training events of every item, shape (N,).
         seed: the run's.
+        target_weights: how much a target of each item counts, shape (N,); None counts all alike.
     """
 
-    def __init__(self, model: RecommenderModel, loss: LossConfig, item_counts: NDArray[np.int64], seed: int) -> None:
+    def __init__(
+        self,
+        model: RecommenderModel,
+        loss: LossConfig,
+        item_counts: NDArray[np.int64],
+        seed: int,
+        target_weights: NDArray[np.float64] | None = None,
+    ) -> None:
         self.model, self.loss, self.item_counts, self.seed = model, loss, item_counts, seed
+        self.target_weights = target_weights
         self._epoch, self._number = 0, 0
         source = loss.source
         self._sampler = NegativeSampler(source, model, item_counts) if isinstance(source, DrawnNegatives) else None
@@ -38,4 +47,4 @@ class Planner:
         # The number is not 0, so that this is not the stream of the windows, (seed, epoch).
         random = np.random.default_rng([self.seed, self._epoch, self._number])
         drawn = None if self._sampler is None else self._sampler.draw(batch, self._number, random)
-        return plan_step(batch, self.loss, self.item_counts, self.model.profiles, drawn, random)
+        return plan_step(batch, self.loss, self.item_counts, self.model.profiles, drawn, random, self.target_weights)

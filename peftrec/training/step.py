@@ -7,7 +7,7 @@ user, K picks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class StepPlan:
         picks_BLK: places among the items of each position's own negatives; None where positions share all.
         ratings_BL: how the next item was rated; None where the data have no ratings.
         num_items: items that have training events.
+        weights_BL: how much each target counts, float32, 0 where there is none; None counts all alike.
     """
 
     items_C: torch.Tensor
@@ -54,11 +55,19 @@ class StepPlan:
     picks_BLK: torch.Tensor | None = None
     ratings_BL: torch.Tensor | None = None
     num_items: int | None = None
+    weights_BL: torch.Tensor | None = None
 
     @property
     def num_positions(self) -> int:
         """Positions that have a next item."""
         return int((self.targets_BL >= 0).sum())
+
+    @property
+    def total_weight(self) -> float:
+        """Their weights' sum; their number where all count alike."""
+        if self.weights_BL is None:
+            return float(self.num_positions)
+        return float(self.weights_BL[self.targets_BL >= 0].sum(dtype=torch.float64))
 
 
 def plan_step(
@@ -68,6 +77,7 @@ def plan_step(
     profiles: Profiles | None = None,
     drawn: Drawn | None = None,
     random: np.random.Generator | None = None,
+    target_weights_N: NDArray[np.float64] | None = None,
 ) -> StepPlan:
     """Find the items that a step encodes, and where the batch finds them.
 
@@ -78,6 +88,7 @@ def plan_step(
         profiles: reads users' texts; None where the model reads none.
         drawn: negatives, where the loss has some drawn.
         random: of this batch; read only where positions have negatives of their own.
+        target_weights_N: how much a target of each item counts; None counts all alike.
     Raises:
         InputError: if the loss is of ratings and there are none.
     """
@@ -99,6 +110,7 @@ def plan_step(
         users_B=torch.from_numpy(batch.users),
         ratings_BL=None if batch.ratings is None else torch.from_numpy(batch.ratings),
         num_items=int(np.count_nonzero(item_counts_N)),
+        weights_BL=None if target_weights_N is None else _weights(target_weights_N, batch.targets),
     )
     return plan if profiles is None else _with_profiles(plan, batch, profiles)
 
@@ -110,8 +122,13 @@ def step_loss(
     text_vectors_CH: torch.Tensor | None,
     profile: ProfileVectors | None = None,
     debias: Debias | None = None,
+    step: Sequence[StepPlan] | None = None,
 ) -> torch.Tensor:
-    """Return the mean loss over the positions of a step, with what the scorer's second stage and penalties add to it.
+    """Return the mean loss over the positions of a batch, with what the scorer's second stage and penalties add to it.
+
+    Where a step is made of several batches, the result is this batch's part of their mean, so that the parts add up to
+    what one large batch would give: a loss counts by its share of the positions' weights, a penalty, which weighs all
+    positions alike, by its share of their number.
 
     Args:
         model: in training mode.
@@ -120,12 +137,18 @@ def step_loss(
         text_vectors_CH: text vectors of `plan.items_C`, all from one state of the encoder; None for ids alone.
         profile: vectors of the users' texts, where the model reads them.
         debias: penalties beside the loss; None adds nothing.
+        step: the plans of all batches of the step, this one among them; None where it is the only one.
     """
+    step = [plan] if step is None else step
     inputs = step_inputs(model, plan, text_vectors_CH, profile)
     result = loss.compute(inputs)
     if model.second_stage is not None:
         result = result + model.second_stage.loss(inputs, model.scale())
-    return result if debias is None else result + debias.penalty(inputs, plan.items_C.to(model.device))
+    result = result * (plan.total_weight / sum(part.total_weight for part in step))
+    if debias is None or not debias.config.has_penalty:
+        return result
+    penalty = debias.penalty(inputs, plan.items_C.to(model.device))
+    return result + penalty * (plan.num_positions / sum(part.num_positions for part in step))
 
 
 def step_inputs(
@@ -168,6 +191,7 @@ def step_inputs(
         picks_PK=None if plan.picks_BLK is None else sent(plan.picks_BLK[counted_BL]),
         ratings_P=None if plan.ratings_BL is None else sent(plan.ratings_BL[counted_BL]),
         num_items=plan.num_items,
+        weights_P=None if plan.weights_BL is None else sent(plan.weights_BL[counted_BL]),
     )
 
 
@@ -198,6 +222,11 @@ def _to_plan(
         negative_C=found.negative_C,
         picks_BLK=found.picks_BLK,
     )
+
+
+def _weights(target_weights_N: NDArray[np.float64], targets_BL: NDArray[np.int64]) -> torch.Tensor:
+    weights_BL = np.where(targets_BL >= 0, target_weights_N[np.maximum(targets_BL, 0)], 0.0)
+    return torch.from_numpy(weights_BL.astype(np.float32))
 
 
 def _pad_rows(values: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -69,7 +69,7 @@ class Trainer:
         training: the `training` section.
         evaluate: maps the model to validation metrics.
         text_vectors: of the catalogue, before training, shape (N, H); read only where inputs are substituted.
-        debias: penalties beside the loss; None adds nothing.
+        debias: weights of targets, and penalties beside the loss; None leaves both out.
         folder: for checkpoints, `metrics.jsonl` and tracker files; None keeps nothing.
         recipe: handed to the trackers as hyper-parameters.
     Raises:
@@ -99,7 +99,8 @@ class Trainer:
         self.accelerator = make_accelerator(training, folder)
         model.to(self.accelerator.device)
         self.model, self.windows = model, windows
-        self.planner = Planner(model, loss, item_counts, training.seed)
+        target_weights = None if debias is None else debias.target_weights_N
+        self.planner = Planner(model, loss, item_counts, training.seed, target_weights)
         self.loss, self.debias, self.config, self.evaluate, self.folder = loss, debias, training, evaluate, folder
         self.augmenter = build_augmenter(training.augmentation, training.seed, text_vectors, item_counts)
         self.clip_norm = optimizer.clip_norm
@@ -207,33 +208,32 @@ class Trainer:
 
     @with_tf32
     def _epoch(self, epoch: int, state: dict[str, Any], progress: TrainingProgress) -> float:
-        """Train one epoch and return the mean loss over its positions."""
+        """Train one epoch and return the mean loss over its positions, weighted as the loss weighs them."""
         self.model.train()
         tuned = self._moves_encoder and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self.config.users_a_batch)
         batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
         self.planner.start_epoch(epoch)
-        total, positions = 0.0, 0
+        total = weights = 0.0
         for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):
             plans = [self.planner.plan(batch) for batch in group]
-            count = sum(plan.num_positions for plan in plans)
-            loss = self._accumulate(plans, count, tuned)
+            loss, weight = self._accumulate(plans, tuned), sum(plan.total_weight for plan in plans)
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss became {loss} in step {state['step'] + 1} (epoch {epoch}). Lower the learning rates or "
                     f"set optimizer.clip_norm; checkpoints of earlier epochs are kept"
                 )
-            total, positions = total + loss * count, positions + count
+            total, weights = total + loss * weight, weights + weight
             last = state["step"] + 1 >= self.num_steps
             moves_encoder = tuned and self.text_table.step_done(number, last=last)
             self._optimizer_step(state, moves_encoder=moves_encoder)
             progress.advance(1, loss=loss)
             if state["step"] >= self.num_steps:
                 break
-        return total / max(1, positions)
+        return total / weights if weights else 0.0
 
-    def _accumulate(self, plans: list[StepPlan], count: int, tuned: bool) -> float:
-        """Add up the gradients of several batches, each weighted by its share of the positions."""
+    def _accumulate(self, plans: list[StepPlan], tuned: bool) -> float:
+        """Add up the gradients of the batches of a step and return their loss."""
         total = 0.0
         for plan in plans:
             text_CH = self.text_table.vectors(plan, tuned=tuned)
@@ -242,7 +242,7 @@ class Trainer:
                 fit_margin(self.model, plan, self.loss, text_CH, profile)
                 self._fits_margin = False
             # Head and loss are small beside the language model, and stay float32 where that trains in bfloat16.
-            loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias) * (plan.num_positions / count)
+            loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias, plans)
             self.accelerator.backward(loss)
             total += float(loss.detach())
             if tuned:

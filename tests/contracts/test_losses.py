@@ -332,6 +332,60 @@ def test_everything_masked_but_the_target(kind: str, variant: int) -> None:
         assert found == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("kind", "variant"), CASES)
+def test_weights_of_one_change_nothing(kind: str, variant: int, dtype: torch.dtype) -> None:
+    loss = make_loss(kind, **VARIANTS[kind][variant][0], **chunked(kind, 20))
+    inputs = make_inputs(loss, dtype=dtype)
+    plain = loss.compute(inputs)
+    weighted = loss.compute(dataclasses.replace(inputs, weights_P=torch.ones(7)))
+    # Sums may be taken in another order where a mean is one call.
+    torch.testing.assert_close(weighted, plain, rtol=1e-6, atol=0)
+    for found, wanted in zip(gradients_of(weighted, inputs), gradients_of(plain, inputs), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
+        assert kind == "squared_error" or torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize(("kind", "variant"), CASES)
+def test_whole_weights_repeat_positions(kind: str, variant: int) -> None:
+    """0 leaves a position out; what all weights share does not matter; no chunk does."""
+    loss = make_loss(kind, **VARIANTS[kind][variant][0])
+    inputs = make_inputs(loss)
+    times = torch.tensor([2, 0, 1, 5, 1, 3, 1])
+    repeated = dataclasses.replace(
+        inputs,
+        **{
+            name: value.repeat_interleave(times, 0)
+            for name in ("queries_PD", "targets_P", "rows_P", "past_P", "picks_PK", "ratings_P")
+            if (value := getattr(inputs, name)) is not None
+        },
+    )
+    expected = loss.compute(repeated)
+    gradients = gradients_of(expected, inputs)
+    assert abs(float(expected.detach()) - float(loss.compute(inputs).detach())) > 1e-4
+    for scale in (1.0, 0.25):
+        weighted = dataclasses.replace(inputs, weights_P=scale * times)
+        for max_logits in (1, 18, 8_000_000):
+            part = make_loss(kind, **VARIANTS[kind][variant][0], **chunked(kind, max_logits))
+            found = part.compute(weighted)
+            torch.testing.assert_close(found, expected)
+            for gradient, wanted in zip(gradients_of(3 * found, inputs), gradients, strict=True):
+                torch.testing.assert_close(gradient, 3 * wanted)
+
+
+@pytest.mark.parametrize(("kind", "variant"), CASES)
+def test_gradcheck_of_weighted_losses(kind: str, variant: int) -> None:
+    loss = make_loss(kind, **VARIANTS[kind][variant][0], **chunked(kind, 20))
+    inputs = make_inputs(loss)
+    weights = torch.tensor([0.1, 3.0, 0.5, 1.0, 7.0, 0.2, 1.5], dtype=torch.float64)
+
+    def compute(queries: torch.Tensor, candidates: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        values = {"queries_PD": queries, "candidates_CD": candidates, "bias_C": bias, "weights_P": weights}
+        return 3 * loss.compute(dataclasses.replace(inputs, **values))
+
+    assert torch.autograd.gradcheck(compute, leaves(inputs))
+
+
 def test_log_q_has_the_right_sign() -> None:
     """Where scores are the log frequencies the full softmax has no gradient: in expectation neither has ours.
 

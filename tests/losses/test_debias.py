@@ -136,7 +136,7 @@ def test_groups_from_a_column(toy_data: Path, make_recipe: Callable[..., Any], t
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("debias={}", "debias: names no penalty; give popularity or groups"),
+        ("debias={}", "debias: names nothing; give propensity, popularity or groups"),
         ("debias.popularity={}", r"debias\.popularity\.weight: missing"),
         ("debias.popularity.weight=0", r"debias\.popularity\.weight: 0\.0 is out of range"),
         ("debias.groups={weight: 1}", r"debias\.groups: groups come from column or from popularity_bins"),

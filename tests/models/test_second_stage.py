@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -180,6 +181,19 @@ def test_its_loss_by_hand(bias: bool, num_candidates: int) -> None:
     assert all(bool(parameter.grad.any()) for parameter in stage.parameters())
     given = (inputs.queries_PD, inputs.candidates_CD, inputs.bias_C, scale)
     assert all(tensor is None or tensor.grad is None for tensor in given)
+
+
+def test_its_loss_weighs_positions() -> None:
+    torch.manual_seed(0)
+    stage = SecondStage(DIM, 4, 3, 100)
+    torch.nn.init.normal_(stage.out.weight)
+    inputs, scale = loss_inputs(True), torch.tensor(15.0)
+    alone = [stage.loss(dataclasses.replace(inputs, weights_P=torch.eye(4)[place]), scale).item() for place in range(4)]
+    assert len({round(loss, 4) for loss in alone}) == 4
+    assert stage.loss(inputs, scale).item() == pytest.approx(sum(alone) / 4, rel=1e-5)
+    weighted = dataclasses.replace(inputs, weights_P=torch.tensor([1.0, 2.0, 0.5, 4.0]))
+    expected = (alone[0] + 2 * alone[1] + 0.5 * alone[2] + 4 * alone[3]) / 7.5
+    assert stage.loss(weighted, scale).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_learns_from_so_many_positions() -> None:

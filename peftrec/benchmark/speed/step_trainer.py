@@ -84,7 +84,7 @@ class StepTrainer(Trainer):
         """
         self.model.train()
         plan = self.planner.plan(batch)
-        loss = self._accumulate([plan], plan.num_positions, True)
+        loss = self._accumulate([plan], True)
         encoder = self.model.text_encoder
         assert encoder is not None
         found = {

@@ -1,0 +1,154 @@
+"""Estimates of metrics as if all items were equally likely to be seen: self-normalised inverse propensities.
+
+Shapes: C cases, U users, M metrics, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.evaluation.bootstrap import BLOCK_DRAWS, check_resampling
+from peftrec.losses import ItemPropensities, effective_number
+
+# Below so many cases, or this part of all, the figures hang on a few targets.
+_FEW_CASES, _FEW_PART = 100, 0.1
+
+
+def snips(values_C: NDArray[np.float64], propensities_C: NDArray[np.float64], users_C: NDArray[np.int64]) -> float:
+    """Compute the self-normalised estimate of a mean from values that were seen with unequal chances.
+
+    snips = sum_c w_c v_c / sum_c w_c, with w_c = 1 / (p_c m_c) and m_c the number of cases of c's user: where every
+    user has one case, sum_c (v_c / p_c) / sum_c (1 / p_c). Equal propensities give the mean over users of each user's
+    mean. It lies between the lowest and the highest value; it is consistent, not unbiased.
+
+    Args:
+        values_C: one a case.
+        propensities_C: chance of the case's target to be seen, up to a factor that all share; above 0.
+        users_C: whose case it is.
+    Raises:
+        ValueError: if there are no cases, shapes differ, or a propensity is not above 0.
+    Source:
+        Swaminathan and Joachims (2015), The Self-Normalized Estimator for Counterfactual Learning; for recommendations
+        Schnabel et al. (2016), Recommendations as Treatments.
+    """
+    weights_C = case_weights(propensities_C, users_C)
+    if values_C.shape != weights_C.shape:
+        raise ValueError(f"values must be one a case, got shape {values_C.shape} for {len(weights_C)} cases")
+    return float((weights_C * values_C).sum() / weights_C.sum())
+
+
+def case_weights(propensities_C: NDArray[np.float64], users_C: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return w_c = 1 / (p_c m_c), see `snips`; arguments and errors as there."""
+    if propensities_C.shape != users_C.shape or not len(users_C):
+        raise ValueError(
+            f"propensities must be one a case, at least one, got shape {propensities_C.shape} for {len(users_C)} cases"
+        )
+    if not (np.isfinite(propensities_C) & (propensities_C > 0)).all():
+        raise ValueError(f"propensities must be above 0, got {propensities_C.min()}")
+    _, row_C, cases_U = np.unique(users_C, return_inverse=True, return_counts=True)
+    weights_C: NDArray[np.float64] = 1 / (propensities_C * cases_U[row_C])
+    return weights_C
+
+
+def snips_intervals(
+    values: Mapping[str, NDArray[np.float64]],
+    propensities_C: NDArray[np.float64],
+    users_C: NDArray[np.int64],
+    *,
+    level: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Compute percentile bootstrap intervals of `snips`, of the ratio itself: users are drawn with all their cases.
+
+    Each sample of U users, drawn with replacement, gives the sum of their w_c v_c over that of their w_c. Deterministic
+    by seed; all metrics are of the same samples.
+
+    Args:
+        values: one a case, by metric.
+        propensities_C: and `users_C`, as in `snips`.
+        level: share of resampled estimates inside, between 0 and 1.
+        num_resamples: from 1.
+        seed: seed of the draws.
+    Returns:
+        The low and the high end of each metric.
+    Raises:
+        ValueError: as `snips` does, or if a value is not finite, or level or num_resamples is out of range.
+    """
+    weights_C = case_weights(propensities_C, users_C)
+    for values_C in values.values():
+        check_resampling(values_C, level, num_resamples)
+    _, row_C = np.unique(users_C, return_inverse=True)
+    sums = [np.bincount(row_C, weights_C)]
+    sums += [np.bincount(row_C, weights_C * values_C) for values_C in values.values()]
+    totals_RM = _resampled_totals(np.stack(sums, axis=1), num_resamples, np.random.default_rng(seed))
+    found_RM = totals_RM[:, 1:] / totals_RM[:, :1]
+    ends = np.quantile(found_RM, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+    return {name: (float(low), float(high)) for name, (low, high) in zip(values, ends, strict=True)}
+
+
+def snips_block(
+    values: Mapping[str, NDArray[np.float64]],
+    targets_C: NDArray[np.int64],
+    users_C: NDArray[np.int64],
+    propensities: ItemPropensities,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Give estimates, intervals and how much they rest on, as plain JSON values.
+
+    Args:
+        values: one a case, by metric.
+        targets_C: the item of each case.
+        users_C: whose case it is.
+        propensities: of the catalogue.
+        level: level of the intervals, between 0 and 1.
+        seed: seed of their draws.
+    Returns:
+        The keys `metrics`, `intervals`, `effective_cases` ((sum w)^2 / sum w^2: so many equally weighted cases would
+        say as much), `few` (whether that is below 100, or a tenth of the cases), `power`, `column`, `clip`, `source`.
+    Raises:
+        ValueError: if a value is not finite, or level is out of range.
+    """
+    propensities_C, config = propensities.values_N[targets_C], propensities.config
+    effective = effective_number(case_weights(propensities_C, users_C))
+    intervals = snips_intervals(values, propensities_C, users_C, level=level, seed=seed)
+    return {
+        "metrics": {name: snips(values_C, propensities_C, users_C) for name, values_C in values.items()},
+        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        "effective_cases": effective,
+        "few": effective < max(_FEW_CASES, _FEW_PART * len(targets_C)),
+        "power": config.power,
+        "column": config.column,
+        "clip": config.clip,
+        "source": config.source,
+    }
+
+
+def _resampled_totals(
+    sums_UM: NDArray[np.float64], num_resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw users with replacement and add up their rows, shape (R, M).
+
+    Equal rows are drawn together where there are few different ones, as in `bootstrap_interval`.
+    """
+    rows_DM, counts_D = np.unique(sums_UM, axis=0, return_counts=True)
+    few, num_users = len(rows_DM) * 8 <= len(sums_UM), len(sums_UM)
+    block = max(1, BLOCK_DRAWS // (len(rows_DM) if few else num_users))
+    totals_RM = np.empty((num_resamples, sums_UM.shape[1]))
+    for start in range(0, num_resamples, block):
+        stop = min(start + block, num_resamples)
+        if few:
+            draws = rng.multinomial(num_users, counts_D / num_users, size=stop - start)
+            totals_RM[start:stop] = draws @ rows_DM
+        else:
+            drawn = rng.integers(0, num_users, size=(stop - start, num_users))
+            # A metric at a time: less memory.
+            for column, sums_U in enumerate(sums_UM.T):
+                totals_RM[start:stop, column] = sums_U[drawn].sum(axis=1)
+    return totals_RM

@@ -76,7 +76,7 @@ def test_it_is_a_run_like_any_other(both: tuple[Path, dict[str, Any]], runs: Fol
         for place, name in enumerate(("text", "ids"), start=1):
             own = json.loads((runs[name] / "metrics.json").read_text())
             assert stored[split][f"{place}_{name}"] == own[split]["model"]
-    tests = {line.test.metric: line.test for line in compare(folder, runs["text"]).tests}
+    tests = {row.test.metric: row.test for row in compare(folder, runs["text"]).tests}
     assert tests["ndcg@10"].first == pytest.approx(stored["test"]["model"]["metrics"]["ndcg@10"])
     assert tests["ndcg@10"].second == pytest.approx(stored["test"]["1_text"]["metrics"]["ndcg@10"])
     assert stored["test"]["model"]["metrics"] != stored["test"]["1_text"]["metrics"]

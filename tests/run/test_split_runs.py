@@ -45,7 +45,7 @@ def test_a_split_from_tables_to_a_comparison(name: str, make_recipe: Callable[..
     assert again["same_data"]
     assert again["model"] == metrics["test"]["model"]
     train(make_recipe(*overrides, "baseline.kind=popularity", output_dir=tmp_path / "popularity"))
-    tests = [line.test for line in compare(tmp_path / "run", tmp_path / "popularity").tests]
+    tests = [row.test for row in compare(tmp_path / "run", tmp_path / "popularity").tests]
     assert {test.num_users for test in tests} == {metrics["test"]["model"]["num_users"]}
     assert tests[0].first == pytest.approx(metrics["test"]["model"]["metrics"][tests[0].metric])
 

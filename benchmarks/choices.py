@@ -64,6 +64,7 @@ class Suite:
     settings: tuple[str, ...]
     notes: Mapping[str, str]
     tables: Mapping[str, tuple[Row, ...]]
+    rates: str
 
     def runs(self) -> list[tuple[Row, int]]:
         """Return every run once, first seeds first."""
@@ -120,7 +121,8 @@ def read_suite(path: Path) -> Suite:
             rows.append(known[name])
         tables[title] = tuple(rows)
     notes = {title: table["note"] for title, table in content["tables"].items()}
-    return Suite(path.stem, content["recipe"], tuple(content["settings"]), notes, tables)
+    rates = content.get("rates", "Learning rates were tuned for the first row alone.")
+    return Suite(path.stem, content["recipe"], tuple(content["settings"]), notes, tables, rates)
 
 
 def train(suite: Suite, row: Row, seed: int, arguments: argparse.Namespace, results: Path) -> bool:
@@ -231,8 +233,8 @@ def _introduction(suite: Suite, results: Path) -> str:
         f"Written by `python benchmarks/choices.py benchmarks/{suite.name}.yaml --output runs/{suite.name}` from "
         f"`benchmarks/results/{suite.name}/`. Recipe `{suite.recipe}` with {settings}; the best epoch by validation; "
         f"means over seeds, with the lowest and highest. Differences are from the first row of each table, same seeds, "
-        f"paired over the {runs[0]['test']['num_users']} test users, with bootstrap intervals of 95 %. Learning rates "
-        f"were tuned for the first row alone. {machine['cores']} cores of an {machine['processor']}, torch "
+        f"paired over the {runs[0]['test']['num_users']} test users, with bootstrap intervals of 95 %. {suite.rates} "
+        f"{machine['cores']} cores of an {machine['processor']}, torch "
         f"{packages['torch']}, commits {', '.join(commits)}."
     )
 

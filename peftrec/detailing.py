@@ -38,6 +38,8 @@ _CASES_AT_ONCE = 2**14
 # Users that a group must have to be the best or the worst.
 _MIN_GROUP = 20
 _MOST_GROUPS = 12
+# Users that a slice by what is known of people must have to be told of.
+_FEWEST_PEOPLE = 10
 
 
 class Full:
@@ -167,7 +169,9 @@ class Full:
             slices += column_slices(f"target's {column}", groups.names, groups.member_NG[targets])
         for column in data.user_groups:
             groups = self._user_groups[column]
-            slices += column_slices(f"user's {column}", groups.names, groups.member_NG[users])
+            found = column_slices(f"user's {column}", groups.names, groups.member_NG[users])
+            # Results are published: what a handful of people got is nobody else's business.
+            slices += [part for part in found if len(np.unique(users[part.rows_C])) >= _FEWEST_PEOPLE]
         return slices
 
     def _gaps(self, slices: Sequence[Slice], metrics: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from peftrec.publishing import METRICS, PRIVATE, Run, load_run
 from peftrec.recipe import Recipe, recipe_for_evaluation
 
 REFERENCE_FOLDER: Final = "references"
+# What a run's results are told by; with others than its own they do not stand in its folder.
+_RULES = ("evaluation.", "data.item_groups", "data.user_groups", "data.group_separator")
 _OTHER_DATA = "These are NOT the events that the run was trained on: targets may be among those it learned from."
 
 
@@ -102,10 +105,22 @@ def evaluate(
     """
     measured = measure_run(run, split=split, overrides=overrides, dataset=dataset)
     if measured.belongs_to_run:
-        # Where nothing can be written (a shared or published run) the figures are given all the same.
-        with contextlib.suppress(OSError):
+        with unless_read_only():
             write_users(measured.run.folder, split, measured.dataset, measured.found, measured.sampled)
     return measured.results()
+
+
+@contextlib.contextmanager
+def unless_read_only() -> Iterator[None]:
+    """Leave what is inside where nothing may be written (a shared or published run): figures are given all the same.
+
+    A full disk, or one that fails, is an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
 
 
 def measure_run(
@@ -141,7 +156,7 @@ def measure_run(
         sampled=sampled_evaluations(scores, recipe, dataset, split),
         propensities=propensities,
         same_data=same_data,
-        own_rules=not any(override.startswith("evaluation.") for override in overrides),
+        own_rules=not any(override.startswith(_RULES) for override in overrides),
         stored=stored,
     )
 

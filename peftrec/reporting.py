@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset
 from peftrec.detailing import Full
-from peftrec.evaluating import Measured, measure_run
+from peftrec.evaluating import Measured, measure_run, unless_read_only
 from peftrec.evaluation import Evaluation
 from peftrec.evaluation.report import sections
 from peftrec.evaluation.report_page import plot_files, report_markdown, report_page
 from peftrec.measuring import write_users
-from peftrec.publishing import METRICS, Run, replace_text, replace_texts
+from peftrec.publishing import MANIFEST, METRICS, Run, replace_text, replace_texts
 
 
 def report(
@@ -30,7 +30,7 @@ def report(
 
     `metrics.json` (its part of this split), `report_<split>.md`, `report_<split>.html` and the plots of the former go
     into the run folder, results of single users into its `private/`. With other data than the run's or other rules of
-    evaluation they may not stand there: then only `output` is written.
+    evaluation they may not stand there: then only `output` is written, with the same files.
 
     Args:
         run: a loaded run, or its folder.
@@ -42,17 +42,20 @@ def report(
         What `evaluate` does, with metrics of lists among the others, `slices`, `gaps`, `exposure`, `popularity_curve`
         and `exposure_curve`; and `written`, the files.
     Raises:
+        RecipeError: if `output` holds a run.
         InputError: if the data hold other items than the run was trained on, or lack a column.
+        OSError: if the disk is full; where nothing may be written into the run, nothing is.
     """
+    if output is not None:
+        _check_output(Path(output))
     measured = measure_run(run, split=split, overrides=overrides, dataset=dataset)
     full = Full(measured)
     results = full.results()
     written: list[str] = []
     if output is not None:
-        written = _write_folder(Path(output), results, measured)
+        written = _write_folder(Path(output), results, measured, full.found)
     elif measured.belongs_to_run:
-        # Where nothing can be written (a shared or published run) the figures are given all the same.
-        with contextlib.suppress(OSError):
+        with unless_read_only():
             written = _write_run(results, measured, full.found)
     return results | {"written": written}
 
@@ -72,17 +75,48 @@ def _texts(results: Mapping[str, Any], title: str, split: str) -> dict[str, str]
 def _write_run(results: dict[str, Any], measured: Measured, found: Mapping[str, Evaluation]) -> list[str]:
     """Write into the run folder; what was there of this split is replaced."""
     folder, split = measured.run.folder, measured.split
-    write_users(folder, split, measured.dataset, found, measured.sampled)
     own = {key: value for key, value in results.items() if key not in ("parameters", "training", "same_data")}
-    texts = _texts(results, f"{folder.name}, {split}", split)
-    replace_texts(folder, {METRICS: _json(measured.stored | {split: own}), **texts})
+    texts = _texts(results, f"{folder.resolve().name}, {split}", split)
+    # Read now: another process may have written another split meanwhile.
+    stored = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    replace_texts(folder, {METRICS: _json(stored | {split: own}), **texts})
+    write_users(folder, split, measured.dataset, found, measured.sampled)
     return [str(folder / name) for name in (METRICS, *texts)]
 
 
-def _write_folder(folder: Path, results: dict[str, Any], measured: Measured) -> list[str]:
+def _check_output(folder: Path) -> None:
+    """See that a folder may be written to, before anything is measured."""
+    if (folder / MANIFEST).exists():
+        raise RecipeError(
+            f"output: {folder} holds a run; leave output out to write into the run itself, or name another folder"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"output: {folder} is a file; name a folder")
+    _other_splits(folder)
+
+
+def _other_splits(folder: Path) -> dict[str, Any]:
+    """Return what `metrics.json` holds there."""
+    path = folder / METRICS
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: is damaged, or no file of peftrec ({error}); remove it, or name another folder"
+        ) from None
+
+
+def _write_folder(
+    folder: Path, results: dict[str, Any], measured: Measured, found: Mapping[str, Evaluation]
+) -> list[str]:
     """Write into a folder of the user's; files of these names are replaced, one by one and each as a whole."""
     split = measured.split
-    texts = {METRICS: _json({split: results})} | _texts(results, f"{measured.run.folder.name}, {split}", split)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_users(folder, split, measured.dataset, found, measured.sampled)
+    texts = {METRICS: _json(_other_splits(folder) | {split: results})}
+    texts |= _texts(results, f"{measured.run.folder.resolve().name}, {split}", split)
     for name, text in texts.items():
         replace_text(folder / name, text)
     return [str(folder / name) for name in texts]

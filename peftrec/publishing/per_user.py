@@ -12,6 +12,7 @@ import polars as pl
 
 from peftrec.config import InputError
 from peftrec.evaluation import Evaluation
+from peftrec.publishing.aside import written_aside
 from peftrec.publishing.manifest import PRIVATE
 
 SAMPLED = "sampled"
@@ -23,7 +24,9 @@ _KINDS = {_USER: pl.String, _TARGET: pl.String, _RANK: pl.Int64}
 def write_per_user(
     folder: Path, split: str, name: str, evaluation: Evaluation, user_ids: Sequence[str], item_ids: Sequence[str]
 ) -> None:
-    """Write `private/<split>_<name>.parquet`, a row for each user.
+    """Write `private/<split>_<name>.parquet`, a row for each user, as a whole or not at all.
+
+    Other metrics that the file holds of the very same ranks stay in it.
 
     Args:
         folder: the run folder.
@@ -40,7 +43,22 @@ def write_per_user(
         _RANK: evaluation.ranks,
         **evaluation.per_user,
     }
-    pl.DataFrame(columns).write_parquet(_path(folder, split, name))
+    path = _path(folder, split, name)
+    frame = _with_others(pl.DataFrame(columns), path)
+    with written_aside(path) as file:
+        frame.write_parquet(file)
+
+
+def _with_others(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Add the metrics that stand in a file of the same users, targets and ranks; a file of others is not looked at."""
+    try:
+        there = pl.read_parquet(path, glob=False)
+        same = there.height == frame.height and all(
+            there[key].cast(kind).equals(frame[key].cast(kind)) for key, kind in _KINDS.items()
+        )
+    except (OSError, pl.exceptions.PolarsError):  # none, or a damaged one that is replaced
+        return frame
+    return frame.with_columns(there[key] for key in there.columns if key not in frame.columns) if same else frame
 
 
 def read_per_user(

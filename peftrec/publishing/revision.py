@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftrec.publishing.manifest import MANIFEST, Manifest, read_manifest
+from peftrec.publishing.aside import written_aside
+from peftrec.publishing.manifest import MANIFEST, Manifest, read_manifest, sha256
 
 
 def replace_texts(folder: Path, texts: Mapping[str, str]) -> None:
@@ -27,7 +27,8 @@ def replace_texts(folder: Path, texts: Mapping[str, str]) -> None:
     """
     manifest = read_manifest(folder)
     written = {name: _entry(text) for name, text in texts.items()}
-    between = {name: {**entry, "before": _before(manifest, name)} for name, entry in written.items()}
+    # What lies there, and not what the manifest says shall: a writer may have been killed before.
+    between = {name: {**entry, "before": _on_disk(folder / name)} for name, entry in written.items()}
     _write(folder, dataclasses.replace(manifest, files=manifest.files | between))
     for name, text in texts.items():
         replace_text(folder / name, text)
@@ -39,10 +40,9 @@ def _entry(text: str) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def _before(manifest: Manifest, name: str) -> dict[str, Any] | None:
-    """Return what a file was before; None for one that was not there."""
-    entry = manifest.files.get(name)
-    return None if entry is None else {key: entry[key] for key in ("sha256", "bytes")}
+def _on_disk(path: Path) -> dict[str, Any] | None:
+    """Return what a file is now; None for one that is not there."""
+    return {"sha256": sha256(path), "bytes": path.stat().st_size} if path.is_file() else None
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
@@ -50,8 +50,7 @@ def _write(folder: Path, manifest: Manifest) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file, in place of one of that name, as a whole or not at all; folders are made."""
+    """Write a text, in place of a file of that name, as a whole or not at all; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(text.encode())
-    os.replace(beside, path)  # noqa: PTH105
+    with written_aside(path) as file:
+        file.write(text.encode())

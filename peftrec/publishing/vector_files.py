@@ -6,7 +6,6 @@ Shapes: C items of a shard, D width of vectors.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
+from peftrec.publishing.aside import written_aside
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,18 +84,12 @@ def arrays_hold(folder: Path, num_items: int) -> bool:
 
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file beside its place, under a name of this process, and put it there when it is on the disk."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    """Write a file as a whole or not at all; errors say that the call can be made again."""
     try:
-        with partial.open("wb") as file:
+        with written_aside(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}); shards that are whole stay, and the same call "
             f"goes on with the others"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

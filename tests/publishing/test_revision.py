@@ -54,6 +54,29 @@ def test_a_kill_at_any_moment(folder: Path, monkeypatch: pytest.MonkeyPatch, mom
     read_manifest(folder)
 
 
+@pytest.mark.parametrize("second", range(5))
+@pytest.mark.parametrize("first", range(5))
+def test_two_kills_in_a_row(folder: Path, monkeypatch: pytest.MonkeyPatch, first: int, second: int) -> None:
+    write = revision.replace_text
+    for moment, texts in ((first, NEW), (second, {name: f"{text}er" for name, text in NEW.items()})):
+        calls: list[Path] = []
+
+        def stop(path: Path, text: str, moment: int = moment, calls: list[Path] = calls) -> None:
+            if len(calls) == moment:
+                raise KeyboardInterrupt
+            calls.append(path)
+            write(path, text)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(revision, "replace_text", stop)
+            with pytest.raises(KeyboardInterrupt):
+                replace_texts(folder, texts)
+        read_manifest(folder)
+    replace_texts(folder, NEW)
+    assert {name: (folder / name).read_text() for name in NEW} == NEW
+    read_manifest(folder)
+
+
 def test_what_was_edited_meanwhile_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, calls = revision.replace_text, []
 

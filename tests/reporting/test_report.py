@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -144,12 +145,65 @@ def test_other_rules_do_not_stand_in_the_run(run: Path, tmp_path: Path) -> None:
     assert "hr@3" in (tmp_path / "out" / "report_test.md").read_text()
 
 
-def test_nothing_is_written_where_nothing_can_be(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_nothing_is_written_where_nothing_may_be(run: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def refuse(*_: Any) -> None:
-        raise PermissionError("read-only")
+        raise OSError(code, "not here")
 
-    monkeypatch.setattr("peftrec.reporting.replace_texts", refuse)
+    monkeypatch.setattr("peftrec.publishing.revision.replace_text", refuse)
+    before = (run / "private" / "test_model.parquet").read_bytes()
     assert report(run)["written"] == []
+    assert (run / "private" / "test_model.parquet").read_bytes() == before
+
+
+def test_a_full_disk_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("peftrec.publishing.revision.replace_text", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        report(run)
+    load_run(run)
+
+
+def test_a_run_is_no_output(run: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for folder in (run, shutil.copytree(run, tmp_path / "other")):
+        with pytest.raises(RecipeError, match=rf"output: {folder} holds a run"):
+            report(run, output=folder)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    with pytest.raises(RecipeError, match="is a file"):
+        report(run, output=run / "metrics.json")
+
+
+def test_both_splits_go_into_one_output(run: Path, tmp_path: Path) -> None:
+    report(run, split="valid", output=tmp_path / "out")
+    report(run, output=tmp_path / "out")
+    assert set(json.loads((tmp_path / "out" / "metrics.json").read_text())) == {"valid", "test"}
+    assert {path.name for path in (tmp_path / "out" / "private").iterdir()} == {
+        f"{split}_{name}.parquet" for split in ("valid", "test") for name in ("model", "popularity", "content_knn")
+    }
+    (tmp_path / "out" / "metrics.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"metrics\.json: is damaged"):
+        report(run, output=tmp_path / "out")
+
+
+def test_evaluating_again_keeps_what_a_report_found(run: Path) -> None:
+    report(run)
+    path = run / "private" / "test_model.parquet"
+    full = pl.read_parquet(path)
+    evaluate(run)
+    assert pl.read_parquet(path).select(full.columns).equals(full, null_equal=True)
+    path.write_bytes(b"torn")
+    evaluate(run)
+    assert {"rank", "hr@5"} <= set(pl.read_parquet(path).columns)
+
+
+def test_groups_of_the_command_line_do_not_stand_in_the_run(run: Path) -> None:
+    before = (run / "metrics.json").read_bytes()
+    found = report(run, overrides=["data.user_groups=[user_id]", "data.item_groups=[]"])
+    assert found["written"] == []
+    assert (run / "metrics.json").read_bytes() == before
 
 
 def test_metrics_of_lists_are_compared_too(run: Path, tmp_path: Path) -> None:

@@ -65,9 +65,7 @@ class Full:
         self.found = {}
         for name, evaluation in measured.found.items():
             ranked = {"auc": auc(evaluation.ranks, num_ranked_C)}
-            per_case, overall = list_metrics(
-                self.lists[name], facts, [k for k in rules.ks if k <= self.lists[name].shape[1]]
-            )
+            per_case, overall = list_metrics(self.lists[name], facts, rules.ks)
             self.found[name] = dataclasses.replace(
                 evaluation, per_user=evaluation.per_user | ranked | per_case, overall=overall
             )
@@ -104,10 +102,10 @@ class Full:
         return {"impressions": {"rows": rows, "left_out": impressions.left_out}}
 
     def _lists(self, scores: UserScores | ProductScores) -> NDArray[np.int64]:
-        """Return the best items of every case, shape (C, K)."""
+        """Return the best items of every case, shape (C, K); -1 beyond what there is to rank."""
         recipe, dataset = self._of.recipe, self._of.dataset
         num_items = len(dataset.catalogue)
-        k = min(max(recipe.evaluation.ks), num_items)
+        k, exclude_history = max(recipe.evaluation.ks), recipe.evaluation.exclude_history
         lists_CK = np.full((len(self.cases), k), -1, dtype=np.int64)
         for start in range(0, len(self.cases), _CASES_AT_ONCE):
             part = (dataset.sequences, start, min(start + _CASES_AT_ONCE, len(self.cases)))
@@ -119,7 +117,7 @@ class Full:
                 unknown_B=np.zeros(part[2] - start, dtype=bool),  # ranks are of what the model makes of them, too
             )
             items_BK, _ = best_lists(
-                scores, asked, k, torch.zeros(num_items), exclude_history=recipe.evaluation.exclude_history
+                scores, asked, min(k, num_items), torch.zeros(num_items), exclude_history=exclude_history
             )
             lists_CK[start : part[2], : items_BK.shape[1]] = items_BK.numpy()
         return lists_CK

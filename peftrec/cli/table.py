@@ -39,7 +39,7 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
 
 
 def _results_table(rows: Mapping[str, Any], run: Mapping[str, Any], title: str) -> Table:
-    from peftrec.evaluation.report import rank_keys
+    from peftrec.metrics import rank_keys
 
     metrics = rank_keys(rows["model"]["metrics"])
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
@@ -64,7 +64,7 @@ def print_lists(results: Mapping[str, Any]) -> None:
     Args:
         results: one split, as `peftrec.reporting.report` returns it.
     """
-    from peftrec.evaluation.report import rank_keys
+    from peftrec.metrics import rank_keys
 
     rows = _rows(results)
     model = rows["model"]

@@ -39,7 +39,7 @@ def popularity_curve(
         rows_C = bin_C == number
         rows = {}
         for name, evaluation in found.items():
-            taken = evaluation.take(rows_C)
+            taken = evaluation.only([metric]).take(rows_C)
             mean, (low, high) = taken.summary()[metric], taken.intervals()[metric]
             rows[name] = {"value": mean, "low": low, "high": high}
         low_count = 0 if number == 0 else 2 ** (int(number) - 1)

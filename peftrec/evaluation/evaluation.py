@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from peftrec.evaluation.bootstrap import bootstrap_interval
 from peftrec.evaluation.propensity import snips_block
 from peftrec.losses import ItemPropensities
+from peftrec.metrics import rank_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,10 @@ class Evaluation:
         users, targets, ranks = self.users[rows], self.targets[rows], self.ranks[rows]
         return replace(self, users=users, targets=targets, ranks=ranks, per_user=per_user, overall={})
 
+    def only(self, metrics: Iterable[str]) -> Evaluation:
+        """Return the evaluation with some of the metrics alone; what is of all lists together is left out."""
+        return replace(self, per_user={key: self.per_user[key] for key in metrics}, overall={})
+
     def summary(self) -> dict[str, float]:
         """Compute the mean over users of each metric; NaN where it is defined for nobody."""
         return {key: float(values.mean()) if len(values) else float("nan") for key, values in self.defined().items()}
@@ -125,21 +132,24 @@ class Evaluation:
         Returns:
             The keys `metrics`, `intervals`, `interval_level`, `num_cases`, `num_users`, `repeat_target_share` and
             `protocol`; `overall` where there is such; `num_defined`, users by metric, where it is not all; with
-            propensities `snips` too, see `snips_block`. A metric that is defined for nobody is None, and has no
-            interval.
+            propensities `snips` of the metrics of ranks too, see `snips_block`. A metric that is defined for nobody is
+            None, and has no interval.
         Raises:
             ValueError: if level is not between 0 and 1.
         """
         num_users = self.num_users
         defined = {key: len(values) for key, values in self.defined().items()}
         partly = {key: number for key, number in defined.items() if number < num_users}
+        overall = {key: None if math.isnan(value) else value for key, value in self.overall.items()}
         snips = {}
         if propensities is not None:
-            snips["snips"] = snips_block(self.per_user, self.targets, self.users, propensities, level=level, seed=seed)
+            # What lists are like is not seen with a chance: there is nothing to weigh.
+            ranked = {key: self.per_user[key] for key in rank_keys(self.per_user)}
+            snips["snips"] = snips_block(ranked, self.targets, self.users, propensities, level=level, seed=seed)
         return {
             "metrics": {key: mean if defined[key] else None for key, mean in self.summary().items()},
             "intervals": {key: list(ends) for key, ends in self.intervals(level, seed).items()},
-            **({"overall": dict(self.overall)} if self.overall else {}),
+            **({"overall": overall} if overall else {}),
             **({"num_defined": partly} if partly else {}),
             "interval_level": level,
             "num_cases": self.num_cases,

@@ -5,7 +5,7 @@ Shapes: C cases, U users, M metrics, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def snips_block(
     """Give estimates, intervals and how much they rest on, as plain JSON values.
 
     Args:
-        values: one a case, by metric.
+        values: one a case, by metric; NaN where it is not defined for one, which is then left out.
         targets_C: the item of each case.
         users_C: whose case it is.
         propensities: of the catalogue.
@@ -111,16 +111,24 @@ def snips_block(
         seed: seed of their draws.
     Returns:
         The keys `metrics`, `intervals`, `effective_cases` ((sum w)^2 / sum w^2: so many equally weighted cases would
-        say as much), `few` (whether that is below 100, or a tenth of the cases), `power`, `column`, `clip`, `source`.
+        say as much), `few` (whether that is below 100, or a tenth of the cases), `power`, `column`, `clip`, `source`. A
+        metric that is defined for no case is None, and has no interval.
     Raises:
-        ValueError: if a value is not finite, or level is out of range.
+        ValueError: if a value is infinite, or level is out of range.
     """
     propensities_C, config = propensities.values_N[targets_C], propensities.config
     effective = effective_number(case_weights(propensities_C, users_C))
-    intervals = snips_intervals(values, propensities_C, users_C, level=level, seed=seed)
+    metrics: dict[str, float | None] = dict.fromkeys(values)
+    intervals: dict[str, list[float]] = {}
+    for rows_C, names in _by_cases(values):
+        taken = {name: values[name][rows_C] for name in names}
+        arguments = (propensities_C[rows_C], users_C[rows_C])
+        metrics |= {name: snips(values_C, *arguments) for name, values_C in taken.items()}
+        found = snips_intervals(taken, *arguments, level=level, seed=seed)
+        intervals |= {name: list(ends) for name, ends in found.items()}
     return {
-        "metrics": {name: snips(values_C, propensities_C, users_C) for name, values_C in values.items()},
-        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        "metrics": metrics,
+        "intervals": intervals,
         "effective_cases": effective,
         "few": effective < max(_FEW_CASES, _FEW_PART * len(targets_C)),
         "power": config.power,
@@ -128,6 +136,17 @@ def snips_block(
         "clip": config.clip,
         "source": config.source,
     }
+
+
+def _by_cases(values: Mapping[str, NDArray[np.float64]]) -> Iterator[tuple[NDArray[np.bool_], list[str]]]:
+    """Group metrics by the cases that they are defined for; those of no case are left out."""
+    groups: dict[bytes, list[str]] = {}
+    for name, values_C in values.items():
+        groups.setdefault((~np.isnan(values_C)).tobytes(), []).append(name)
+    for mask, names in groups.items():
+        rows_C = np.frombuffer(mask, dtype=np.bool_)
+        if rows_C.any():
+            yield rows_C, names
 
 
 def _resampled_totals(

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peftrec.evaluation.plot import Interval, intervals_by_bin, intervals_by_row, legend, share_curves
-from peftrec.metrics import RANK_METRICS
-
-_SAMPLED = re.compile(r"^sampled\d+_")
-
-
-def rank_keys(keys: Iterable[str]) -> list[str]:
-    """Return those keys (`hr@10`, `auc`) that are of metrics of ranks; the others are of lists."""
-    return [key for key in keys if _SAMPLED.sub("", key).partition("@")[0] in (*RANK_METRICS, "auc")]
+from peftrec.metrics import rank_keys
 
 
 @dataclasses.dataclass(frozen=True)

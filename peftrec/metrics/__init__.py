@@ -21,7 +21,7 @@ from peftrec.metrics.novelty import novelty
 from peftrec.metrics.popularity_lift import history_popularity, popularity_lift
 from peftrec.metrics.precision import precision
 from peftrec.metrics.rank import MISS
-from peftrec.metrics.rank_metrics import DEFAULT_RANK_METRICS, RANK_METRICS, RankMetric, rank_metrics
+from peftrec.metrics.rank_metrics import DEFAULT_RANK_METRICS, RANK_METRICS, RankMetric, rank_keys, rank_metrics
 from peftrec.metrics.recall import recall
 from peftrec.metrics.serendipity import serendipity
 
@@ -60,6 +60,7 @@ __all__ = [
     "novelty",
     "popularity_lift",
     "precision",
+    "rank_keys",
     "rank_metrics",
     "recall",
     "serendipity",

@@ -1,6 +1,7 @@
 """All rank metrics by name; a new one is its own file and one line here."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,13 @@ RANK_METRICS: Final[Mapping[str, RankMetric]] = {
 
 DEFAULT_RANK_METRICS: Final = ("hr", "ndcg", "mrr")
 """What is computed unless others are named. With one target a user recall is hr, map is mrr, precision hr / k."""
+
+_SAMPLED = re.compile(r"^sampled\d+_")
+
+
+def rank_keys(keys: Iterable[str]) -> list[str]:
+    """Return those keys (`hr@10`, `auc`, `sampled100_hr@10`) that are of metrics of ranks; the others are of lists."""
+    return [key for key in keys if _SAMPLED.sub("", key).partition("@")[0] in (*RANK_METRICS, "auc")]
 
 
 def rank_metrics(

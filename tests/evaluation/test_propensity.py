@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -114,6 +115,21 @@ def test_the_block_of_results() -> None:
     assert block["effective_cases"] == pytest.approx(sum(weights) ** 2 / sum(weight**2 for weight in weights))
     assert (block["power"], block["column"], block["clip"], block["few"]) == (0.5, None, 0.3, True)
     assert json.loads(json.dumps(block)) == block
+
+
+def test_the_block_is_of_ranks_and_of_the_cases_that_have_a_value() -> None:
+    evaluation = make_evaluation(np.arange(4), np.array([0, 0, 1, 2]), np.array([1.0, 0.0, 1.0, 0.5]))
+    more = {"auc": np.array([1.0, np.nan, 0.5, 0.5]), "hr@1": np.full(4, np.nan), "diversity@10": np.arange(4.0)}
+    evaluation = dataclasses.replace(
+        evaluation, per_user=evaluation.per_user | more, overall={"gini@10": float("nan"), "coverage@10": 0.0}
+    )
+    found = evaluation.to_json(propensities=item_propensities(PropensityConfig(power=0.5), np.array([16, 4, 1, 0])))
+    assert found["overall"] == {"gini@10": None, "coverage@10": 0.0}
+    assert found["snips"]["metrics"]["auc"] == pytest.approx((1 + 1 + 0.5 * 4) / 7)
+    assert set(found["snips"]["metrics"]) == {"ndcg@10", "auc", "hr@1"}
+    assert found["snips"]["metrics"]["hr@1"] is None
+    assert set(found["snips"]["intervals"]) == {"ndcg@10", "auc"}
+    json.dumps(found, allow_nan=False)
 
 
 def test_few_effective_cases() -> None:

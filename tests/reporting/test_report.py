@@ -156,6 +156,20 @@ def test_nothing_is_written_where_nothing_may_be(run: Path, monkeypatch: pytest.
     assert (run / "private" / "test_model.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("more", [(), ("evaluation.propensity={power: 0.5}",)])
+@pytest.mark.parametrize("ks", ["[1]", "[3,1000]"])
+def test_any_cutoff(run: Path, tmp_path: Path, ks: str, more: tuple[str, ...]) -> None:
+    # A list of one item has no diversity, and one of a thousand is as long as there are items.
+    found = report(run, overrides=[f"evaluation.ks={ks}", *more], output=tmp_path / "out")
+    page = (tmp_path / "out" / "report_test.html").read_text()
+    for k in json.loads(ks):
+        assert f"diversity@{k}" in found["model"]["metrics"]
+        assert f"coverage@{k}" in page
+    if ks == "[3,1000]":
+        assert found["model"]["overall"]["coverage@1000"] == 1.0
+    assert ("snips" in found["model"]) is bool(more)
+
+
 def test_a_full_disk_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -24,11 +24,11 @@ import numpy as np
 import yaml
 
 from peftrec.benchmark.own_process import run_apart
-from peftrec.evaluation import Evaluation, paired_test
+from peftrec.evaluation import arm_test
 from peftrec.publishing import read_per_user
 
 ROOT = Path(__file__).parents[1]
-METRIC = "ndcg@10"
+METRICS = ("ndcg@10", "hr@10")
 REFERENCES = ("popularity", "content_knn")
 
 
@@ -65,6 +65,7 @@ class Suite:
     notes: Mapping[str, str]
     tables: Mapping[str, tuple[Row, ...]]
     rates: str
+    metric: str
 
     def runs(self) -> list[tuple[Row, int]]:
         """Return every run once, first seeds first."""
@@ -122,7 +123,10 @@ def read_suite(path: Path) -> Suite:
         tables[title] = tuple(rows)
     notes = {title: table["note"] for title, table in content["tables"].items()}
     rates = content.get("rates", "Learning rates were tuned for the first row alone.")
-    return Suite(path.stem, content["recipe"], tuple(content["settings"]), notes, tables, rates)
+    metric = content.get("metric", METRICS[0])
+    if metric not in METRICS:
+        raise ValueError(f"{path}: metric: '{metric}' is not one of {', '.join(METRICS)}")
+    return Suite(path.stem, content["recipe"], tuple(content["settings"]), notes, tables, rates, metric)
 
 
 def train(suite: Suite, row: Row, seed: int, arguments: argparse.Namespace, results: Path) -> bool:
@@ -153,7 +157,7 @@ def train(suite: Suite, row: Row, seed: int, arguments: argparse.Namespace, resu
     }
     text = json.dumps(found, indent=2, allow_nan=False)
     (results / f"{folder.name}.json").write_text(text + "\n", encoding="utf-8")
-    valid, test = (found[split]["metrics"][METRIC] for split in ("valid", "test"))
+    valid, test = (found[split]["metrics"][suite.metric] for split in ("valid", "test"))
     print(f"{folder.name}: valid {valid:.4f}, test {test:.4f}, {training['train_seconds']:.0f} s", flush=True)
     return True
 
@@ -165,10 +169,11 @@ def write_tables(suite: Suite, output: Path, results: Path, docs: Path) -> None:
     lines = [f"# {suite.name.capitalize()}", "", _introduction(suite, results), ""]
     for title, rows in suite.tables.items():
         lines += [f"## {title}", "", suite.notes[title], ""]
-        lines += [f"| {title.lower()} | seeds | valid NDCG@10 | test NDCG@10 | test HR@10 | difference, test NDCG@10 |"]
+        difference = f"difference, test {suite.metric.upper()}"
+        lines += [f"| {title.lower()} | seeds | valid NDCG@10 | test NDCG@10 | test HR@10 | {difference} |"]
         lines += ["|---|---|---|---|---|---|"]
         for row in rows:
-            cells = _cells(row, rows[0], output, results, differences)
+            cells = _cells(row, rows[0], suite.metric, output, results, differences)
             if cells is not None:
                 lines.append(f"| {row.label} | " + " | ".join(cells) + " |")
         lines.append("")
@@ -178,7 +183,7 @@ def write_tables(suite: Suite, output: Path, results: Path, docs: Path) -> None:
 
 
 def _cells(
-    row: Row, first: Row, output: Path, results: Path, differences: dict[str, Any]
+    row: Row, first: Row, metric: str, output: Path, results: Path, differences: dict[str, Any]
 ) -> tuple[str, str, str, str, str] | None:
     """Return seeds, means over them, and the difference from the first row; None where no run is there."""
     paths = [results / f"{row.folder(output, seed).name}.json" for seed in range(row.num_seeds)]
@@ -186,14 +191,14 @@ def _cells(
     if not runs:
         return None
     names = [one.name if one.reference is None else f"{one.reference} beside {one.name}" for one in (row, first)]
-    key = f"{names[0]} - {names[1]}, {METRIC}"
+    key = f"{names[0]} - {names[1]}, {metric}"
     seeds = range(min(len(runs), first.num_seeds))
     sides = [[one.folder(output, seed) for seed in seeds] for one in (row, first)]
     if row != first and all(folder.is_dir() for side in sides for folder in side):
         folders = [folder for side in sides for folder in side]
         names_of = [one.measured for one in (row, first) for _ in seeds]
         found = read_per_user(folders, "test", names_of)
-        test = paired_test(_mean_over_seeds(found[: len(seeds)]), _mean_over_seeds(found[len(seeds) :]), METRIC)
+        test = arm_test(found[: len(seeds)], found[len(seeds) :], metric, paired_seeds=len(seeds) > 1)
         differences[key] = dataclasses.asdict(test) | {"num_seeds": len(seeds)}
     difference = ""
     if key in differences:
@@ -202,25 +207,19 @@ def _cells(
         difference = f"{stored['difference']:+.4f} [{stored['low']:+.4f}, {stored['high']:+.4f}], {p}"
     results_of = [run if row.reference is None else run["references"][row.reference] for run in runs]
     means = [
-        _mean_and_span([run[split]["metrics"][metric] for run in results_of])
-        for split, metric in (("valid", METRIC), ("test", METRIC), ("test", "hr@10"))
+        _mean_and_span([run[split] for run in results_of], name)
+        for split, name in (("valid", "ndcg@10"), ("test", "ndcg@10"), ("test", "hr@10"))
     ]
     return str(len(runs)), means[0], means[1], means[2], difference
 
 
-def _mean_over_seeds(found: Sequence[Evaluation]) -> Evaluation:
-    """Return the evaluation whose metric of each user is the mean over the seeds."""
-    order = [np.lexsort((run.targets, run.users)) for run in found]
-    base = found[0]
-    means = np.mean([run.per_user[METRIC][place] for run, place in zip(found, order, strict=True)], axis=0)
-    return dataclasses.replace(
-        base, users=base.users[order[0]], targets=base.targets[order[0]], per_user={METRIC: means}
-    )
-
-
-def _mean_and_span(values: Sequence[float]) -> str:
-    span = f" ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
-    return f"{np.mean(values):.4f}{span}"
+def _mean_and_span(found: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Return the mean over seeds with the lowest and highest; of a single seed the interval over users."""
+    values = [of["metrics"][metric] for of in found]
+    if len(values) > 1:
+        return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+    low, high = found[0]["intervals"][metric]
+    return f"{values[0]:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _introduction(suite: Suite, results: Path) -> str:
@@ -232,8 +231,10 @@ def _introduction(suite: Suite, results: Path) -> str:
     return (
         f"Written by `python benchmarks/choices.py benchmarks/{suite.name}.yaml --output runs/{suite.name}` from "
         f"`benchmarks/results/{suite.name}/`. Recipe `{suite.recipe}` with {settings}; the best epoch by validation; "
-        f"means over seeds, with the lowest and highest. Differences are from the first row of each table, same seeds, "
-        f"paired over the {runs[0]['test']['num_users']} test users, with bootstrap intervals of 95 %. {suite.rates} "
+        f"means over seeds, with the lowest and highest; of one seed with the bootstrap interval over users of 95 %. "
+        f"Differences are from the first row of each table, same seeds, paired over the "
+        f"{runs[0]['test']['num_users']:,} test users, with intervals over users and, where there are several, seeds. "
+        f"{suite.rates} "
         f"{machine['cores']} cores of an {machine['processor']}, torch "
         f"{packages['torch']}, commits {', '.join(commits)}."
     )

@@ -1,11 +1,12 @@
 """Trains one recipe with many choices, several seeds each, and writes what each reached as tables.
 
     python benchmarks/choices.py benchmarks/choices.yaml --output runs/choices            # trains what is missing
-    python benchmarks/choices.py benchmarks/choices.yaml --output runs/choices --tables   # only writes the tables
+    python benchmarks/choices.py benchmarks/choices.yaml --output runs/choices --tables   # takes up what is there
 
 Each run is a process of its own with one thread, its folder lies below OUTPUT, and a folder that is there is not
-trained again. Of each run a JSON is written to `benchmarks/results/<name of the YAML file>/`; the tables, with
-differences from the first row of each paired over users, go to `docs/<name of the YAML file>.md`.
+trained again. Of each run a JSON is written to `benchmarks/results/<name of the YAML file>/`, and beside it the ranks
+of single cases, so that differences can be tested when the run folders are gone; the tables, with differences from the
+first row of each paired over users, go to `docs/<name of the YAML file>.md`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ import numpy as np
 import yaml
 
 from peftrec.benchmark.own_process import run_apart
-from peftrec.evaluation import arm_test
-from peftrec.publishing import read_per_user
+from peftrec.evaluation import Evaluation, arm_test
+from peftrec.publishing import read_case_ranks, write_case_ranks
 
 ROOT = Path(__file__).parents[1]
 METRICS = ("ndcg@10", "hr@10")
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="for every run, such as data.root=../elsewhere")
     parser.add_argument("--output", required=True, type=Path, help="folder of the run folders")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--tables", action="store_true", help="train nothing")
+    parser.add_argument("--tables", action="store_true", help="train nothing; only take up run folders that are there")
     parser.add_argument(
         "--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON files"
     )
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results.mkdir(parents=True, exist_ok=True)
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = [] if arguments.tables else suite.runs()
+        runs = [run for run in suite.runs() if not arguments.tables or run[0].folder(arguments.output, run[1]).is_dir()]
         waiting = [pool.submit(train, suite, row, seed, arguments, results) for row, seed in runs]
         for future in concurrent.futures.as_completed(waiting):
             failed += not future.result()
@@ -154,6 +155,7 @@ def train(suite: Suite, row: Row, seed: int, arguments: argparse.Namespace, resu
         "test": metrics["test"]["model"],
         "references": {name: {split: metrics[split][name] for split in ("valid", "test")} for name in REFERENCES},
         "environment": json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        "cases": write_case_ranks(folder, results / f"{folder.name}.parquet", names=("model", *REFERENCES)),
     }
     text = json.dumps(found, indent=2, allow_nan=False)
     (results / f"{folder.name}.json").write_text(text + "\n", encoding="utf-8")
@@ -193,12 +195,9 @@ def _cells(
     names = [one.name if one.reference is None else f"{one.reference} beside {one.name}" for one in (row, first)]
     key = f"{names[0]} - {names[1]}, {metric}"
     seeds = range(min(len(runs), first.num_seeds))
-    sides = [[one.folder(output, seed) for seed in seeds] for one in (row, first)]
-    if row != first and all(folder.is_dir() for side in sides for folder in side):
-        folders = [folder for side in sides for folder in side]
-        names_of = [one.measured for one in (row, first) for _ in seeds]
-        found = read_per_user(folders, "test", names_of)
-        test = arm_test(found[: len(seeds)], found[len(seeds) :], metric, paired_seeds=len(seeds) > 1)
+    sides = [[_cases(one, seed, output, results) for seed in seeds] for one in (row, first)]
+    if row != first and all(case is not None for side in sides for case in side):
+        test = arm_test(*_same_cases(sides), metric, paired_seeds=len(seeds) > 1)
         differences[key] = dataclasses.asdict(test) | {"num_seeds": len(seeds)}
     difference = ""
     if key in differences:
@@ -213,6 +212,26 @@ def _cells(
     return str(len(runs)), means[0], means[1], means[2], difference
 
 
+def _cases(row: Row, seed: int, output: Path, results: Path) -> tuple[str, Evaluation] | None:
+    """Return which cases a run was tested on and what it found on them; None where its ranks are not stored."""
+    path = results / f"{row.folder(output, seed).name}.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "cases" not in found:
+        return None
+    block = found["test"] if row.reference is None else found["references"][row.reference]["test"]
+    read = read_case_ranks(path.with_suffix(".parquet"), found["cases"], block, name=row.measured)
+    return found["cases"]["sha256"], read
+
+
+def _same_cases(sides: Sequence[Sequence[tuple[str, Evaluation] | None]]) -> list[list[Evaluation]]:
+    """Return the evaluations of each side, and see that all are of the same cases."""
+    there = [[case for case in side if case is not None] for side in sides]
+    digests = {digest for side in there for digest, _ in side}
+    if len(digests) > 1:
+        raise ValueError(f"runs of one table were tested on other cases: {', '.join(sorted(digests))}")
+    return [[evaluation for _, evaluation in side] for side in there]
+
+
 def _mean_and_span(found: Sequence[Mapping[str, Any]], metric: str) -> str:
     """Return the mean over seeds with the lowest and highest; of a single seed the interval over users."""
     values = [of["metrics"][metric] for of in found]
@@ -225,8 +244,8 @@ def _mean_and_span(found: Sequence[Mapping[str, Any]], metric: str) -> str:
 def _introduction(suite: Suite, results: Path) -> str:
     runs = [json.loads(path.read_text()) for path in sorted(results.glob("*_seed_*.json"))]
     commits = sorted({str(run["environment"]["commit"])[:7] for run in runs})
-    machine = runs[0]["environment"]["machine"]
-    packages = runs[0]["environment"]["packages"]
+    machines = {"{cores} cores of an {processor}".format(**run["environment"]["machine"]): None for run in runs}
+    versions = {"torch {torch}".format(**run["environment"]["packages"]): None for run in runs}
     settings = ", ".join(f"`{setting}`" for setting in suite.settings)
     return (
         f"Written by `python benchmarks/choices.py benchmarks/{suite.name}.yaml --output runs/{suite.name}` from "
@@ -235,8 +254,7 @@ def _introduction(suite: Suite, results: Path) -> str:
         f"Differences are from the first row of each table, same seeds, paired over the "
         f"{runs[0]['test']['num_users']:,} test users, with intervals over users and, where there are several, seeds. "
         f"{suite.rates} "
-        f"{machine['cores']} cores of an {machine['processor']}, torch "
-        f"{packages['torch']}, commits {', '.join(commits)}."
+        f"{' or '.join(machines)}, {', '.join(versions)}, commits {', '.join(commits)}."
     )
 
 

@@ -1,6 +1,7 @@
 """Run folders: saved whole, proven on loading."""
 
 from peftrec.publishing.arm import Arm, read_arm
+from peftrec.publishing.case_ranks import read_case_ranks, write_case_ranks
 from peftrec.publishing.ensemble_folder import EnsembleRun, assemble, save_ensemble_run
 from peftrec.publishing.item_table import read_items
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE, read_manifest
@@ -28,6 +29,7 @@ __all__ = [
     "load_run",
     "merge_run",
     "read_arm",
+    "read_case_ranks",
     "read_items",
     "read_manifest",
     "read_per_user",
@@ -36,5 +38,6 @@ __all__ = [
     "save_baseline_run",
     "save_ensemble_run",
     "save_model_run",
+    "write_case_ranks",
     "write_per_user",
 ]

@@ -18,6 +18,10 @@ from peftrec.publishing.manifest import PRIVATE
 SAMPLED = "sampled"
 """Where rows of sampled candidates stand in `metrics.json`, and what the names of their files begin with."""
 _USER, _TARGET, _RANK = "user_id", "target_id", "rank"
+_MISSING = (
+    f"{{path}}: is missing; a comparison reads the results of single users, which a run keeps in {PRIVATE}/ and which "
+    f"are not published with it"
+)
 _KINDS = {_USER: pl.String, _TARGET: pl.String, _RANK: pl.Int64}
 
 
@@ -90,17 +94,12 @@ def read_per_user(
                     f"evaluation.sampled_candidates in the recipe that is trained"
                 )
             stored = (results[SAMPLED] if sampled else results)[own]
-            frame = pl.read_parquet(_path(folder, split, file), glob=False)
-            kinds: Any = {**dict.fromkeys(frame.columns, pl.Float64), **_KINDS}
-            frames.append(frame.cast(kinds))
+            frames.append(read_user_frame(folder, split, file))
         except FileNotFoundError as error:
-            raise InputError(
-                f"{error.filename or _path(folder, split, file)}: is missing; a comparison reads the results of single "
-                f"users, which a run keeps in {PRIVATE}/ and which are not published with it"
-            ) from None
+            raise InputError(_MISSING.format(path=error.filename)) from None
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder}: results of {own} on {split} are damaged ({error})") from None
         protocols.append(stored)
     users = _numbers(frames, _USER)
@@ -118,6 +117,23 @@ def read_per_user(
         )
         for frame, stored in zip(frames, protocols, strict=True)
     ]
+
+
+def read_user_frame(folder: Path, split: str, name: str) -> pl.DataFrame:
+    """Read the file that `write_per_user` wrote: `user_id`, `target_id`, `rank`, and a column a metric.
+
+    Raises:
+        InputError: if it is missing or damaged, or a column is not of numbers.
+    """
+    path = _path(folder, split, name)
+    try:
+        frame = pl.read_parquet(path, glob=False)
+        kinds: Any = {**dict.fromkeys(frame.columns, pl.Float64), **_KINDS}
+        return frame.cast(kinds)
+    except FileNotFoundError:
+        raise InputError(_MISSING.format(path=path)) from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{folder}: results of {name} on {split} are damaged ({error})") from None
 
 
 def _path(folder: Path, split: str, name: str) -> Path:

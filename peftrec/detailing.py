@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peftrec.config import InputError
 from peftrec.data import Cases
-from peftrec.data.group_table import read_groups
-from peftrec.data.impression import read_impressions
+from peftrec.data.group_table import Groups
 from peftrec.evaluating import Measured
 from peftrec.evaluation import ProductScores, UserScores
 from peftrec.evaluation.curve import exposure_curve, popularity_curve
+from peftrec.evaluation.gap import exposure_rows, gap_rows
 from peftrec.evaluation.impression import impression_results
 from peftrec.evaluation.slice import (
     POPULARITY,
@@ -29,17 +27,13 @@ from peftrec.evaluation.slice import (
     popularity_group,
     slice_rows,
     standard_slices,
+    told_slices,
 )
-from peftrec.metrics import ListFacts, auc, group_gaps, list_metrics
+from peftrec.metrics import CategoryShares, ListFacts, auc, list_metrics
 from peftrec.retrieval import Asked, best_lists
 
 # Cases whose histories are held at once, padded.
 _CASES_AT_ONCE = 2**14
-# Users that a group must have to be the best or the worst.
-_MIN_GROUP = 20
-_MOST_GROUPS = 12
-# Users that a slice by what is known of people must have to be told of.
-_FEWEST_PEOPLE = 10
 
 
 class Full:
@@ -47,25 +41,21 @@ class Full:
 
     Args:
         measured: ranks of the run and of what stands beside it.
-    Raises:
-        InputError: if a column of `evaluation` is not in the data.
     """
 
     def __init__(self, measured: Measured) -> None:
         self._of = measured
-        recipe, dataset = measured.recipe, measured.dataset
-        rules = recipe.evaluation
-        self.cases: Cases = getattr(dataset.split, measured.split)
-        self._counts_N = dataset.item_counts()
-        more = () if rules.category is None else (rules.category,)
-        self._item_groups, self._user_groups = read_groups(recipe.data, dataset, more_columns=more)
+        assert measured.details is not None, "measured in part only"
+        self._details = measured.details
+        self.cases: Cases = getattr(measured.dataset.split, measured.split)
+        self._counts_N = measured.dataset.item_counts()
         self.lists = {name: self._lists(scores) for name, scores in measured.scores.items()}
         facts = self._facts()
         num_ranked_C = self._num_ranked(facts)
         self.found = {}
         for name, evaluation in measured.found.items():
             ranked = {"auc": auc(evaluation.ranks, num_ranked_C)}
-            per_case, overall = list_metrics(self.lists[name], facts, rules.ks)
+            per_case, overall = list_metrics(self.lists[name], facts, measured.recipe.evaluation.ks)
             self.found[name] = dataclasses.replace(
                 evaluation, per_user=evaluation.per_user | ranked | per_case, overall=overall
             )
@@ -79,26 +69,20 @@ class Full:
         num_items = len(self._of.dataset.catalogue)
         return self._of.results(self.found) | {
             "slices": slice_rows(self.found, slices, rank_keys),
-            "gaps": self._gaps(slices, [f"hr@{k}", metric]),
-            "exposure": self._exposure(k),
+            "gaps": [row for part in _columns(slices) for row in gap_rows(self.found, part)],
+            "exposure": exposure_rows(self._cut(k), self._kinds(), self._counts_N),
             "popularity_curve": popularity_curve(self.found, self._counts_N, metric),
-            "exposure_curve": {name: exposure_curve(lists[:, :k], num_items) for name, lists in self.lists.items()},
+            "exposure_curve": {name: exposure_curve(lists, num_items) for name, lists in self._cut(k).items()},
             **self._impressions(),
         }
 
     def _impressions(self) -> dict[str, Any]:
         """Return what was found on impressions, where the recipe names some."""
-        recipe, dataset = self._of.recipe, self._of.dataset
-        if recipe.evaluation.impressions is None:
+        impressions = self._details.impressions
+        if impressions is None:
             return {}
-        if recipe.reads_times or dataset.sequences.events is not None:
-            raise InputError("evaluation.impressions: tells neither times nor kinds of events, which this model reads")
-        path = Path(recipe.data.root) / recipe.evaluation.impressions
-        impressions = read_impressions(path, dataset, self._of.split)
-        rows = {
-            name: impression_results(scores, impressions, len(dataset.catalogue))
-            for name, scores in self._of.scores.items()
-        }
+        num_items = len(self._of.dataset.catalogue)
+        rows = {name: impression_results(scores, impressions, num_items) for name, scores in self._of.scores.items()}
         return {"impressions": {"rows": rows, "left_out": impressions.left_out}}
 
     def _lists(self, scores: UserScores | ProductScores) -> NDArray[np.int64]:
@@ -142,8 +126,8 @@ class Full:
         category = self._of.recipe.evaluation.category
         categories = None
         if category is not None:
-            member_NG = self._item_groups[category].member_NG.astype(np.float64)
-            categories = member_NG / np.maximum(1.0, member_NG.sum(axis=1, keepdims=True))
+            groups = self._details.item_groups[category]
+            categories = CategoryShares.even(groups.places, groups.offsets, len(groups.names))
         return ListFacts(
             num_items=len(dataset.catalogue),
             counts=self._counts_N,
@@ -163,54 +147,25 @@ class Full:
         trained_C = dataset.split.train_lengths[users] > 0
         slices = standard_slices(targets, self._counts_N, self.cases.history_lengths, trained_C, repeated_C)
         for column in data.item_groups:
-            groups = self._item_groups[column]
-            slices += column_slices(f"target's {column}", groups.names, groups.member_NG[targets])
+            slices += column_slices(f"target's {column}", self._details.item_groups[column].take(targets))
         for column in data.user_groups:
-            groups = self._user_groups[column]
-            found = column_slices(f"user's {column}", groups.names, groups.member_NG[users])
             # Results are published: what a handful of people got is nobody else's business.
-            slices += [part for part in found if len(np.unique(users[part.rows_C])) >= _FEWEST_PEOPLE]
+            found = column_slices(f"user's {column}", self._details.user_groups[column].take(users))
+            slices += told_slices(found, users)
         return slices
 
-    def _gaps(self, slices: Sequence[Slice], metrics: Sequence[str]) -> list[dict[str, Any]]:
-        """Compare the groups of each column, model by model."""
-        gaps: list[dict[str, Any]] = []
-        for kind in dict.fromkeys(part.kind for part in slices if "'s " in part.kind):
-            parts = [part for part in slices if part.kind == kind]
-            for model, evaluation in self.found.items():
-                taken = {part.name: evaluation.take(part.rows_C).defined() for part in parts}
-                for metric in metrics:
-                    values = {name: of[metric] for name, of in taken.items() if len(of[metric]) >= _MIN_GROUP}
-                    if len(values) < 2:
-                        continue
-                    groups = np.repeat(np.arange(len(values)), [len(of) for of in values.values()])
-                    found = group_gaps(np.concatenate([*values.values()]), groups, [*values])
-                    ends = {"best": found.best, "worst": found.worst}
-                    means = {f"{end}_mean": found.means[str(name)] for end, name in ends.items()}
-                    row = {"kind": kind, "model": model, "metric": metric, "difference": found.gap}
-                    gaps.append(row | ends | means)
-        return gaps
+    def _cut(self, k: int) -> dict[str, NDArray[np.int64]]:
+        """Return the lists of each model down to a cutoff."""
+        return {model: lists_CK[:, :k] for model, lists_CK in self.lists.items()}
 
-    def _exposure(self, k: int) -> list[dict[str, Any]]:
-        """Compare the share of places in lists that groups of items have with their share of training events."""
-        popular_NG = popularity_group(self._counts_N)[:, None] == np.arange(len(POPULARITY))
-        kinds: dict[str, tuple[tuple[str, ...], NDArray[np.bool_]]] = {"popularity": (POPULARITY, popular_NG)}
-        kinds |= {column: (groups.names, groups.member_NG) for column, groups in self._item_groups.items()}
-        rows: list[dict[str, Any]] = []
-        for kind, (names, member_NG) in kinds.items():
-            part_G = self._counts_N @ member_NG / max(1, int(self._counts_N.sum()))
-            shares = {model: _share_of_places(lists[:, :k], member_NG) for model, lists in self.lists.items()}
-            # The groups with most training events; a column may have thousands.
-            for place in sorted(np.argsort(-part_G, kind="stable")[:_MOST_GROUPS].tolist()):
-                share = {model: float(share_G[place]) for model, share_G in shares.items()}
-                part = float(part_G[place])
-                ratios = {model: value / part if part else None for model, value in share.items()}
-                rows.append({"kind": kind, "name": names[place], "part": part, "shares": share, "ratios": ratios})
-        return rows
+    def _kinds(self) -> dict[str, Groups]:
+        """Return the groups of items whose exposure is told."""
+        places_N = popularity_group(self._counts_N)
+        popular = Groups("popularity", POPULARITY, places_N, np.arange(len(places_N) + 1))
+        return {"popularity": popular, **self._details.item_groups}
 
 
-def _share_of_places(lists_CK: NDArray[np.int64], member_NG: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the share of all places in lists that items of each group have, shape (G,)."""
-    shown_N = np.bincount(lists_CK[lists_CK >= 0], minlength=len(member_NG))
-    shares_G: NDArray[np.float64] = shown_N @ member_NG / max(1, int(shown_N.sum()))
-    return shares_G
+def _columns(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Return the slices of each column."""
+    kinds = dict.fromkeys(part.kind for part in slices if "'s " in part.kind)
+    return [[part for part in slices if part.kind == kind] for kind in kinds]

@@ -19,9 +19,11 @@ from peftrec.frozen import frozen_vectors
 from peftrec.losses import ItemPropensities
 from peftrec.measuring import (
     SPLITS,
+    Details,
     case_propensities,
     measure,
     of_users,
+    read_details,
     results_of,
     sampled_evaluations,
     write_users,
@@ -52,6 +54,7 @@ class Measured:
         same_data: whether users, events and texts are those of the run.
         own_rules: whether the recipe's own rules of evaluation hold.
         stored: what the run's `metrics.json` holds.
+        details: what a full evaluation reads beside; None where it is not one.
     """
 
     run: Run
@@ -66,6 +69,7 @@ class Measured:
     same_data: bool
     own_rules: bool
     stored: dict[str, Any]
+    details: Details | None
 
     @property
     def belongs_to_run(self) -> bool:
@@ -124,9 +128,17 @@ def unless_read_only() -> Iterator[None]:
 
 
 def measure_run(
-    run: Run | str | Path, *, split: str = "test", overrides: Sequence[str] = (), dataset: Dataset | None = None
+    run: Run | str | Path,
+    *,
+    split: str = "test",
+    overrides: Sequence[str] = (),
+    dataset: Dataset | None = None,
+    full: bool = False,
 ) -> Measured:
-    """Measure a run and the references beside it; arguments and errors as of `evaluate`. Nothing is written."""
+    """Measure a run and the references beside it; arguments and errors as of `evaluate`. Nothing is written.
+
+    With `full`, what `detailing` needs is read too, and first: what is wrong with it is told before the long part.
+    """
     if split not in SPLITS:
         raise RecipeError(f"split: '{split}' is not one of {', '.join(SPLITS)}")
     run = run if isinstance(run, Run) else load_run(run)
@@ -134,6 +146,7 @@ def measure_run(
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     _check_items(run, dataset)
     propensities = case_propensities(recipe, dataset)
+    details = read_details(recipe, dataset, split) if full else None
     stored = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
     # Fits of the run serve only for the very data that they were made from.
     same_data = stored["data_sha256"] == dataset.content_hash(times=recipe.reads_times)
@@ -158,6 +171,7 @@ def measure_run(
         same_data=same_data,
         own_rules=not any(override.startswith(_RULES) for override in overrides),
         stored=stored,
+        details=details,
     )
 
 

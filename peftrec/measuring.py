@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from peftrec.baselines import FittedBaseline
+from peftrec.config import InputError
 from peftrec.data import Dataset
+from peftrec.data.group_table import Groups, read_groups
+from peftrec.data.impression import Impressions, read_impressions
 from peftrec.evaluation import Evaluation, ProductScores, UserScores, evaluate_cases, evaluate_sampled
 from peftrec.losses import ItemPropensities
 from peftrec.propensity import propensities_of
@@ -15,6 +19,54 @@ from peftrec.publishing import SAMPLED, write_per_user
 from peftrec.recipe import Recipe
 
 SPLITS = ("valid", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Details:
+    """What a full evaluation reads beside the data that models learn from.
+
+    Args:
+        item_groups: of the items, by column of `data.item_groups` and of `evaluation.category`.
+        user_groups: of the users, by column of `data.user_groups`.
+        impressions: of `evaluation.impressions`; None where it names none.
+    """
+
+    item_groups: Mapping[str, Groups]
+    user_groups: Mapping[str, Groups]
+    impressions: Impressions | None
+
+
+def read_details(recipe: Recipe, dataset: Dataset, split: str) -> Details:
+    """Read what the rules of evaluation name.
+
+    Raises:
+        InputError: if a column or file is not there or is malformed, or a model reads what impressions do not tell.
+    """
+    rules = recipe.evaluation
+    more = () if rules.category is None else (rules.category,)
+    item_groups, user_groups = read_groups(recipe.data, dataset, more_columns=more, more_key="evaluation.category")
+    if rules.impressions is None:
+        return Details(item_groups, user_groups, None)
+    key = "evaluation.impressions"
+    if recipe.reads_times:
+        raise InputError(f"{key}: an impression does not tell the times of its history, which this model reads")
+    if dataset.sequences.events is not None:
+        raise InputError(f"{key}: an impression does not tell the kinds of events, which this model reads")
+    if recipe.data.sessions is not None:
+        raise InputError(f"{key}: impressions are of users, but data.sessions cuts users into sessions")
+    impressions = read_impressions(Path(recipe.data.root) / rules.impressions, dataset, split)
+    return Details(item_groups, user_groups, impressions)
+
+
+def check_rules(recipe: Recipe, dataset: Dataset) -> None:
+    """See that evaluating will work, before the long part of a training.
+
+    Raises:
+        InputError: what propensities, columns or impressions would raise.
+    """
+    case_propensities(recipe, dataset)
+    for split in SPLITS if recipe.evaluation.impressions is not None else SPLITS[:1]:
+        read_details(recipe, dataset, split)
 
 
 def of_users(baselines: Mapping[str, FittedBaseline]) -> dict[str, UserScores | ProductScores]:
@@ -74,6 +126,7 @@ def sampled_evaluations(
             ks=recipe.evaluation.ks,
             batch_users=recipe.evaluation.batch_users,
             of_users=True,
+            names=recipe.evaluation.metrics,
         )
         for name, score in scores.items()
     }

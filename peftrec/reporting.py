@@ -48,7 +48,7 @@ def report(
     """
     if output is not None:
         _check_output(Path(output))
-    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset)
+    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset, full=True)
     full = Full(measured)
     results = full.results()
     written: list[str] = []

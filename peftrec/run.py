@@ -19,7 +19,7 @@ from peftrec.config import RecipeError
 from peftrec.data import Dataset, TrainingWindows, load_dataset
 from peftrec.evaluating import REFERENCE_FOLDER
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.measuring import case_propensities, measure, measure_all, of_users
+from peftrec.measuring import check_rules, measure, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     PRIVATE,
@@ -71,7 +71,7 @@ def train(
     dataset = load_dataset(recipe.data) if dataset is None else dataset
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
-    case_propensities(recipe, dataset)  # what is wrong with them is told before the long part
+    check_rules(recipe, dataset)  # what is wrong with them is told before the long part
     say(str(dataset.report))
     if dataset.split.leaks:
         say(dataset.split.leaks)

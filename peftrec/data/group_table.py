@@ -22,19 +22,53 @@ if TYPE_CHECKING:
 class Groups:
     """Who belongs to which groups of a column; to several where a cell has several values, to none where it is empty.
 
+    Memory is that of the values: a column may hold thousands of different ones.
+
     Args:
         column: the column.
-        names: of the groups, in order of the alphabet.
-        member_NG: whether a row (item or user) belongs to a group, shape (N, G).
+        names: of the groups, in order of the alphabet, G of them.
+        places: the groups of every row, as places in `names`, one row's after the other's, none twice, shape (M,).
+        offsets: where those of each row (item, user or case) begin, and M at the end, shape (N + 1,).
     """
 
     column: str
     names: tuple[str, ...]
-    member_NG: NDArray[np.bool_]
+    places: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The row that each of `places` is of, shape (M,)."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether each row belongs to a group at all, shape (N,)."""
+        return np.diff(self.offsets) > 0
+
+    def take(self, rows: NDArray[np.int64]) -> Groups:
+        """Return the groups of some rows, which may be there several times, in this order."""
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        onwards = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], counts)
+        return dataclasses.replace(
+            self, places=self.places[np.repeat(self.offsets[rows], counts) + onwards], offsets=offsets
+        )
+
+    def sums(self, weights_N: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum of the rows' weights in each group, shape (G,); a row of several groups counts in each."""
+        weights_M = np.asarray(weights_N, dtype=np.float64)[self.rows]
+        return np.bincount(self.places, weights_M, minlength=len(self.names)).astype(np.float64)
+
+    def members(self, places: Sequence[int]) -> NDArray[np.bool_]:
+        """Return whether each row belongs to one of some groups, shape (N,)."""
+        held = np.zeros(len(self.offsets) - 1, dtype=bool)
+        held[self.rows[np.isin(self.places, places)]] = True
+        return held
 
 
 def read_groups(
-    config: DataConfig, dataset: Dataset, *, more_columns: Sequence[str] = ()
+    config: DataConfig, dataset: Dataset, *, more_columns: Sequence[str] = (), more_key: str = ""
 ) -> tuple[dict[str, Groups], dict[str, Groups]]:
     """Read the columns `item_groups` and `user_groups`; the tables are read once more for them.
 
@@ -42,6 +76,7 @@ def read_groups(
         config: the recipe's `data` section.
         dataset: loaded from it.
         more_columns: of the items, beside `item_groups`.
+        more_key: the recipe's key that names those, for messages.
     Returns:
         Groups of items and groups of users, by column; of sessions, those of whose they are.
     Raises:
@@ -62,8 +97,9 @@ def read_groups(
     ).read()
     found: list[dict[str, Groups]] = [{}, {}]
     if items:
+        keys = [*(["data.item_groups"] if config.item_groups else []), *([more_key] if more_columns else [])]
         table, _ = read_attributes(
-            raw.items, raw.columns.item, items, dataset.catalogue.ids, "items", "data.item_groups"
+            raw.items, raw.columns.item, items, dataset.catalogue.ids, "items", " or ".join(keys)
         )
         found[0] = _groups(table)
     if users:
@@ -87,9 +123,8 @@ def groups_of(column: str, values: Sequence[Sequence[str]]) -> Groups:
         column: what they are called together.
         values: of each row, none or several.
     """
-    names = tuple(sorted({value for row in values for value in row}))
+    own = [sorted(set(row)) for row in values]
+    names = tuple(sorted({value for row in own for value in row}))
     place = {name: number for number, name in enumerate(names)}
-    member_NG = np.zeros((len(values), len(names)), dtype=bool)
-    for row, own in enumerate(values):
-        member_NG[row, [place[value] for value in own]] = True
-    return Groups(column, names, member_NG)
+    places = np.array([place[value] for row in own for value in row], dtype=np.int64)
+    return Groups(column, names, places, np.cumsum([0, *map(len, own)]))

@@ -187,7 +187,13 @@ class DataConfig:
     @property
     def reads_users(self) -> bool:
         """Whether anything is read of the table of users."""
-        return self.user_template is not None or self.user_attributes is not None or bool(self.user_groups)
+        return self.users_key is not None
+
+    @property
+    def users_key(self) -> str | None:
+        """The first key that asks for the table of users, for messages; None where none does."""
+        keys = ("user_template", "user_attributes", "user_groups")
+        return next((key for key in keys if getattr(self, key)), None)
 
     def wanted_columns(self, columns: Columns) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """The columns that this recipe needs: of the interactions, of the items, and of the users."""

@@ -191,15 +191,18 @@ def _gaps(results: Mapping[str, Any]) -> Iterator[Section]:
     if not gaps:
         return
     rows = tuple(
-        (entry["kind"], entry["model"], entry["metric"], f"{entry['difference']:.4f}",
+        (entry["kind"], entry["metric"], entry["model"],
+         f"{entry['difference']:.4f} [{entry['interval'][0]:.4f}, {entry['interval'][1]:.4f}]",
          f"{entry['best']} ({entry['best_mean']:.4f})", f"{entry['worst']} ({entry['worst_mean']:.4f})")
-        for entry in gaps
+        for entry in sorted(gaps, key=lambda entry: (entry["kind"], not entry["metric"].startswith(("hr", "ndcg"))))
     )  # fmt: skip
-    names = ("groups", "model", "metric", "difference", "best group", "worst group")
-    note = (
-        "Between the group with the highest and the one with the lowest mean; groups of fewer than 20 users left out."
+    names = ("groups", "metric", "model", "difference", "best group", "worst group")
+    notes = (
+        "Between the group with the best and the one with the worst mean, best being the highest but for calibration; "
+        "groups of fewer than 20 users left out. Intervals are of the difference between these two; that they were "
+        "picked as the ends of all is not in them, so that of many groups some difference is always found.",
     )
-    yield Section("Gaps between groups", (note,), (Table(names, rows, (0, 1, 2, 4, 5)),))
+    yield Section("Gaps between groups", notes, (Table(names, rows, (0, 1, 2, 4, 5)),))
 
 
 def _impressions(results: Mapping[str, Any]) -> Iterator[Section]:

@@ -6,6 +6,7 @@ width.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,12 +42,14 @@ def evaluate_sampled(
     ks: Sequence[int] = (10,),
     batch_users: int = 512,
     of_users: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Rank each case's target among so many drawn items, which are the same for every model.
 
     rank = 1 + number of drawn items that score at least as high as the target; a target in the user's own history has
     the rank `MISS`. Such numbers are no estimate of those over the whole catalogue and may order models otherwise:
-    keys begin with `sampled100_`, and the protocol says what was drawn.
+    keys begin with `sampled100_`, and the protocol says what was drawn, with a digest of the draws: results are
+    comparable only where the very same items were drawn.
 
     Args:
         scores: as in `evaluate_cases`.
@@ -57,6 +60,7 @@ def evaluate_sampled(
         ks: cutoffs of the metrics, each from 1.
         batch_users: users scored at once, from 1.
         of_users: whether `scores` are `UserScores`.
+        names: of the metrics; None: `DEFAULT_RANK_METRICS`.
     Returns:
         Ranks and metrics of every case, in their order.
     Raises:
@@ -91,12 +95,16 @@ def evaluate_sampled(
         users=cases.users.copy(),
         targets=cases.targets.copy(),
         ranks=ranks,
-        per_user={f"{sampled.prefix}{key}": values for key, values in rank_metrics(ranks, ks).items()},
+        per_user={f"{sampled.prefix}{key}": values for key, values in rank_metrics(ranks, ks, names).items()},
         repeat_target_share=float(repeated.mean()),
         num_items=num_items,
         exclude_history=True,
-        catalogue=sampled.describe(),
+        catalogue=f"{sampled.describe()}, draws {_digest(drawn)}",
     )
+
+
+def _digest(drawn_CK: NDArray[np.int64]) -> str:
+    return hashlib.sha256(np.sort(drawn_CK, axis=1).astype("<i8").tobytes()).hexdigest()[:12]
 
 
 def draw_candidates(

@@ -1,6 +1,6 @@
 """Slices: results of some of the cases, such as those whose target nobody had in training.
 
-Shapes: C cases, N items, U users, G groups.
+Shapes: C cases, N items, U users, G groups, M values of all rows.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.data.group_table import Groups
 from peftrec.evaluation.evaluation import Evaluation
 
 POPULARITY: Final = ("cold", "tail", "torso", "head")
 """Groups of items by their training events; see `popularity_group`."""
+OTHERS: Final = "others"
+"""What values of a column that share a slice are called, with their number behind it."""
+# Values that share a slice are named one by one up to so many.
+_MOST_NAMED: Final = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,11 +31,13 @@ class Slice:
         kind: what tells slices of one kind apart, such as `target` or a column's name.
         name: what these have in common.
         rows_C: which cases they are; of one kind they may overlap where a cell holds several values.
+        num_groups: values of a column that they have, more than one where values share a slice.
     """
 
     kind: str
     name: str
     rows_C: NDArray[np.bool_]
+    num_groups: int = 1
 
 
 def popularity_group(item_counts_N: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -90,25 +97,66 @@ def standard_slices(
     return slices
 
 
-def column_slices(kind: str, names: Sequence[str], member_CG: NDArray[np.bool_], *, most: int = 12) -> list[Slice]:
+def column_slices(kind: str, groups_C: Groups, *, most: int = 12) -> list[Slice]:
     """Return a slice for each value of a column, those with most cases first.
 
     Args:
         kind: what the column is called.
-        names: its values.
-        member_CG: which of them each case has.
+        groups_C: which of its values each case has.
         most: values beyond so many share a slice, `others`.
     Returns:
         Slices with at least one case; cases without a value are `unknown`.
     """
-    counts_G = member_CG.sum(axis=0)
+    counts_G = groups_C.sums(np.ones(len(groups_C.known)))
     order = [int(place) for place in np.argsort(-counts_G, kind="stable") if counts_G[place]]
-    slices = [Slice(kind, names[place], member_CG[:, place]) for place in order[:most]]
+    slices = [Slice(kind, groups_C.names[place], groups_C.members([place])) for place in order[:most]]
     rest = order[most:]
     if rest:
-        slices.append(Slice(kind, f"others ({len(rest)})", np.asarray(member_CG[:, rest].any(axis=1))))
-    unknown_C: NDArray[np.bool_] = ~np.asarray(member_CG.any(axis=1))
-    return slices + ([Slice(kind, "unknown", unknown_C)] if unknown_C.any() else [])
+        slices.append(Slice(kind, f"{OTHERS} ({len(rest)})", groups_C.members(rest), num_groups=len(rest)))
+    return slices + ([] if groups_C.known.all() else [Slice(kind, "unknown", ~groups_C.known)])
+
+
+def told_slices(slices: Sequence[Slice], users_C: NDArray[np.int64], *, fewest: int = 10) -> list[Slice]:
+    """Leave out what would tell of a handful of people.
+
+    From the means of groups follow those of what lies between them: all but the told ones, or one less another. So
+    slices are told, those with most users first, as long as every set of users that the told ones part everybody into
+    has at least `fewest`; every sum and difference of them is then of whole such sets. The values that this leaves out
+    are told together, as `a or b` or `others`, if that holds for them too. Between columns, or with other results of
+    the run, more can be worked out in principle: columns that single people out do not belong into published results.
+
+    Args:
+        slices: of one column of users; all cases of a user belong to the same ones.
+        users_C: the user of each case.
+        fewest: users that may be told of together.
+    """
+    _, first_U = np.unique(users_C, return_index=True)
+    held = {part.name: part.rows_C[first_U] for part in slices}
+    sets_U = np.zeros(len(first_U), dtype=np.int64)
+    told: set[str] = set()
+    for part in sorted(slices, key=lambda part: -int(held[part.name].sum())):
+        parted_U = _parted(sets_U, held[part.name])
+        if np.bincount(parted_U).min() >= fewest:
+            sets_U = parted_U
+            told.add(part.name)
+    kept = [part for part in slices if part.name in told]
+    left = [part for part in slices if part.name not in told]
+    if not left:
+        return kept
+    rows_C: NDArray[np.bool_] = np.any([part.rows_C for part in left], axis=0)
+    number = sum(part.num_groups for part in left)
+    few = number <= _MOST_NAMED and all(part.num_groups == 1 for part in left)
+    name = " or ".join(part.name for part in left) if few else f"{OTHERS} ({number})"
+    together = Slice(left[0].kind, name, rows_C, num_groups=number)
+    if np.bincount(_parted(sets_U, rows_C[first_U])).min() < fewest:
+        return kept
+    return [*kept, together]
+
+
+def _parted(sets_U: NDArray[np.int64], held_U: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number the sets that users fall into when a slice parts those that there are."""
+    parted_U: NDArray[np.int64] = np.unique(2 * sets_U + held_U, return_inverse=True)[1]
+    return parted_U
 
 
 def slice_rows(

@@ -1,8 +1,10 @@
 """Metrics: ranks or lists in, one value per user out. Pure functions over numpy, one file per metric."""
 
 from peftrec.metrics.auc import auc
+from peftrec.metrics.better import higher_is_better
 from peftrec.metrics.calibration import calibration
 from peftrec.metrics.catalogue_coverage import catalogue_coverage
+from peftrec.metrics.category import CategoryShares
 from peftrec.metrics.category_diversity import category_diversity
 from peftrec.metrics.evaluation_module import evaluate_metric
 from peftrec.metrics.exposure_counts import exposure_counts
@@ -31,6 +33,7 @@ __all__ = [
     "MISS",
     "OVERALL_LIST_METRICS",
     "RANK_METRICS",
+    "CategoryShares",
     "GroupAuc",
     "GroupGaps",
     "ListFacts",
@@ -48,6 +51,7 @@ __all__ = [
     "group_auc",
     "group_gaps",
     "group_shares",
+    "higher_is_better",
     "history_popularity",
     "hit_rate",
     "impression_auc",

@@ -6,7 +6,7 @@ Shapes: U users, B users of a block, K places of a list, N catalogue, G categori
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.metrics.category import CategoryShares, check_categories
+from peftrec.metrics.category import CategoryShares
 from peftrec.metrics.item_list import check_histories, check_lists
 
 # Cells of a block of users and their categories that are held at once.
@@ -17,7 +17,7 @@ def calibration(
     items: NDArray[np.int64],
     history_items: NDArray[np.int64],
     history_offsets: NDArray[np.int64],
-    categories: NDArray[np.floating],
+    categories: NDArray[np.floating] | CategoryShares,
     alpha: float = 0.01,
 ) -> NDArray[np.float64]:
     """Compute how far the categories of each user's list lie from those of the user's history; 0 is calibrated.
@@ -31,7 +31,8 @@ def calibration(
         items: item indexes, one list a user, -1 for places without an item, shape (U, K).
         history_items: items of all histories, one user's after the other's, shape (E,).
         history_offsets: where each user's begin, and E at the end, shape (U + 1,).
-        categories: each row sums to 1, or is all zero where the item's categories are not known, shape (N, G).
+        categories: each row sums to 1, or is all zero where the item's categories are not known, shape (N, G);
+            or the same as `CategoryShares`.
         alpha: how much of the history is mixed into the list, so that no share is 0; above 0 and below 1.
     Returns:
         From 0 for each user, or NaN, shape (U,).
@@ -43,14 +44,13 @@ def calibration(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be above 0 and below 1, got {alpha}")
-    check_categories(categories)
-    shown_UK = check_lists(items, len(categories))
-    check_histories(history_items, history_offsets, len(categories))
+    shares = CategoryShares.of(categories)
+    shown_UK = check_lists(items, len(shares))
+    check_histories(history_items, history_offsets, len(shares))
     if len(history_offsets) != len(items) + 1:
         raise ValueError(f"there are {len(items)} lists, but {len(history_offsets) - 1} histories")
-    shares = CategoryShares.of(categories)
     divergence_U = np.empty(len(items))
-    block = max(1, _MOST_CELLS // max(1, categories.shape[1]))
+    block = max(1, _MOST_CELLS // max(1, shares.num_categories))
     for start in range(0, len(items), block):
         stop = min(start + block, len(items))
         first, last = int(history_offsets[start]), int(history_offsets[stop])

@@ -51,14 +51,37 @@ class CategoryShares:
     shares: NDArray[np.float64]
     offsets: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        """Return how many items there are."""
+        return len(self.offsets) - 1
+
     @classmethod
-    def of(cls, categories: NDArray[np.floating]) -> "CategoryShares":
-        """Keep what is not 0 of checked rows (N, G)."""
+    def of(cls, categories: "NDArray[np.floating] | CategoryShares") -> "CategoryShares":
+        """Keep what is not 0 of rows (N, G), once they are checked.
+
+        Raises:
+            ValueError: see `check_categories`.
+        """
+        if isinstance(categories, CategoryShares):
+            return categories
+        check_categories(categories)
         items_S, categories_S = np.nonzero(categories)
         counts_N = np.bincount(items_S, minlength=len(categories))
         offsets = np.concatenate([[0], np.cumsum(counts_N)])
         shares_S = categories[items_S, categories_S].astype(np.float64)
         return cls(categories.shape[1], categories_S, shares_S, offsets)
+
+    @classmethod
+    def even(cls, categories: NDArray[np.int64], offsets: NDArray[np.int64], num_categories: int) -> "CategoryShares":
+        """Share each item out evenly over its categories.
+
+        Args:
+            categories: of all items, one item's after the other's, none twice for one item, shape (S,).
+            offsets: where each item's begin, and S at the end, shape (N + 1,).
+            num_categories: G.
+        """
+        counts_N = np.diff(offsets)
+        return cls(num_categories, categories, 1.0 / np.repeat(counts_N, counts_N), offsets)
 
     def distributions(
         self, items_E: NDArray[np.int64], rows_E: NDArray[np.int64], num_rows: int

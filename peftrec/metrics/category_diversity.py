@@ -6,7 +6,7 @@ Shapes: U users, B users of a block, K places of a list, N catalogue, G categori
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.metrics.category import check_categories
+from peftrec.metrics.category import CategoryShares
 from peftrec.metrics.item_list import check_lists
 from peftrec.metrics.ratio import ratio
 
@@ -14,7 +14,9 @@ from peftrec.metrics.ratio import ratio
 _MOST_WORDS = 2**20
 
 
-def category_diversity(items: NDArray[np.int64], categories: NDArray[np.floating]) -> NDArray[np.float64]:
+def category_diversity(
+    items: NDArray[np.int64], categories: NDArray[np.floating] | CategoryShares
+) -> NDArray[np.float64]:
     """Compute which share of the pairs of items of each user's list has no category in common.
 
     diversity = mean over pairs i < j of [categories of i and of j are disjoint]. An item whose categories are not known
@@ -23,7 +25,7 @@ def category_diversity(items: NDArray[np.int64], categories: NDArray[np.floating
     Args:
         items: item indexes, one list a user, -1 for places without an item, shape (U, K).
         categories: each row sums to 1, or is all zero where the item's categories are not known; only what is not 0
-            counts, not how much it is, shape (N, G).
+            counts, not how much it is, shape (N, G); or the same as `CategoryShares`.
     Returns:
         From 0 to 1 for each user, or NaN, shape (U,).
     Raises:
@@ -32,9 +34,9 @@ def category_diversity(items: NDArray[np.int64], categories: NDArray[np.floating
         Ziegler et al. (2005), Improving Recommendation Lists Through Topic Diversification, eq. 5, with the distance
         0 or 1 of shared categories.
     """
-    check_categories(categories)
-    shown_UK = check_lists(items, len(categories))
-    words_NW = _packed(categories)
+    shares = CategoryShares.of(categories)
+    shown_UK = check_lists(items, len(shares))
+    words_NW = _packed(shares)
     known_N: NDArray[np.bool_] = np.any(words_NW != 0, axis=1)
     num_places = items.shape[1]
     diversity_U = np.empty(len(items))
@@ -53,8 +55,10 @@ def category_diversity(items: NDArray[np.int64], categories: NDArray[np.floating
     return diversity_U
 
 
-def _packed(categories: NDArray[np.floating]) -> NDArray[np.uint64]:
+def _packed(shares: CategoryShares) -> NDArray[np.uint64]:
     """Pack which categories each item has into words of 64."""
-    bytes_NW = np.packbits(categories > 0, axis=1)
-    missing = -bytes_NW.shape[1] % 8
-    return np.ascontiguousarray(np.pad(bytes_NW, ((0, 0), (0, missing)))).view(np.uint64)
+    words_NW = np.zeros((len(shares), -(-shares.num_categories // 64)), dtype=np.uint64)
+    items_S = np.repeat(np.arange(len(shares)), np.diff(shares.offsets))
+    bits_S = np.uint64(1) << (shares.categories % 64).astype(np.uint64)
+    np.bitwise_or.at(words_NW, (items_S, shares.categories // 64), bits_S)
+    return words_NW

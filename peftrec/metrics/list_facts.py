@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.metrics.category import CategoryShares
 from peftrec.metrics.popularity_lift import history_popularity
 
 
@@ -21,7 +22,7 @@ class ListFacts:
         counted: events (or users) that there were in training; None: the sum of `counts`, which are events then.
         vectors: of every item, such as of its text; a row of zeros is an item without one, shape (N, D).
         categories: each row shares out one item over its categories and sums to 1; a row of zeros is an item whose
-            categories are not known, shape (N, G).
+            categories are not known, shape (N, G); or the same as `CategoryShares`.
         history_items: items of the users' histories, one user's after the other's, shape (E,).
         history_offsets: where each user's begin, and E at the end, shape (U + 1,).
         targets: items that each user took, -1 for places without one, shape (U,) or (U, R).
@@ -31,7 +32,7 @@ class ListFacts:
     counts: NDArray[np.int64] | None = None
     counted: int | None = None
     vectors: NDArray[np.floating] | None = None
-    categories: NDArray[np.floating] | None = None
+    categories: NDArray[np.floating] | CategoryShares | None = None
     history_items: NDArray[np.int64] | None = None
     history_offsets: NDArray[np.int64] | None = None
     targets: NDArray[np.int64] | None = None

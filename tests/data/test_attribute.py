@@ -359,7 +359,10 @@ def test_in_a_recipe() -> None:
         ({"item_attributes": {"brand": {"kind": "categorical", "min_count": 0}}}, r"min_count: 0 is out of range"),
         ({"item_attributes": {}}, r"data\.item_attributes: is empty; name columns with their kinds"),
         ({"user_attributes": {"age": {"kind": "numeric"}}}, r"user_attributes: age have no table to be read from; .*"),
-        ({"users": "u.csv"}, r"users: 'u\.csv' is read only with a template; .* or name columns in data\.user_attrib"),
+        (
+            {"users": "u.csv"},
+            r"users: 'u\.csv' is read only where something asks for it; .* or name columns in data\.user_attrib",
+        ),
     ],
 )
 def test_wrong_recipes(values: dict[str, Any], message: str) -> None:

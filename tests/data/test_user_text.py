@@ -154,7 +154,9 @@ def test_table_and_template_come_together() -> None:
     files = {"interactions": "i.csv", "items": "t.csv"}
     with pytest.raises(RecipeError, match=r"^data\.user_template: '\{age\}' has no table to read; .* data\.users$"):
         parse_section(TablesConfig, {**files, "user_template": "{age}"}, path="data")
-    with pytest.raises(RecipeError, match=r"^data\.users: 'u\.csv' is read only with a template; .*data\.user_templat"):
+    with pytest.raises(
+        RecipeError, match=r"^data\.users: 'u\.csv' is read only where something asks for it; .*data\.user_templat"
+    ):
         parse_section(TablesConfig, {**files, "users": "u.csv"}, path="data")
     with pytest.raises(RecipeError, match=r"^data\.user_template: template 'nobody' names no column"):
         parse_section(TablesConfig, {**files, "users": "u.csv", "user_template": "nobody"}, path="data")
@@ -244,6 +246,13 @@ def test_movielens_without_users(tmp_path: Path, form: str, file: str) -> None:
     with pytest.raises(InputError, match=rf"ml holds no {file}, which data\.user_template reads beside .*; it holds"):
         movielens(tmp_path / "ml")
     assert movielens(tmp_path / "ml", user_template=None).user_texts is None
+
+
+def test_what_asks_for_users_is_named(tmp_path: Path) -> None:
+    write_movielens(tmp_path / "ml", "own")
+    (tmp_path / "ml" / "users.csv").unlink()
+    with pytest.raises(InputError, match=r"users\.csv, which data\.user_groups reads"):
+        movielens(tmp_path / "ml", user_template=None, user_groups=("age",))
 
 
 def test_movielens_20m_knows_nothing_of_users(tmp_path: Path) -> None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from peftrec.data.group_table import Groups, groups_of
 from peftrec.evaluation import Evaluation
 from peftrec.evaluation.curve import exposure_curve, popularity_curve
-from peftrec.evaluation.slice import Slice, column_slices, popularity_group, slice_rows, standard_slices
+from peftrec.evaluation.slice import (
+    Slice,
+    column_slices,
+    popularity_group,
+    slice_rows,
+    standard_slices,
+    told_slices,
+)
 
 
 def evaluation(values: list[float], users: list[int] | None = None, targets: list[int] | None = None) -> Evaluation:
@@ -59,14 +67,66 @@ def test_a_kind_that_tells_nothing_apart_is_left_out() -> None:
 
 
 def test_columns_keep_their_largest_values_and_join_the_rest() -> None:
-    member = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]], dtype=bool)
-    found = {part.name: part.rows_C.tolist() for part in column_slices("shop", ("a", "b", "c"), member, most=2)}
-    assert found == {
+    groups = groups_of("shop", ["a", "a", "b", "bc", ""])
+    parts = column_slices("shop", groups, most=2)
+    assert {part.name: part.rows_C.tolist() for part in parts} == {
         "a": [True, True, False, False, False],
         "b": [False, False, True, True, False],
         "others (1)": [False, False, False, True, False],
         "unknown": [False, False, False, False, True],
     }
+
+
+def told(groups: Groups, users: list[int] | None = None, fewest: int = 10, most: int = 12) -> dict[str, int]:
+    """Give the number of users of each slice that is told."""
+    users_C = np.arange(len(groups.known)) if users is None else np.array(users)
+    parts = told_slices(column_slices("town", groups, most=most), users_C, fewest=fewest)
+    return {part.name: len(np.unique(users_C[part.rows_C])) for part in parts}
+
+
+def test_all_is_told_where_all_groups_are_large() -> None:
+    assert told(groups_of("town", ["a"] * 30 + ["b"] * 10)) == {"a": 30, "b": 10}
+
+
+def test_a_small_group_takes_the_smallest_large_one_with_it() -> None:
+    # c would follow from all less a and b; so b goes too.
+    assert told(groups_of("town", ["a"] * 30 + ["b"] * 12 + ["c"] * 3)) == {"a": 30, "b or c": 15}
+    assert told(groups_of("town", ["a"] * 30 + ["b"] * 12 + [""] * 3)) == {"a": 30, "b or unknown": 15}
+
+
+def test_small_groups_are_told_together_where_they_are_many_enough() -> None:
+    small = [name for name in "cdefg" for _ in range(3)]
+    assert told(groups_of("town", ["a"] * 30 + small)) == {"a": 30, "others (5)": 15}
+
+
+def test_nothing_is_told_of_a_column_that_parts_off_a_few_alone() -> None:
+    assert told(groups_of("town", ["a"] * 30 + ["b"] * 3)) == {"a or b": 33}
+    assert told(groups_of("town", ["a", "b"] * 4)) == {}
+
+
+def test_groups_that_overlap_are_told_only_where_their_differences_are_large() -> None:
+    # Who is of a but not of b are 2 people: one of the two means must stay untold.
+    nearly = groups_of("town", ["ab"] * 20 + ["a"] * 2 + ["c"] * 20)
+    assert "a" in told(nearly)
+    assert "b" not in told(nearly)
+    apart = groups_of("town", ["ab"] * 20 + ["a"] * 12 + ["c"] * 20)
+    assert told(apart) == {"a": 32, "b": 20, "c": 20}
+
+
+def test_no_sum_or_difference_of_what_is_told_is_of_fewer_people() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        values = ["".join(random.choice([*"abcdef"], size=random.integers(0, 3))) for _ in range(80)]
+        parts = told_slices(column_slices("town", groups_of("town", values)), np.arange(80), fewest=10)
+        members = np.array([[True] * 80, *(part.rows_C for part in parts)]).T
+        _, sizes = np.unique(members, axis=0, return_counts=True)
+        assert sizes.min() >= 10
+
+
+def test_people_are_counted_and_not_their_cases() -> None:
+    # Forty cases, but only four people in b.
+    users = [*range(20), *([20, 21, 22, 23] * 10)]
+    assert told(groups_of("town", ["a"] * 20 + ["b"] * 40), users) == {"b or a": 24}
 
 
 def test_rows_count_cases_and_users_and_keep_each_models_mean() -> None:

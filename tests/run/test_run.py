@@ -393,3 +393,21 @@ def test_the_real_minilm_from_tables_to_lists(make_recipe: Callable[..., Any], m
             assert b"site-packages" not in path.read_bytes(), path
     assert json.loads((tmp_path / "run" / "adapter_config.json").read_text())["base_model_name_or_path"] == minilm
     assert evaluate(tmp_path / "run")["model"] == metrics["test"]["model"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("evaluation.category=genre", r"no column 'genre' \(named by evaluation\.category\)"),
+        ("data.item_groups=[maker]", r"no column 'maker' \(named by data\.item_groups\)"),
+        ("evaluation.impressions=none.tsv", r"none\.tsv: evaluation\.impressions names this file, but it is not there"),
+    ],
+)
+def test_rules_that_cannot_be_kept_are_told_before_the_training(
+    make_recipe: Callable[..., Any], tmp_path: Path, rule: str, message: str
+) -> None:
+    lines: list[str] = []
+    with pytest.raises(InputError, match=message):
+        train(make_recipe(rule, output_dir=tmp_path / "run"), report=lines.append)
+    assert lines == []
+    assert list(tmp_path.iterdir()) == []

@@ -72,9 +72,7 @@ class AmazonReviewsConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.reads_users:
-            keys = ("user_template", "user_attributes", "user_groups")
-            key = next(key for key in keys if getattr(self, key))
-            raise ValueError(f"{key}: the reviews say nothing of their users; leave it out")
+            raise ValueError(f"{self.users_key}: the reviews say nothing of their users; leave it out")
 
     def read(self) -> RawTables:
         """Reads the columns that the recipe needs of both files."""

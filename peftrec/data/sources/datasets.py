@@ -78,8 +78,8 @@ class DatasetsConfig(DataConfig):
                 )
         if (self.users is not None) != self.reads_users:
             raise ValueError(
-                "users: goes with user_template, which says how the columns of the users make a text, or with "
-                "user_attributes"
+                "users: goes with user_template, which says how the columns of the users make a text, with "
+                "user_attributes or with user_groups"
             )
 
     def read(self) -> RawTables:

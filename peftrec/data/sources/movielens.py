@@ -72,8 +72,7 @@ class MovieLensConfig(DataConfig):
         for files, reader in _FORMS:
             if all(any(folder.glob(pattern)) for pattern in files):
                 interactions, items = reader(folder)
-                key = f"data.{'user_attributes' if self.user_template is None else 'user_template'}"
-                users = _read_users(folder, files[0], key) if self.reads_users else None
+                users = _read_users(folder, files[0], f"data.{self.users_key}") if self.reads_users else None
                 return RawTables(interactions, items, Columns(event=Columns().rating), users)
         wanted = "; ".join(" with ".join(files) for files, _ in _FORMS)
         raise InputError(f"{folder} is no MovieLens folder: it holds {_held(folder)}; known are {wanted}")

@@ -36,20 +36,16 @@ class TablesConfig(DataConfig):
             raise ValueError(
                 f"user_template: {self.user_template!r} has no table to read; name the file of the users in data.users"
             )
-        if self.users is None and self.user_attributes is not None:
+        if self.users is None and self.users_key is not None:
             raise ValueError(
-                f"user_attributes: {', '.join(self.user_attributes)} have no table to be read from; name the file of "
-                f"the users in data.users"
-            )
-        if self.users is None and self.user_groups:
-            raise ValueError(
-                f"user_groups: {', '.join(self.user_groups)} have no table to be read from; name the file of the users "
-                f"in data.users"
+                f"{self.users_key}: {', '.join(getattr(self, self.users_key))} have no table to be read from; name the "
+                f"file of the users in data.users"
             )
         if self.users is not None and not self.reads_users:
             raise ValueError(
-                f"users: {self.users!r} is read only with a template; say in data.user_template how its columns make "
-                f"a text, such as '{{age}} years, {{occupation}}', or name columns in data.user_attributes"
+                f"users: {self.users!r} is read only where something asks for it; say in data.user_template how its "
+                f"columns make a text, such as '{{age}} years, {{occupation}}', or name columns in "
+                f"data.user_attributes or data.user_groups"
             )
 
     def read(self) -> RawTables:

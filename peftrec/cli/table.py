@@ -77,6 +77,11 @@ def print_lists(results: Mapping[str, Any]) -> None:
         table.add_row(key, *(_metric(row, key) for row in rows.values()))
     for key in model.get("overall", {}):
         table.add_row(key, *(_number(row["overall"][key]) for row in rows.values()))
+    for name, kind in (("GAUC", "gauc"), ("GAUC by clicks", "gauc_by_clicks")):
+        if "impressions" in results:
+            found = results["impressions"]["rows"]
+            cells = [_metric({"metrics": found[row], "intervals": found[row]["intervals"]}, kind) for row in rows]
+            table.add_row(name, *cells)
     console().print(table)
 
 
@@ -108,10 +113,10 @@ def _metric(row: Mapping[str, Any], metric: str) -> str:
     return f"{_number(row['metrics'][metric])} [{_number(low)}, {_number(high)}]"
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
     from peftrec.evaluation.report import number
 
-    return number(value)
+    return "-" if value is None else number(value)
 
 
 def _cost(run: Mapping[str, Any]) -> tuple[str, str]:

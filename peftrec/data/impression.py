@@ -51,14 +51,73 @@ class Impressions:
         return found
 
 
-@dataclasses.dataclass
 class _Kept:
-    """What is gathered line by line."""
+    """What is gathered line by line.
 
-    users: list[int] = dataclasses.field(default_factory=list)
-    histories: list[list[int]] = dataclasses.field(default_factory=list)
-    items: list[list[int]] = dataclasses.field(default_factory=list)
-    clicked: list[list[bool]] = dataclasses.field(default_factory=list)
+    Args:
+        dataset: that tells users and items.
+        split: whose cases no model was trained on.
+    """
+
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        self._dataset = dataset
+        cases = getattr(dataset.split, split)
+        # What may not be a target: all that the user did before the first case of the split, or all without one.
+        self._known: dict[int, int] = {}
+        for user, length in zip(cases.users.tolist(), cases.history_lengths.tolist(), strict=True):
+            self._known[user] = min(self._known.get(user, length), length)
+        self._places = {user: number for number, user in enumerate(dataset.sequences.user_ids)}
+        self.users: list[int] = []
+        self.histories: list[list[int]] = []
+        self.items: list[list[int]] = []
+        self.clicked: list[list[bool]] = []
+        reasons = (
+            "unknown user",
+            "no click",
+            "clicks on unknown items alone",
+            "nothing but clicks",
+            "click in training",
+        )
+        self.left_out = dict.fromkeys(reasons, 0)
+        self.unknown_items = 0
+        self.twice = 0
+
+    def add(self, user_id: str, history: list[str], candidates: list[tuple[str, bool]]) -> None:
+        """Keep an impression, or count why not."""
+        user = self._places.get(user_id)
+        if user is None:
+            self.left_out["unknown user"] += 1
+            return
+        places = self._dataset.catalogue.places
+        past = [places[item] for item in history if item in places]
+        shown: dict[int, bool] = {}
+        for item, click in candidates:
+            if item in places:
+                self.twice += places[item] in shown
+                shown[places[item]] = click or shown.get(places[item], False)
+            else:
+                self.unknown_items += 1
+        self.unknown_items += len(history) - len(past)
+        reason = self._reason(user, shown, any(click for _, click in candidates))
+        if reason:
+            self.left_out[reason] += 1
+            return
+        self.users.append(user)
+        self.histories.append(past)
+        self.items.append([*shown])
+        self.clicked.append([*shown.values()])
+
+    def _reason(self, user: int, shown: dict[int, bool], any_click: bool) -> str:
+        """Return why an impression cannot be ranked, or ""."""
+        clicked = {item for item, click in shown.items() if click}
+        if not clicked:
+            return "clicks on unknown items alone" if any_click else "no click"
+        if len(clicked) == len(shown):
+            return "nothing but clicks"
+        sequences = self._dataset.sequences
+        start = sequences.offsets[user]
+        seen = sequences.items[start : start + self._known.get(user, int(sequences.lengths[user]))]
+        return "click in training" if clicked.intersection(seen.tolist()) else ""
 
 
 def read_impressions(path: Path, dataset: Dataset, split: str) -> Impressions:
@@ -68,7 +127,8 @@ def read_impressions(path: Path, dataset: Dataset, split: str) -> Impressions:
     item ids separated by spaces, and candidates such as `N1-1 N2-0`, of which 1 tells a click. Left out, and counted,
     are impressions of users whom the data set lacks, those without a click or with nothing else, and those in which an
     item was clicked that is among the user's events before the case of the split: the model was trained (or chosen) on
-    it. Items that the catalogue lacks are taken out of histories and candidates.
+    it. Items that the catalogue lacks are taken out of histories and candidates; a candidate that is there twice counts
+    once, as clicked if it was.
 
     Args:
         path: of the file.
@@ -77,87 +137,55 @@ def read_impressions(path: Path, dataset: Dataset, split: str) -> Impressions:
     Returns:
         At least one impression.
     Raises:
-        InputError: if the file is missing, a line is malformed (with its number), or nothing is left.
+        InputError: if the file is missing, no file of UTF-8 text, a line is malformed (with its number), or nothing is
+            left.
     """
-    cases = getattr(dataset.split, split)
-    # What may not be a target: all that the user did before the first case of the split, or all where there is none.
-    known = dict(zip(cases.users.tolist(), cases.history_lengths.tolist(), strict=True))
-    for user, length in zip(cases.users.tolist(), cases.history_lengths.tolist(), strict=True):
-        known[user] = min(known[user], length)
-    place = {user: number for number, user in enumerate(dataset.sequences.user_ids)}
-    kept, left_out = _Kept(), {"unknown user": 0, "no click": 0, "nothing but clicks": 0, "click in training": 0}
-    unknown_items = 0
+    kept = _Kept(dataset, split)
     for user_id, history, candidates in _lines(path):
-        user = place.get(user_id)
-        if user is None:
-            left_out["unknown user"] += 1
-            continue
-        past = _items(dataset, history)
-        unknown_items += len(history) - len(past)
-        found = [
-            (dataset.catalogue.places[item], click) for item, click in candidates if item in dataset.catalogue.places
-        ]
-        unknown_items += len(candidates) - len(found)
-        reason = _reason(dataset, user, known, found)
-        if reason:
-            left_out[reason] += 1
-            continue
-        kept.users.append(user)
-        kept.histories.append(past)
-        kept.items.append([item for item, _ in found])
-        kept.clicked.append([click for _, click in found])
+        kept.add(user_id, history, candidates)
     if not kept.users:
-        told = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
+        told = ", ".join(f"{number:,} {reason}" for reason, number in kept.left_out.items())
         raise InputError(f"{path}: no impression can be ranked on {split} ({told})")
-    left_out["items that the catalogue lacks"] = unknown_items
     history_offsets, history_items = _flat(kept.histories)
     offsets, items = _flat(kept.items)
     clicked = np.array([click for row in kept.clicked for click in row], dtype=bool)
+    left_out = kept.left_out | {
+        "items that the catalogue lacks": kept.unknown_items,
+        "candidates that are there twice": kept.twice,
+    }
     users_I = np.array(kept.users, dtype=np.int64)
     return Impressions(users_I, history_items, history_offsets, items, clicked, offsets, left_out)
 
 
-def _reason(dataset: Dataset, user: int, known: dict[int, int], found: list[tuple[int, bool]]) -> str:
-    """Return why an impression cannot be ranked, or ""."""
-    clicked = {item for item, click in found if click}
-    if not clicked:
-        return "no click"
-    if len(clicked) == len({item for item, _ in found}):
-        return "nothing but clicks"
-    sequences = dataset.sequences
-    start = sequences.offsets[user]
-    seen = sequences.items[start : start + known.get(user, int(sequences.lengths[user]))]
-    return "click in training" if clicked.intersection(seen.tolist()) else ""
-
-
 def _lines(path: Path) -> Iterator[tuple[str, list[str], list[tuple[str, bool]]]]:
-    """Yield user, history and candidates of every line."""
+    """Yield user, history and candidates of every line that is not blank."""
     try:
-        file = path.open(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _parsed(line, f"{path}, line {number}")
     except FileNotFoundError:
         raise InputError(f"{path}: evaluation.impressions names this file, but it is not there") from None
-    with file:
-        for number, line in enumerate(file, start=1):
-            cells = line.rstrip("\r\n").split("\t")
-            if len(cells) not in (4, 5):
-                raise InputError(
-                    f"{path}, line {number}: has {len(cells)} columns; there must be id, user, (time,) history and "
-                    f"candidates, separated by tabs"
-                )
-            candidates = []
-            for cell in cells[-1].split():
-                item, mark, label = cell.rpartition("-")
-                if not mark or label not in ("0", "1"):
-                    raise InputError(
-                        f"{path}, line {number}: {cell!r} is no candidate; it must be such as N1-1 or N2-0"
-                    )
-                candidates.append((item, label == "1"))
-            yield cells[1], cells[-2].split(), candidates
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no UTF-8 text ({error}); it must be in the layout of behaviors.tsv") from None
+    except OSError as error:
+        raise InputError(f"{path}: evaluation.impressions names it, but it cannot be read ({error.strerror})") from None
 
 
-def _items(dataset: Dataset, ids: list[str]) -> list[int]:
-    places = dataset.catalogue.places
-    return [places[item] for item in ids if item in places]
+def _parsed(line: str, where: str) -> tuple[str, list[str], list[tuple[str, bool]]]:
+    cells = line.rstrip("\r\n").split("\t")
+    if len(cells) not in (4, 5):
+        raise InputError(
+            f"{where}: has {len(cells)} columns; there must be id, user, (time,) history and candidates, separated by "
+            f"tabs"
+        )
+    candidates = []
+    for cell in cells[-1].split():
+        item, mark, label = cell.rpartition("-")
+        if not mark or label not in ("0", "1"):
+            raise InputError(f"{where}: {cell!r} is no candidate; it must be such as N1-1 or N2-0")
+        candidates.append((item, label == "1"))
+    return cells[1], cells[-2].split(), candidates
 
 
 def _flat(rows: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

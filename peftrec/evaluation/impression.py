@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
+from peftrec.evaluation.bootstrap import ratio_interval
 from peftrec.evaluation.product import ProductScores
 from peftrec.evaluation.ranking import UserScores, users_at_once
-from peftrec.metrics import group_auc, impression_auc
+from peftrec.metrics import GroupAuc, group_auc, impression_auc
 
 if TYPE_CHECKING:
     from peftrec.data.impression import Impressions
@@ -31,7 +32,8 @@ def impression_results(scores: UserScores | ProductScores, impressions: Impressi
         num_items: size N of the catalogue.
     Returns:
         `gauc`, the mean over users of the mean AUC of their impressions, users weighted by impressions;
-        `gauc_by_clicks`, both weighted by clicks; `num_impressions` and `num_users`.
+        `gauc_by_clicks`, both weighted by clicks; `intervals` of both (95 %; users are drawn, with all their
+        impressions); `num_impressions` and `num_users`.
     Raises:
         InputError: if a score is NaN.
     """
@@ -45,9 +47,14 @@ def impression_results(scores: UserScores | ProductScores, impressions: Impressi
     return {
         "gauc": by_impression.overall,
         "gauc_by_clicks": by_click.overall,
+        "intervals": {"gauc": _interval(by_impression), "gauc_by_clicks": _interval(by_click)},
         "num_impressions": len(impressions),
         "num_users": len(by_impression.users),
     }
+
+
+def _interval(found: GroupAuc) -> list[float]:
+    return list(ratio_interval(np.nan_to_num(found.per_user) * found.weights, found.weights))
 
 
 @torch.no_grad()

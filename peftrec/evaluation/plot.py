@@ -59,7 +59,7 @@ def intervals_by_bin(
     step = max(1, -(-len(bins) // 9))
     drawn += "".join(
         f'<text x="{_LEFT + (number + 0.5) * slot:.1f}" y="{height - _BOTTOM + 16}" text-anchor="middle">'
-        f"{escape(bins[number])}</text>"
+        f"{_text(bins[number])}</text>"
         for number in range(0, len(bins), step)
     )
     for index, (name, values) in enumerate(series.items()):
@@ -84,7 +84,7 @@ def intervals_by_bin(
                     f'opacity=".55"/>'
                 )
             told = f"{name}, {bins[number]}: {_told(entry)}"
-            drawn += f"<g><title>{escape(told)}</title>{_mark(index, x, y)}</g>"
+            drawn += f"<g><title>{_text(told)}</title>{_mark(index, x, y)}</g>"
     return _svg(f"{beside} by {below}", drawn, height, below)
 
 
@@ -119,8 +119,8 @@ def intervals_by_row(
     for number, (kind, name) in enumerate(rows):
         if not number or rows[number - 1][0] != kind:
             y += _ROW + 10
-            drawn += f'<text x="8" y="{y - 6:.1f}" style="font-weight:600">{escape(kind)}</text>'
-        drawn += f'<text x="{left - 8}" y="{y + block / 2 + 1:.1f}" text-anchor="end">{escape(_cut(name))}</text>'
+            drawn += f'<text x="8" y="{y - 6:.1f}" style="font-weight:600">{_text(kind)}</text>'
+        drawn += f'<text x="{left - 8}" y="{y + block / 2 + 1:.1f}" text-anchor="end">{_text(_cut(name))}</text>'
         for index, (model, values) in enumerate(series.items()):
             entry = values[number]
             if entry is None:
@@ -133,7 +133,7 @@ def intervals_by_row(
                     f'y2="{line:.1f}" style="stroke:{_colour(index)}" stroke-width="1.5"/>'
                 )
             told = f"{model}, {kind} {name}: {_told(entry)}"
-            drawn += f"<g><title>{escape(told)}</title>{_mark(index, x, line)}</g>"
+            drawn += f"<g><title>{_text(told)}</title>{_mark(index, x, line)}</g>"
         y += block
     return _svg(f"{below} by slice", drawn, height, below)
 
@@ -161,7 +161,7 @@ def share_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, below: 
         places = [(_LEFT + x * inner, _TOP + (1 - y) * tall) for x, y in points]
         path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         drawn += (
-            f'<g><title>{escape(name)}</title><path d="{path}" style="stroke:{_colour(index)};fill:none" '
+            f'<g><title>{_text(name)}</title><path d="{path}" style="stroke:{_colour(index)};fill:none" '
             f'stroke-width="2"/>{_mark(index, *places[len(places) // 2])}</g>'
         )
     return _svg(f"{beside} by {below}", drawn, height, below)
@@ -171,7 +171,7 @@ def legend(names: Sequence[str]) -> str:
     """Draw colour and mark of each series beside its name, as SVG of one line."""
     drawn, x = "", 8.0
     for index, name in enumerate(names):
-        drawn += f'{_mark(index, x, 10)}<text x="{x + 10:.0f}" y="14">{escape(name)}</text>'
+        drawn += f'{_mark(index, x, 10)}<text x="{x + 10:.0f}" y="14">{_text(name)}</text>'
         x += 34 + 6.6 * len(name)
     return f'<svg viewBox="0 0 {max(_WIDTH, x):.0f} 20" role="img" aria-label="legend">{drawn}</svg>'
 
@@ -183,27 +183,39 @@ def standalone(svg: str) -> str:
 
 
 def _svg(title: str, content: str, height: int, below: str) -> str:
-    caption = f'<text x="{_WIDTH / 2:.0f}" y="{height - 6}" text-anchor="middle">{escape(below)}</text>'
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">{content}{caption}</svg>'
+    caption = f'<text x="{_WIDTH / 2:.0f}" y="{height - 6}" text-anchor="middle">{_text(below)}</text>'
+    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{_text(title)}">{content}{caption}</svg>'
+
+
+def _text(text: str) -> str:
+    """Escape a text, without what XML may not hold."""
+    return escape("".join(letter if letter.isprintable() else " " for letter in text))
 
 
 def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+# Corners of each mark but the first, which is round: square, triangle, diamond, triangle downwards, plus.
+_MARKS: Final = (
+    (),
+    ((-3.2, -3.2), (3.2, -3.2), (3.2, 3.2), (-3.2, 3.2)),
+    ((0, -4.2), (4, 3), (-4, 3)),
+    ((0, -4.4), (4.4, 0), (0, 4.4), (-4.4, 0)),
+    ((-4, -3), (4, -3), (0, 4.2)),
+    ((-1.4, -4.4), (1.4, -4.4), (1.4, -1.4), (4.4, -1.4), (4.4, 1.4), (1.4, 1.4), (1.4, 4.4), (-1.4, 4.4), (-1.4, 1.4),
+     (-4.4, 1.4), (-4.4, -1.4), (-1.4, -1.4)),
+)  # fmt: skip
+
+
 def _mark(index: int, x: float, y: float) -> str:
-    """A circle, square, triangle or diamond."""
+    """Draw the mark of a series: as many different ones as colours."""
     colour = f'style="fill:{_colour(index)}"'
-    if index % 4 == 0:
+    corners = _MARKS[index % len(_MARKS)]
+    if not corners:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" {colour}/>'
-    if index % 4 == 1:
-        return f'<rect x="{x - 3.2:.1f}" y="{y - 3.2:.1f}" width="6.4" height="6.4" {colour}/>'
-    if index % 4 == 2:
-        return f'<path d="M{x:.1f} {y - 4.2:.1f} L{x + 4:.1f} {y + 3:.1f} L{x - 4:.1f} {y + 3:.1f} Z" {colour}/>'
-    return (
-        f'<path d="M{x:.1f} {y - 4.4:.1f} L{x + 4.4:.1f} {y:.1f} L{x:.1f} {y + 4.4:.1f} L{x - 4.4:.1f} {y:.1f} Z" '
-        f"{colour}/>"
-    )
+    path = " L".join(f"{x + across:.1f} {y + down:.1f}" for across, down in corners)
+    return f'<path d="M{path} Z" {colour}/>'
 
 
 def _told(entry: Interval) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.evaluation.bootstrap import BLOCK_DRAWS, check_resampling
+from peftrec.evaluation.bootstrap import check_resampling, resampled_totals
 from peftrec.losses import ItemPropensities, effective_number
 
 # Below so many cases, or this part of all, the figures hang on a few targets.
@@ -85,7 +85,7 @@ def snips_intervals(
     _, row_C = np.unique(users_C, return_inverse=True)
     sums = [np.bincount(row_C, weights_C)]
     sums += [np.bincount(row_C, weights_C * values_C) for values_C in values.values()]
-    totals_RM = _resampled_totals(np.stack(sums, axis=1), num_resamples, np.random.default_rng(seed))
+    totals_RM = resampled_totals(np.stack(sums, axis=1), num_resamples, np.random.default_rng(seed))
     found_RM = totals_RM[:, 1:] / totals_RM[:, :1]
     ends = np.quantile(found_RM, [(1 - level) / 2, (1 + level) / 2], axis=0).T
     return {name: (float(low), float(high)) for name, (low, high) in zip(values, ends, strict=True)}
@@ -147,27 +147,3 @@ def _by_cases(values: Mapping[str, NDArray[np.float64]]) -> Iterator[tuple[NDArr
         rows_C = np.frombuffer(mask, dtype=np.bool_)
         if rows_C.any():
             yield rows_C, names
-
-
-def _resampled_totals(
-    sums_UM: NDArray[np.float64], num_resamples: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Draw users with replacement and add up their rows, shape (R, M).
-
-    Equal rows are drawn together where there are few different ones, as in `bootstrap_interval`.
-    """
-    rows_DM, counts_D = np.unique(sums_UM, axis=0, return_counts=True)
-    few, num_users = len(rows_DM) * 8 <= len(sums_UM), len(sums_UM)
-    block = max(1, BLOCK_DRAWS // (len(rows_DM) if few else num_users))
-    totals_RM = np.empty((num_resamples, sums_UM.shape[1]))
-    for start in range(0, num_resamples, block):
-        stop = min(start + block, num_resamples)
-        if few:
-            draws = rng.multinomial(num_users, counts_D / num_users, size=stop - start)
-            totals_RM[start:stop] = draws @ rows_DM
-        else:
-            drawn = rng.integers(0, num_users, size=(stop - start, num_users))
-            # A metric at a time: less memory.
-            for column, sums_U in enumerate(sums_UM.T):
-                totals_RM[start:stop, column] = sums_U[drawn].sum(axis=1)
-    return totals_RM

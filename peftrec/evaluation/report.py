@@ -50,7 +50,14 @@ def sections(results: Mapping[str, Any]) -> list[Section]:
         results: what `peftrec.reporting.report` returns.
     """
     models = {name: row for name, row in results.items() if isinstance(row, Mapping) and "metrics" in row}
-    found = [_ranks(results, models), _lists(models), *_popularity(results, models), *_exposure(results, models)]
+    found = [
+        _ranks(results, models),
+        *_snips(models),
+        *_sampled(results),
+        _lists(models),
+        *_popularity(results, models),
+        *_exposure(results, models),
+    ]
     return [*found, *_slices(results, models), *_gaps(results), *_impressions(results)]
 
 
@@ -67,21 +74,56 @@ def _ranks(results: Mapping[str, Any], models: Mapping[str, Any]) -> Section:
     return Section("Ranks", tuple(notes), (_metric_table(models, rank_keys(model["metrics"])),))
 
 
+def _snips(models: Mapping[str, Any]) -> Iterator[Section]:
+    """Tell of estimates by propensities."""
+    if "snips" not in models["model"]:
+        return
+    found = {name: row["snips"] for name, row in models.items()}
+    first = found["model"]
+    notes = [
+        f"Metrics estimated as if all items were as likely to be seen: cases weighed by 1 / propensity "
+        f"({first['source']}), self-normalised; in brackets bootstrap intervals over users. They are as good as the "
+        f"propensities.",
+        f"The weights leave {first['effective_cases']:,.0f} effective cases of {models['model']['num_cases']:,}.",
+    ]
+    notes += ["So few that some targets decide: raise evaluation.propensity.clip."] if first["few"] else []
+    yield Section("Estimates by propensity", tuple(notes), (_metric_table(found, list(first["metrics"])),))
+
+
+def _sampled(results: Mapping[str, Any]) -> Iterator[Section]:
+    """Tell of ranks among sampled candidates, apart from all others."""
+    if "sampled" not in results:
+        return
+    rows = results["sampled"]
+    note = (
+        f"The target among {rows['model']['protocol']['catalogue']}, for comparison with papers that did the same. "
+        f"These are no estimates of the figures above, and may order models otherwise."
+    )
+    keys = list(rows["model"]["metrics"])
+    yield Section("SAMPLED candidates, not the catalogue", (note,), (_metric_table(rows, keys),))
+
+
 def _lists(models: Mapping[str, Any]) -> Section:
     ranks = rank_keys(models["model"]["metrics"])
     keys = [key for key in models["model"]["metrics"] if key not in ranks]
+    history = (
+        "without the history" if models["model"]["protocol"]["history"] == "excluded" else "the history among them"
+    )
     notes = [
-        "Each user's best items, history left out as above. Novelty: mean self-information in bits. Popularity lift: "
+        f"Each user's best items, {history}. Novelty: mean self-information in bits. Popularity lift: "
         "how much more popular the list is than the history, as a share. Diversity: mean distance of pairs by text "
         "(1 - cosine) or by category. Serendipity: hits that popularity would not have made. Calibration: divergence "
         "of the list's categories from the history's, 0 is best. Coverage: share of the catalogue in somebody's list. "
         "Gini: of exposure, 0 is even.",
     ]
-    partly = next(iter(models.values())).get("num_defined", {})
-    notes += [f"Defined for {number:,} users alone: {key}." for key, number in partly.items() if key in keys]
+    for key in keys:
+        partly = {name: row["num_defined"][key] for name, row in models.items() if key in row.get("num_defined", {})}
+        if partly:
+            told = ", ".join(f"{number:,} for {name}" for name, number in partly.items())
+            notes.append(f"{key} is not defined for all users: {told} of {models['model']['num_users']:,}.")
     table = _metric_table(models, keys)
     together = tuple(
-        (key, *(number(row["overall"][key]) for row in models.values())) for key in models["model"].get("overall", {})
+        (key, *(_overall(row["overall"][key]) for row in models.values())) for key in models["model"].get("overall", {})
     )
     return Section("Lists", tuple(notes), (Table(table.names, table.rows + together),))
 
@@ -96,6 +138,10 @@ def _value(row: Mapping[str, Any], key: str) -> str:
         return "-"
     low, high = row["intervals"][key]
     return f"{number(mean)} [{number(low)}, {number(high)}]"
+
+
+def _overall(value: float | None) -> str:
+    return "-" if value is None else number(value)
 
 
 def number(value: float) -> str:
@@ -209,15 +255,20 @@ def _impressions(results: Mapping[str, Any]) -> Iterator[Section]:
     found = results.get("impressions")
     if found is None:
         return
-    rows = tuple((name, f"{row['gauc']:.4f}", f"{row['gauc_by_clicks']:.4f}") for name, row in found["rows"].items())
+    kinds = {"gauc": "GAUC", "gauc_by_clicks": "weighted by clicks"}
+    rows = tuple(
+        (name, *(_value({"metrics": row, "intervals": row["intervals"]}, kind) for kind in kinds))
+        for name, row in found["rows"].items()
+    )
     counts = next(iter(found["rows"].values()))
     left_out = ", ".join(f"{reason}: {number:,}" for reason, number in found["left_out"].items())
     notes = (
         f"AUC of the items of an impression, mean over {counts['num_users']:,} users, weighted by impressions or "
-        f"clicks; ties count against the model. {counts['num_impressions']:,} impressions.",
+        f"clicks, with bootstrap intervals over users; ties count against the model. {counts['num_impressions']:,} "
+        f"impressions.",
         f"Left out: {left_out}.",
     )
-    yield Section("Impressions", notes, (Table(("", "GAUC", "weighted by clicks"), rows),))
+    yield Section("Impressions", notes, (Table(("", *kinds.values()), rows),))
 
 
 def _first(models: Mapping[str, Any], metric: str) -> str:

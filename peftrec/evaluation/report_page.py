@@ -67,9 +67,10 @@ def _joined(plot: Plot) -> str:
     head, content = plot.svg.split(">", 1)
     _, _, width, height = head.split('viewBox="', 1)[1].split('"', 1)[0].split()
     label = head.split('aria-label="', 1)[1].split('"', 1)[0]
+    wide = plot.legend.split('viewBox="0 0 ', 1)[1].split(" ", 1)[0]
     key = plot.legend.split(">", 1)[1].removesuffix("</svg>")
     return (
-        f'<svg viewBox="0 0 {width} {int(height) + 24}" role="img" aria-label="{label}">'
+        f'<svg viewBox="0 0 {max(int(width), int(wide))} {int(height) + 24}" role="img" aria-label="{label}">'
         f'<g>{key}</g><g transform="translate(0 24)">{content.removesuffix("</svg>")}</g></svg>'
     )
 

@@ -276,15 +276,20 @@ def test_impressions_by_hand(trained: Path, tmp_path: Path) -> None:
         f"4\tstranger\t{most}\t{least}-1 {most}-0",
         f"5\t{free[0]}\t{least}\t{most}-0 {least}-0",
         f"6\t{free[0]}\t{least}\t{most}-1",
+        f"7\t{free[0]}\t{least}\tgone-1 {most}-0",
+        "",
     ])  # fmt: skip
     found = report(run, overrides=["evaluation.impressions=impressions.tsv", f"data.root={root}"])["impressions"]
     users = len({free[0], free[1], free[2]})
-    assert found["rows"]["popularity"] == {
+    row = found["rows"]["popularity"]
+    low, high = row.pop("intervals")["gauc"]
+    assert low <= 0.5 <= high
+    assert row == {
         "gauc": pytest.approx(0.5), "gauc_by_clicks": pytest.approx(0.5), "num_impressions": 3, "num_users": users,
     }  # fmt: skip
     assert found["left_out"] == {
-        "unknown user": 1, "no click": 1, "nothing but clicks": 1, "click in training": 0,
-        "items that the catalogue lacks": 2,
+        "unknown user": 1, "no click": 1, "clicks on unknown items alone": 1, "nothing but clicks": 1,
+        "click in training": 0, "items that the catalogue lacks": 3, "candidates that are there twice": 0,
     }  # fmt: skip
     assert 0 <= found["rows"]["model"]["gauc"] <= 1
     write_impressions(root, [f"1\t{trained_on}\t{least}\t{most}-1 {least}-0"])
@@ -309,6 +314,18 @@ def test_malformed_impressions(run: Path, tmp_path: Path, line: str, message: st
         report(run, overrides=["evaluation.impressions=impressions.tsv", f"data.root={root}"])
 
 
+def test_files_that_are_no_impressions(run: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(load_run(run).recipe.data.root, tmp_path / "data"))
+    rules = ["evaluation.impressions=impressions.tsv", f"data.root={root}"]
+    (root / "impressions.tsv").write_bytes(b"1\tu0\t\xff\twine1-1 wine2-0\n")
+    with pytest.raises(InputError, match=r"impressions\.tsv: is no UTF-8 text"):
+        report(run, overrides=rules)
+    (root / "impressions.tsv").unlink()
+    (root / "impressions.tsv").mkdir()
+    with pytest.raises(InputError, match=r"impressions\.tsv: .* cannot be read"):
+        report(run, overrides=rules)
+
+
 def test_missing_impressions(run: Path) -> None:
     with pytest.raises(InputError, match=r"none\.tsv: evaluation\.impressions names this file"):
         report(run, overrides=["evaluation.impressions=none.tsv"])
@@ -326,3 +343,50 @@ def test_texts_of_the_data_are_escaped(run: Path, tmp_path: Path) -> None:
     assert "<script>" not in markdown
     plot = (tmp_path / "out" / "report_test" / "slices.svg").read_text()
     assert "<script>" not in plot
+
+
+def page_and_markdown(run: Path, output: Path, rules: list[str]) -> tuple[str, str]:
+    report(run, overrides=rules, output=output)
+    return (output / "report_test.html").read_text(), (output / "report_test.md").read_text()
+
+
+def test_estimates_and_sampled_ranks_stand_apart(run: Path, tmp_path: Path) -> None:
+    rules = ["evaluation.sampled_candidates={number: 10}", "evaluation.propensity={power: 0.5}"]
+    for text in page_and_markdown(run, tmp_path / "out", rules):
+        ranks, rest = text.split("Estimates by propensity")
+        estimates, sampled = rest.split("SAMPLED candidates, not the catalogue")
+        assert "sampled10" not in ranks + estimates
+        assert "effective cases of 60" in estimates
+        sampled = sampled.replace("\\_", "_")
+        assert "10 sampled, uniform, seed 0, draws" in sampled
+        assert "sampled10_ndcg@10" in sampled
+    plain = "".join(page_and_markdown(run, tmp_path / "plain", []))
+    assert "Estimates by propensity" not in plain
+    assert "SAMPLED" not in plain
+
+
+def test_what_is_said_of_histories_is_true(run: Path, tmp_path: Path) -> None:
+    excluded = page_and_markdown(run, tmp_path / "out", [])[1]
+    assert "History: excluded" in excluded
+    assert "best items, without the history" in excluded
+    ranked = page_and_markdown(run, tmp_path / "ranked", ["evaluation.exclude_history=false"])[1]
+    assert "History: ranked" in ranked
+    assert "best items, the history among them" in ranked
+
+
+def test_a_baseline_and_an_ensemble_are_reported_too(
+    make_recipe: Callable[..., Any], run: Path, tmp_path: Path
+) -> None:
+    from peftrec.ensembling import ensemble
+
+    data = load_run(run).recipe.data.root
+    rules = [f"data.root={data}", "data.item_groups=[category]", "data.users=users.csv", "data.user_groups=[sex]"]
+    train(make_recipe("baseline.kind=popularity", *rules, output_dir=tmp_path / "baseline"))
+    found = report(tmp_path / "baseline")
+    assert found["model"]["metrics"] == pytest.approx(found["popularity"]["metrics"])
+    ensemble([run, tmp_path / "baseline"], tmp_path / "both")
+    told = report(tmp_path / "both")
+    members = {name for name, row in told.items() if isinstance(row, dict) and "metrics" in row}
+    assert members == {"model", "run", "baseline", "popularity", "content_knn"}
+    text = (tmp_path / "both" / "report_test.md").read_text()
+    assert "|  | model | run | baseline | popularity | content\\_knn |" in text

@@ -58,6 +58,7 @@ class IALS(Baseline):
 
     kind: ClassVar[str] = "ials"
     needs_item_vectors: ClassVar[bool] = False
+    has_seed: ClassVar[bool] = True
 
     factors: Annotated[int, Range(ge=1)] = 128
     regularisation: Annotated[float, Range(gt=0.0)] = 1.0

@@ -1,6 +1,7 @@
 """Metrics: ranks or lists in, one value per user out. Pure functions over numpy, one file per metric."""
 
 from peftrec.metrics.auc import auc
+from peftrec.metrics.better import higher_is_better
 from peftrec.metrics.calibration import calibration
 from peftrec.metrics.catalogue_coverage import catalogue_coverage
 from peftrec.metrics.category_diversity import category_diversity
@@ -48,6 +49,7 @@ __all__ = [
     "group_auc",
     "group_gaps",
     "group_shares",
+    "higher_is_better",
     "history_popularity",
     "hit_rate",
     "impression_auc",

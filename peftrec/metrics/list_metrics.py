@@ -25,25 +25,27 @@ class ListMetric(NamedTuple):
     Attributes:
         compute: lists (U, K) and these facts to values per user (U,), or to one value of all lists.
         facts: attributes of `ListFacts`, in the order of the arguments; none may be None.
+        higher_is_better: True or False; None where neither is.
     """
 
     compute: Callable[..., Any]
     facts: tuple[str, ...]
+    higher_is_better: bool | None = True
 
 
 LIST_METRICS: Final[Mapping[str, ListMetric]] = {
     "novelty": ListMetric(novelty, ("counts", "num_counted")),
-    "popularity_lift": ListMetric(popularity_lift, ("history_popularity", "counts")),
+    "popularity_lift": ListMetric(popularity_lift, ("history_popularity", "counts"), None),
     "diversity": ListMetric(intra_list_diversity, ("vectors",)),
     "category_diversity": ListMetric(category_diversity, ("categories",)),
     "serendipity": ListMetric(serendipity, ("targets", "counts")),
-    "calibration": ListMetric(calibration, ("history_items", "history_offsets", "categories")),
+    "calibration": ListMetric(calibration, ("history_items", "history_offsets", "categories"), False),
 }
 """One value per user."""
 
 OVERALL_LIST_METRICS: Final[Mapping[str, ListMetric]] = {
     "coverage": ListMetric(catalogue_coverage, ("num_items",)),
-    "gini": ListMetric(gini, ("num_items",)),
+    "gini": ListMetric(gini, ("num_items",), False),
 }
 """One value of all lists together."""
 

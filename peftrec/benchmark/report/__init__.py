@@ -1,0 +1,1 @@
+"""What the results of a benchmark suite show: tables, plots and text, drawn from its JSON files alone."""

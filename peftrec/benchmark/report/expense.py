@@ -1,0 +1,115 @@
+"""What the rows of a table cost: parameters, bytes, memory, seconds, and these made into one number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from peftrec.benchmark.report.result import mean
+from peftrec.benchmark.report.row import Row
+
+TPME_WEIGHTS: Final = (0.45, 0.1, 0.45)
+"""Of training time, trained parameters and memory, as in the paper."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expense:
+    """What a row costs; None where it was not measured or does not exist.
+
+    Args:
+        trained_lm: parameters of the language model that were trained, those of an adapter.
+        share_lm: these as a share of all of the language model.
+        trained: parameters trained in the whole recommender.
+        file_bytes: of the published folder, mean over seeds.
+        memory_mib: peak of training above what imports, data and weights take.
+        step_seconds: median.
+        epoch_seconds: step_seconds times the steps of an epoch.
+        train_seconds: of whole runs, validation included, mean over seeds; other work may have shared the machine.
+    """
+
+    trained_lm: int | None
+    share_lm: float | None
+    trained: int
+    file_bytes: float
+    memory_mib: float | None
+    step_seconds: float | None
+    epoch_seconds: float | None
+    train_seconds: float | None
+
+
+def measure_expense(row: Row) -> Expense:
+    """Collect what a row costs from its results."""
+    parts = row.first.content["parameters"]
+    lm = [part for part in parts if part["part"] == "lm"]
+    trained_lm = sum(part["trainable"] for part in lm) if lm else None
+    total_lm = sum(part["total"] for part in lm)
+    trainings = [run.content["training"]["train_seconds"] for run in row.runs if "training" in run.content]
+    cost = row.cost
+    step = None if cost is None else cost["step_seconds"]["median"]
+    return Expense(
+        trained_lm=trained_lm,
+        share_lm=trained_lm / total_lm if trained_lm is not None and total_lm else None,
+        trained=sum(part["trainable"] for part in parts),
+        file_bytes=mean(sum(run.content["files"].values()) for run in row.runs),
+        memory_mib=None if cost is None else cost["memory_mib"]["training"],
+        step_seconds=step,
+        epoch_seconds=None if cost is None or step is None else step * cost["steps_per_epoch"],
+        train_seconds=mean(trainings) if trainings else None,
+    )
+
+
+def tpme(measured: Sequence[tuple[float, float, float]]) -> list[float]:
+    """Compute TPME, the training-time, parameter and memory efficiency, of methods that stand side by side.
+
+    TPME = 0.45 T + 0.1 P + 0.45 M, each of T, P and M being (x - min) / (max - min) over the methods: 0 is the
+    cheapest in everything, 1 the dearest. A term that all methods share is 0. Since it depends on which methods there
+    are, it compares the rows of one table and nothing else.
+
+    Args:
+        measured: for each method the seconds of an epoch, trained parameters, and peak memory of training.
+    Returns:
+        One value a method, 0 to 1.
+    Source:
+        Fu et al. (2024), IISAN, with the weights given there. The form was taken from descriptions of the paper, whose
+        text was not at hand. Memory here is above the baseline of imports, data and weights, there all of a GPU's.
+    """
+    if not measured:
+        return []
+    terms = []
+    for values in zip(*measured, strict=True):
+        low, high = min(values), max(values)
+        terms.append([(value - low) / (high - low) if high > low else 0.0 for value in values])
+    return [
+        sum(weight * term for weight, term in zip(TPME_WEIGHTS, of_one, strict=True))
+        for of_one in zip(*terms, strict=True)
+    ]
+
+
+def table_tpme(rows: Sequence[Row], expenses: Sequence[Expense]) -> list[float | None]:
+    """Compute TPME for the rows of a table whose costs were measured, on one machine.
+
+    Args:
+        rows: of the table.
+        expenses: theirs.
+    Returns:
+        None for rows without costs, for all if fewer than two have them, and for all if machines differ.
+    """
+    places = [place for place, row in enumerate(rows) if row.cost is not None]
+    machines = {machine_of(row.cost["environment"]) for row in rows if row.cost is not None}
+    found: list[float | None] = [None] * len(rows)
+    if len(places) < 2 or len(machines) > 1:
+        return found
+    measured = [
+        (expenses[place].epoch_seconds or 0.0, float(expenses[place].trained), expenses[place].memory_mib or 0.0)
+        for place in places
+    ]
+    for place, value in zip(places, tpme(measured), strict=True):
+        found[place] = value
+    return found
+
+
+def machine_of(environment: Mapping[str, Any]) -> str:
+    """Return a text that is equal for environments of the same kind of machine, used alike."""
+    return json.dumps(environment.get("machine", environment), sort_keys=True)

@@ -19,6 +19,7 @@ from peftrec.cli import (
     merge,
     methods,
     recommend,
+    report,
     train,
     tune,
     validate,
@@ -26,7 +27,7 @@ from peftrec.cli import (
 from peftrec.config import InputError, RecipeError
 
 # Nothing heavy may be imported before a verb runs: `peftrec --help` answers at once.
-_VERBS = (train, tune, evaluate, compare, ensemble, recommend, encode, merge, methods, validate, data, cache)
+_VERBS = (train, tune, evaluate, compare, ensemble, recommend, encode, merge, methods, validate, data, cache, report)
 _EXAMPLES = """\
 a first run:
   peftrec data get ml-100k

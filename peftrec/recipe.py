@@ -218,6 +218,18 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {error}") from None
 
 
+def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with overrides, the same as if they had stood behind its file on the command line.
+
+    Args:
+        recipe: resolved.
+        overrides: such as `optimizer.learning_rate=1e-3`.
+    Raises:
+        RecipeError: with the dotted path, and what would be right.
+    """
+    return parse_section(Recipe, _overridden(recipe.to_dict(), overrides)).resolved()
+
+
 def recipe_for_evaluation(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """Return the recipe of a run with overrides that leave what was trained as it was.
 

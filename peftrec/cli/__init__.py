@@ -9,11 +9,24 @@ import traceback
 from collections.abc import Sequence
 
 import peftrec
-from peftrec.cli import cache, compare, data, encode, ensemble, evaluate, merge, methods, recommend, train, validate
+from peftrec.cli import (
+    cache,
+    compare,
+    data,
+    encode,
+    ensemble,
+    evaluate,
+    merge,
+    methods,
+    recommend,
+    train,
+    tune,
+    validate,
+)
 from peftrec.config import InputError, RecipeError
 
 # Nothing heavy may be imported before a verb runs: `peftrec --help` answers at once.
-_VERBS = (train, evaluate, compare, ensemble, recommend, encode, merge, methods, validate, data, cache)
+_VERBS = (train, tune, evaluate, compare, ensemble, recommend, encode, merge, methods, validate, data, cache)
 _EXAMPLES = """\
 a first run:
   peftrec data get ml-100k

@@ -97,8 +97,8 @@ class Choices(Axis):
             return ()
         ordered = sorted(self.values)
         if value == ordered[0]:
-            return _below(ordered[0], ordered[1] - ordered[0])
-        return (2 * ordered[-1] - ordered[-2],) if value == ordered[-1] else ()
+            return _outside(ordered[0], ordered[1] - ordered[0], -1)
+        return _outside(ordered[-1], ordered[-1] - ordered[-2], 1) if value == ordered[-1] else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +151,8 @@ class Interval(Axis):
         margin = _EDGE_SHARE * (high - low) if self.step is None and not self.whole else 0.0
         gap = self.step or (1 if self.whole else (self.high - self.low) / 10)
         if place <= low + margin:
-            return _below(self.low, gap)
-        return (self.high + gap,) if place >= high - margin else ()
+            return _outside(self.low, gap, -1)
+        return _outside(self.high, gap, 1) if place >= high - margin else ()
 
 
 def parse_axis(key: str, given: Any, types: frozenset[type] | None) -> Axis:
@@ -234,7 +234,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _below(low: float, gap: float) -> tuple[float, ...]:
-    """Return smaller numbers, one of which stands where zero is the limit and another where below it is allowed."""
-    halved = low // 2 if isinstance(low, int) else low / 2
-    return (low - gap, halved) if halved < low else (low - gap,)
+def _outside(edge: float, gap: float, side: int) -> tuple[float, ...]:
+    """Return numbers beyond an edge, far and near, since the recipe may end in between; halves never reach 0."""
+    near = 1 if isinstance(edge, int) and isinstance(gap, int) else gap / 100
+    halved = [edge // 2 if isinstance(edge, int) else edge / 2] if side < 0 < edge else []
+    return (edge + side * gap, edge + side * near, *halved)

@@ -70,7 +70,6 @@ def make_sampler(name: str, *, seed: int, number: int, num_trials: int) -> optun
             n_startup_trials=min(_MAX_STARTUP_TRIALS, -(-num_trials // 3)),
             multivariate=True,
             constant_liar=True,  # trials that other processes are running count as bad, so that theirs are not repeated
-            warn_independent_sampling=False,
             seed=own_seed,
         )
 

@@ -68,9 +68,8 @@ class Roll:
         return self.points is not None or sum(map(_counts, before)) >= self.num_trials
 
     def sign(self, asked: optuna.Trial) -> None:
-        """Write which process runs a trial."""
+        """Write which process runs a trial; that it began is the first sign of life."""
         asked.set_user_attr(_MARK, process_mark())
-        beat(asked)
 
     def dismiss(self, asked: optuna.Trial) -> None:
         """End a trial that is surplus."""

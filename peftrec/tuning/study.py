@@ -205,13 +205,12 @@ class Study:
         if not self._open:
             self._heartbeat.stop()
         try:
-            beat(asked)  # which is refused if the trial has ended
             if reason is not None:
                 asked.set_user_attr(REASON, reason)
             if replaced:
                 mark_replaced(asked)
             self._study.tell(asked, value, state=TrialState[state])
-        except UpdateFinishedTrialError as error:
+        except (UpdateFinishedTrialError, ValueError) as error:  # the second is what `tell` raises
             raise InputError(
                 f"{self.place}: trial {trial.number} was ended by another process, which took this one for dead; what "
                 f"it reached is not taken"

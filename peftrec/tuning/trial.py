@@ -45,4 +45,11 @@ class Trial:
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
     """Return values by dotted key as `a.b=c`; JSON, which the overrides' YAML reads back to the same values."""
-    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return [f"{key}={_yaml(value)}" for key, value in values.items()]
+
+
+def _yaml(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    for mark in "\x85\u2028\u2029":  # ends of lines in YAML, and not in JSON
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text

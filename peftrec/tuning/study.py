@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What a study is of, among the attributes that Optuna stores of it.
 _IDENTITY: Final = "peftrec"
+# The metric of a trial before training.
+_START: Final = "start"
 _SHOWN_REASONS: Final = 5
 _STATES: Final[dict[str, State]] = {
     "RUNNING": "running",
@@ -136,8 +138,14 @@ class Study:
         return None
 
     def report(self, trial: Trial, epoch: int, value: float) -> bool:
-        """Store the metric after an epoch, and return whether the pruner would stop the trial now."""
+        """Store the metric after an epoch, and return whether the pruner would stop the trial now.
+
+        What there was before training, epoch 0, is no achievement of the trial: the pruner does not see it.
+        """
         asked = self._asked(trial)
+        if epoch == 0:
+            asked.set_user_attr(_START, value)
+            return False
         asked.report(value, epoch)
         return bool(asked.should_prune())
 
@@ -227,7 +235,8 @@ class Study:
 
     def _trial(self, row: FrozenTrial) -> Trial:
         state = _STATES[row.state.name]
-        epochs = dict(row.intermediate_values)
+        start = row.user_attrs.get(_START)
+        epochs = ({} if start is None else {0: start}) | row.intermediate_values
         reached = {"complete": row.value, "pruned": max(epochs.values(), default=None)}
         return Trial(
             number=row.number,

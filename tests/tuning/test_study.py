@@ -187,7 +187,7 @@ def test_processes_side_by_side_share_a_grid(begin: Callable[..., Study], make_r
 
 
 def test_of_two_trials_with_one_place_the_first_keeps_it(begin: Callable[..., Study]) -> None:
-    """What a server's storage may show when two processes begin at once: a point queued twice, or one trial too many."""
+    """What a server may show when two processes begin at once: a point queued twice, or one trial too many."""
     study = begin(num_trials=2)
     study._roll.fill_queue()
     for attributes in ({"slot": "point 0"}, {}):
@@ -233,7 +233,8 @@ def test_one_storage_holds_several_studies_and_passwords_stay_in_it(
 
 def test_a_storage_that_cannot_be_opened(begin: Callable[..., Study], tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database at all, but long enough to be read as one " * 40)
-    for url in (f"sqlite:///{tmp_path}/none/study.db", f"sqlite:///{tmp_path}/text.db", "nosuch://me:secret@host/db"):
+    urls = (f"sqlite:///{tmp_path}/none/study.db", f"sqlite:///{tmp_path}/text.db", "nosuch://me:secret@host/db")
+    for url in urls:
         with pytest.raises(
             InputError, match=r"storage .*: cannot be opened \(.*\); give a URL that Optuna reads"
         ) as no:
@@ -246,7 +247,7 @@ def test_a_study_that_others_began(begin: Callable[..., Study], tmp_path: Path) 
 
     url = f"sqlite:///{tmp_path / 'other.db'}"
     optuna.create_study(storage=url, study_name="knn").add_trial(optuna.trial.create_trial(value=1.0))
-    with pytest.raises(InputError, match="study 'knn' in .*: was not begun by peftrec"):
+    with pytest.raises(InputError, match=r"study 'knn' in .*: was not begun by peftrec"):
         begin(place=url)
 
 

@@ -1,4 +1,4 @@
-"""Tuning from recipe and space to the best recipe: what is measured, what is written, and what goes wrong on the way."""
+"""Tuning, from recipe and space to the best recipe: what is measured, what is written, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -101,9 +101,12 @@ def test_the_median_stops_the_worse_half(make_recipe: MakeRecipe, tmp_path: Path
     )  # fmt: skip
     for value in (0.1, 0.2, 0.3, 0.4):
         trial = study.ask()
+        assert not study.report(trial, 0, 0.9)  # where all begin, and what says nothing of any
         assert not study.report(trial, 1, value)
         study.tell(trial, value)
-    assert study.report(study.ask(), 1, 0.24)
+    worse = study.ask()
+    study.report(worse, 0, 0.9)
+    assert study.report(worse, 1, 0.24)
     assert not study.report(study.ask(), 1, 0.26)
 
 

@@ -71,6 +71,7 @@ def _record(study: Study, recipe: Recipe, trials: list[Trial]) -> dict[str, Any]
         "sampler": study.sampler,
         "seed": study.seed,
         "num_trials": study.num_trials,
+        "num_ended": sum(trial.state in ("complete", "pruned") for trial in trials),
         "space": study.space.plain(),
         "best": None if best is None else best.number,
         "warnings": [] if best is None else study.space.edges(recipe, best.values),
@@ -80,11 +81,10 @@ def _record(study: Study, recipe: Recipe, trials: list[Trial]) -> dict[str, Any]
 
 def _best_yaml(folder: Path, study: Study, recipe: Recipe, best: Trial, record: dict[str, Any]) -> str:
     values = override_recipe(recipe, [*best.overrides, f"output_dir={json.dumps(str(folder / BEST_RUN))}"])
-    ended = sum(trial["state"] in ("complete", "pruned") for trial in record["trials"])
     lines = [
         f"Launch:   peftrec train {shlex.quote(str(folder / BEST))}",
-        f"Study:    {study.name}: best of {ended} trials (sampler {study.sampler}, seed {study.seed}), chosen on the "
-        f"validation cases alone",
+        f"Study:    {study.name}: best of {record['num_ended']} trials (sampler {study.sampler}, seed {study.seed}), "
+        f"chosen on the validation cases alone",
         f"Trial:    {best.number}, validation {study.metric} {best.value:.6g}",
         f"Chosen:   {' '.join(best.overrides)}",
         *(f"Warning:  {warning}" for warning in record["warnings"]),

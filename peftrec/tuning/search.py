@@ -87,7 +87,7 @@ def tune(
         write_record(folder, study, recipe)
     record = write_record(folder, study, recipe)
     best = study.best()
-    say(f"best of {len(record['trials'])} trials: {best.number}, validation {study.metric} {best.value:.4f}")
+    say(f"best of {record['num_ended']} trials: {best.number}, validation {study.metric} {best.value:.4f}")
     for warning in record["warnings"]:
         say(f"WARNING: {warning}")
     say(f"{folder / BEST}: ready to train")

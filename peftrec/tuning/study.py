@@ -193,10 +193,14 @@ class Study:
         raise InputError(f"{self.place}: none of {len(trials)} trials ended well{': ' if told else ''}{told}")
 
     def _begin(self, asked: optuna.Trial) -> Trial:
+        import optuna
+
         if self.sampler != "grid":
             self._study.sampler = make_sampler(
                 self.sampler, seed=self.seed, number=asked.number, num_trials=self.num_trials
             )
+            # Before version 5 Optuna draws some values when it makes the trial, so it is made anew with this sampler.
+            asked = optuna.trial.Trial(self._study, asked._trial_id)
         values = {axis.key: axis.suggest(asked) for axis in self.space.axes}
         self._open[asked.number] = asked
         self._heartbeat.start()

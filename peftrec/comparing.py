@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from peftrec.config import InputError
-from peftrec.evaluation import Evaluation, PairedTest, arm_test, holm
+from peftrec.evaluation import PairedTest, arm_test, holm
 from peftrec.measuring import SPLITS
+from peftrec.metrics import higher_is_better
 from peftrec.publishing import Arm, read_arm, read_per_user
 
 Given = str | Path | Sequence[str | Path]
@@ -59,7 +60,12 @@ class Comparison:
             "first": self.arms[0].name,
             "others": [arm.name for arm in self.arms[1:]],
             "arms": [
-                {"name": arm.name, "folders": [str(folder) for folder in arm.folders], "seeds": list(arm.seeds)}
+                {
+                    "name": arm.name,
+                    "folders": [str(folder) for folder in arm.folders],
+                    "seeds": list(arm.seeds),
+                    "data_sha256": arm.data_sha256,
+                }
                 for arm in self.arms
             ],
             "tests": [
@@ -67,6 +73,7 @@ class Comparison:
                     "first_arm": self.arms[0].name,
                     "second_arm": row.other,
                     **dataclasses.asdict(row.test),
+                    "higher_is_better": higher_is_better(row.test.metric),
                     "adjusted_p_value": row.adjusted_p_value,
                 }
                 for row in self.tests
@@ -84,14 +91,16 @@ def compare(
             commas, or a pattern such as `runs/lora_seed_*`.
         others: one or more of the same kind. Where two have the same seeds, their runs are paired by seed.
         split: `valid` or `test`.
-        metrics: keys such as `ndcg@10`; none takes every metric that all runs have. Metrics among sampled candidates
-            (`sampled100_hr@10`) are compared only if they are named here, and only with each other.
+        metrics: keys such as `ndcg@10` or `novelty@10`, of what single users have; none takes the metrics of ranks that
+            all recipes ask for (`evaluation.metrics` at `evaluation.ks`), whatever else was measured since, so that the
+            correction is for the same tests always. Metrics among sampled candidates (`sampled100_hr@10`) are compared
+            only if they are named here, and only with each other.
         level: level of the intervals, between 0 and 1.
     Returns:
         A test for each metric and each of the others; p-values are corrected over all of them.
     Raises:
-        InputError: if runs lack results of single users, share no metric, or differ in users, targets or protocol; or
-            if runs that count as one differ in more than their seeds.
+        InputError: if runs lack results of single users, share no metric, or differ in users, targets or protocol; if
+            runs that count as one have no seed or differ in more than it; or if a run is named twice.
     """
     if not others:
         raise InputError("a comparison needs two runs or more")
@@ -100,9 +109,10 @@ def compare(
     if not 0.0 < level < 1.0:
         raise InputError(f"level: must lie between 0 and 1, such as 0.95, got {level}")
     arms = [read_arm(given) for given in (first, *others)]
+    _check_distinct(arms)
     folders = [str(folder) for arm in arms for folder in arm.folders]
     found = read_per_user(folders, split, sampled=_sampled(metrics))
-    chosen = list(dict.fromkeys(metrics)) or _shared(found, folders)
+    chosen = list(dict.fromkeys(metrics)) or _shared(arms)
     sizes = [len(arm.folders) for arm in arms]
     ends = list(itertools.accumulate(sizes))
     rows = []
@@ -137,9 +147,23 @@ def _sampled(metrics: Sequence[str]) -> bool:
     return any(kinds)
 
 
-def _shared(found: Sequence[Evaluation], folders: Sequence[str]) -> list[str]:
-    shared = [metric for metric in found[0].per_user if all(metric in one.per_user for one in found)]
+def _shared(arms: Sequence[Arm]) -> list[str]:
+    """Return the metrics of ranks that all recipes ask for, in the order of the first."""
+    shared = [metric for metric in arms[0].metrics if all(metric in arm.metrics for arm in arms)]
     if not shared:
-        have = "; ".join(f"{folder} has {', '.join(one.per_user)}" for folder, one in zip(folders, found, strict=True))
+        have = "; ".join(f"{arm.name} has {', '.join(arm.metrics)}" for arm in arms)
         raise InputError(f"{have}: no metric is in all of them; train or evaluate them with the same evaluation.ks")
     return shared
+
+
+def _check_distinct(arms: Sequence[Arm]) -> None:
+    """Refuse a run that is compared with itself, and one comparison made twice."""
+    places = [{folder.resolve() for folder in arm.folders} for arm in arms]
+    for number, (arm, own) in enumerate(zip(arms[1:], places[1:], strict=True), start=1):
+        common = sorted(str(place) for place in own & places[0])
+        if common:
+            raise InputError(
+                f"{common[0]}: is on both sides, in {arms[0].name!r} and {arm.name!r}; a run is compared with others"
+            )
+        if own in places[1:number]:
+            raise InputError(f"{arm.name}: is named twice; name each run that {arms[0].name} is compared with once")

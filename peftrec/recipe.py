@@ -218,8 +218,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {error}") from None
 
 
-def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Return a recipe with overrides, the same as if they had stood behind its file on the command line.
+def recipe_with(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with overrides, as `load_recipe` applies them to a file.
 
     Args:
         recipe: resolved.

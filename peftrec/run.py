@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from peftrec.baselines import fit_references, store_references
-from peftrec.build import Built, build, build_debias
+from peftrec.build import build
 from peftrec.config import RecipeError
-from peftrec.data import Dataset, TrainingWindows, load_dataset
+from peftrec.data import Dataset, load_dataset
 from peftrec.evaluating import REFERENCE_FOLDER
+from peftrec.fitting import make_trainer
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.measuring import check_rules, measure, measure_all, of_users
+from peftrec.measuring import check_rules, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
     PRIVATE,
@@ -28,7 +29,7 @@ from peftrec.publishing import (
     save_model_run,
 )
 from peftrec.recipe import Recipe
-from peftrec.training import Evaluate, Trainer, peak_memory_mib, plan_for_model, recover_folder, replace_folder
+from peftrec.training import peak_memory_mib, recover_folder, replace_folder
 
 Report = Callable[[str], None]
 
@@ -84,62 +85,16 @@ def train(
     return metrics
 
 
-def make_trainer(
-    recipe: Recipe, built: Built, *, evaluate: Evaluate, folder: Path | None = None, report: Report | None = None
-) -> tuple[Trainer, Recipe]:
-    """Return what trains a built model, and the recipe with the batches that were planned for it.
-
-    Args:
-        recipe: resolved; the one that the model was built from.
-        built: the untrained model and its data.
-        evaluate: maps the model to validation metrics; called before the first step and after epochs.
-        folder: for checkpoints and the lines of epochs; None keeps nothing.
-        report: is handed one line at a time; None is silent.
-    Raises:
-        InputError: if the data cannot be batched as the recipe says.
-    """
-    say = report or (lambda _: None)
-    model, dataset, counts = built.model, built.dataset, built.dataset.item_counts()
-    windows = TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats)
-    if recipe.training.batch_users == "auto":
-        plan = plan_for_model(model, recipe.user, windows, counts, recipe.loss, recipe.training)
-        say(plan.describe())
-        recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
-    debias = build_debias(recipe, dataset)
-    for line in [] if debias is None else debias.describe():
-        say(line)
-    trainer = Trainer(
-        model=model,
-        windows=windows,
-        item_counts=counts,
-        loss=recipe.loss,
-        optimizer=recipe.optimizer,
-        training=recipe.training,
-        text_vectors=built.base_vectors_NH,
-        debias=debias,
-        evaluate=evaluate,
-        folder=folder,
-        recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},
-    )
-    return trainer, recipe
-
-
 def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
     began = time.perf_counter()
     built = build(recipe, dataset, say)
-    model = built.model
+    model, counts = built.model, dataset.item_counts()
     for line in built.describe(recipe):
         say(line)
     build_seconds = time.perf_counter() - began
     # Before the long part: they may need a backbone that cannot be loaded.
     references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
-    trainer, recipe = make_trainer(
-        recipe,
-        built,
-        evaluate=lambda trained: measure(catalogue_scores(trained), recipe, dataset, "valid").summary(),
-        folder=work,
-        report=say,
-    )
+    recipe, trainer = make_trainer(built, recipe, dataset, say, work)
     untrained = _adapter_states(model)
     work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
@@ -164,7 +119,7 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
         work,
         recipe=recipe,
         catalogue=dataset.catalogue,
-        train_counts=dataset.item_counts(),
+        train_counts=counts,
         model=model,
         metrics=metrics,
         adapters_moved=moved,

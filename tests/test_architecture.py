@@ -21,8 +21,8 @@ RECIPES = REPOSITORY / "recipes"
 ORDER = (
     "config", "metrics", "data", "methods", "encoders", "losses", "models", "training", "baselines", "evaluation",
     "retrieval", "recipe", "propensity", "build", "frozen", "publishing", "recommender", "recommending", "encoding",
-    "measuring", "evaluating", "detailing", "reporting", "comparing", "run", "ensembling", "tuning", "serving",
-    "benchmark", "cli", "__main__",
+    "measuring", "evaluating", "detailing", "reporting", "comparing", "fitting", "run", "ensembling", "tuning",
+    "serving", "benchmark", "cli", "__main__",
 )  # fmt: skip
 # What a package must never know although it stands above it, or comes from elsewhere.
 FORBIDDEN = {

@@ -56,10 +56,17 @@ class FittedBaseline(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(ABC):
-    """Configuration of a baseline, and how to fit it; each kind is one frozen subclass."""
+    """Configuration of a baseline, and how to fit it; each kind is one frozen subclass.
+
+    Attributes:
+        kind: its tag in recipes.
+        needs_item_vectors: whether `fit` asks for vectors of the items.
+        has_seed: whether a field `seed` decides what is fitted; without, the same data give the same scores always.
+    """
 
     kind: ClassVar[str]
     needs_item_vectors: ClassVar[bool]
+    has_seed: ClassVar[bool]
 
     @property
     def reads_times(self) -> bool:

@@ -42,6 +42,7 @@ class ContentKNN(Baseline):
 
     kind: ClassVar[str] = "content_knn"
     needs_item_vectors: ClassVar[bool] = True
+    has_seed: ClassVar[bool] = False
 
     num_recent: Annotated[int, Range(ge=1)] = 8
     decay: Annotated[float, Range(gt=0.0, le=1.0)] = 0.7

@@ -50,6 +50,7 @@ class EASE(Baseline):
 
     kind: ClassVar[str] = "ease"
     needs_item_vectors: ClassVar[bool] = False
+    has_seed: ClassVar[bool] = False
 
     regularisation: Annotated[float, Range(gt=0.0)] = 300.0
     decay: Annotated[float, Range(gt=0.0, le=1.0)] = 0.7

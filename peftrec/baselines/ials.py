@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.baselines.baseline import Baseline, check_histories, check_tensors
-from peftrec.baselines.interaction import Interactions, event_weights
+from peftrec.baselines.interaction import Interactions, event_weights, newest_places
 from peftrec.config import InputError, Range
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class IALS(Baseline):
 
     kind: ClassVar[str] = "ials"
     needs_item_vectors: ClassVar[bool] = False
+    has_seed: ClassVar[bool] = True
 
     factors: Annotated[int, Range(ge=1)] = 128
     regularisation: Annotated[float, Range(gt=0.0)] = 1.0
@@ -124,16 +125,18 @@ class FittedIALS:
     def user_vectors(self, histories_BL: NDArray[np.int64], *_: Any) -> torch.Tensor:
         """Solve for the factors of users, shape (B, D); nothing but histories is read."""
         check_histories(histories_BL, len(self.vectors_ND))
-        weights_BL = torch.from_numpy(event_weights(histories_BL, self._config.decay)).double()
+        # An event is there however little it counts beyond one that is not.
+        newest_BL = newest_places(histories_BL)
+        there_BL = torch.from_numpy(newest_BL).double()
+        surplus_BL = self._config.alpha * torch.from_numpy(event_weights(newest_BL, self._config.decay))
         num_factors, length = self.vectors_ND.shape[1], histories_BL.shape[1]
         users_BD = self.vectors_ND.new_zeros(len(histories_BL), num_factors)
         solve = self._solve_events if length <= num_factors else self._solve_factors
         step = max(1, _AT_ONCE // (num_factors * max(length, 1)))
         for start in range(0, len(histories_BL), step):
             items_bL = torch.from_numpy(histories_BL[start : start + step]).clamp(min=0)
-            weights_bL = weights_BL[start : start + step]
-            surplus_bL = self._config.alpha * weights_bL
-            known_bL = (weights_bL > 0).double() + surplus_bL
+            surplus_bL = surplus_BL[start : start + step]
+            known_bL = there_BL[start : start + step] + surplus_bL
             users_BD[start : start + step] = solve(self.vectors_ND[items_bL].double(), surplus_bL, known_bL).float()
         return users_BD
 

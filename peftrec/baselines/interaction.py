@@ -89,27 +89,35 @@ class Interactions:
             yield start, sums_Nn[:, : stop - start].T
 
 
-def event_weights(histories_BL: NDArray[np.int64], decay: float) -> NDArray[np.float32]:
-    """Weigh the events of histories by their place.
-
-    weight = decay^k for the event with k events after it; 0 for padding. An item that is there several times counts
-    once, at its newest place.
+def newest_places(histories_BL: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which events of histories count: an item that is there several times does so once, at its newest place.
 
     Args:
         histories_BL: item indexes, left padded with -1, newest last.
+    Returns:
+        Shape (B, L); False for padding.
+    """
+    num_users, _ = histories_BL.shape
+    rows_B1 = np.arange(num_users, dtype=np.int64)[:, None] * (int(histories_BL.max(initial=0)) + 2)
+    # Newest first, so that the first of equal items is the one to keep.
+    keys = (rows_B1 + histories_BL + 1)[:, ::-1]
+    _, first = np.unique(keys, return_index=True)
+    newest = np.zeros(keys.size, dtype=np.bool_)
+    newest[first] = True
+    return newest.reshape(keys.shape)[:, ::-1] & (histories_BL >= 0)
+
+
+def event_weights(newest_BL: NDArray[np.bool_], decay: float) -> NDArray[np.float64]:
+    """Weigh the events of histories by their place.
+
+    weight = decay^k for the event with k places after it; 0 where it does not count. It may be 0 for an old event that
+    does count, since decay^k has no place in 64 bits once k is large: whether an event is there is not read from it.
+
+    Args:
+        newest_BL: from `newest_places`.
         decay: above 0 and at most 1; 1 weighs all alike.
     Returns:
-        float32, shape (B, L).
+        Shape (B, L).
     """
-    num_users, length = histories_BL.shape
-    ages_L = np.arange(length - 1, -1, -1, dtype=np.float64)
-    weights_BL = np.where(histories_BL >= 0, np.power(decay, ages_L), 0.0).astype(np.float32)
-    if length > 1:
-        rows_B1 = np.arange(num_users, dtype=np.int64)[:, None] * (int(histories_BL.max(initial=0)) + 2)
-        # Newest first, so that the first of equal items is the one to keep.
-        keys = (rows_B1 + histories_BL + 1)[:, ::-1]
-        _, first = np.unique(keys, return_index=True)
-        newest = np.zeros(keys.size, dtype=np.bool_)
-        newest[first] = True
-        weights_BL[~newest.reshape(keys.shape)[:, ::-1]] = 0.0
-    return weights_BL
+    ages_L = np.arange(newest_BL.shape[1] - 1, -1, -1, dtype=np.float64)
+    return np.where(newest_BL, np.power(decay, ages_L), 0.0)

@@ -48,6 +48,7 @@ class ItemKNN(Baseline):
 
     kind: ClassVar[str] = "item_knn"
     needs_item_vectors: ClassVar[bool] = False
+    has_seed: ClassVar[bool] = False
 
     num_neighbours: Annotated[int, Range(ge=1)] = 500
     shrinkage: Annotated[float, Range(ge=0.0)] = 5.0

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.baselines.baseline import check_histories, check_tensors
-from peftrec.baselines.interaction import event_weights
+from peftrec.baselines.interaction import event_weights, newest_places
 from peftrec.config import InputError
 
 # Numbers that are added at once: 32 MiB of scores and 64 MiB of their places.
@@ -41,7 +41,7 @@ class ItemToItem:
         """Score the catalogue by the sum over the history, shape (B, N)."""
         num_items, num_kept = self._items_NK.shape
         check_histories(histories_BL, num_items)
-        weights_BL = event_weights(histories_BL, self._decay)
+        weights_BL = event_weights(newest_places(histories_BL), self._decay).astype(np.float32)
         rows_E, columns_E = np.nonzero(weights_BL)
         weights_E = torch.from_numpy(weights_BL[rows_E, columns_E])
         speakers_E = torch.from_numpy(histories_BL[rows_E, columns_E])

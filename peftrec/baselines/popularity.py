@@ -44,6 +44,7 @@ class Popularity(Baseline):
 
     kind: ClassVar[str] = "popularity"
     needs_item_vectors: ClassVar[bool] = False
+    has_seed: ClassVar[bool] = False
 
     window: Annotated[float, Range(gt=0.0, le=1.0)] = 1.0
 

@@ -13,6 +13,8 @@ Test whether runs differ, user by user: the first against each of the others. Fo
 interval, the two-sided p-value of a sign-flip permutation test, and that value after Holm's correction over the whole
 table. All runs must have been evaluated on the same users, targets and rules. No data and no language model are opened.
 
+Compared are the metrics of ranks that the recipes ask for (evaluation.metrics); others where --metric names them.
+
 Several seeds of one recipe count as one run: separate their folders with commas, or write a quoted pattern. The
 interval is then of users and seeds.
 
@@ -31,7 +33,11 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("others", metavar="OTHER", nargs="+", help="what it is compared with, of the same kind")
     parser.add_argument("--split", choices=("test", "valid"), default="test", help="which cases (default: test)")
     parser.add_argument(
-        "--metric", action="append", default=[], metavar="KEY", help="compare this one, such as ndcg@10; repeatable"
+        "--metric",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="compare this one, such as ndcg@10 or novelty@10; repeatable",
     )
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")

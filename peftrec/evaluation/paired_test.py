@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from peftrec.evaluation.alignment import aligned
 from peftrec.evaluation.bootstrap import BLOCK_DRAWS, check_resampling, crossed_interval
 from peftrec.evaluation.evaluation import Evaluation
 from peftrec.evaluation.seed_spread import SeedSpread, seed_spread, varying_means
+
+# Of a value's own size: what means over runs may differ by though they are equal. Metrics differ by far more.
+_ROUNDING: Final = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class PairedTest:
         metric: key of the metric compared, such as `ndcg@10`.
         first: mean over users of the first.
         second: mean over users of the second.
-        difference: first minus second; where the metric is better when higher, above 0 the first is better.
+        difference: first minus second; above 0 the first is better where higher is (`metrics.higher_is_better`).
         low: low end of the interval of the difference.
         high: high end of it.
         p_value: two-sided, of the sign-flip permutation test; where there are several seeds it holds for these alone.
@@ -93,6 +97,7 @@ def arm_test(
     """Test whether two recipes differ in a metric on the same users, each with one run or several seeds.
 
     A user's value is the mean over a recipe's runs, and the statistic the mean over users of the differences of these.
+    Two values of a user that are equal but for rounding (one in 10^12) do not differ.
     The p-value is that of `paired_test` on them: it holds for the runs at hand and says nothing of other seeds. The
     interval is `crossed_interval`, of users and seeds both, so that it may hold 0 where p is small.
 
@@ -115,8 +120,8 @@ def arm_test(
     names = names or (["first", "second"] if single else [f"run {n + 1}" for n in range(len(first) + len(second))])
     values_RU, num_left_out, num_cases_left_out = aligned([*first, *second], metric, names)
     first_U, second_U = values_RU[: len(first)].mean(axis=0), values_RU[len(first) :].mean(axis=0)
-    differences_U = first_U - second_U
-    check_resampling(differences_U, level, num_resamples)
+    check_resampling(first_U - second_U, level, num_resamples)
+    differences_U = _differences(first_U, second_U)
     means_A, means_B = np.split(values_RU.mean(axis=1), [len(first)])
     spread = None if single else seed_spread(means_A, means_B, paired=paired_seeds)
     varying = varying_means(means_A, means_B, paired_seeds)
@@ -135,6 +140,13 @@ def arm_test(
         num_cases_left_out=num_cases_left_out,
         seeds=spread,
     )
+
+
+def _differences(first_U: NDArray[np.float64], second_U: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Subtract; 0 where two means are the same on paper and were rounded in another order of summing."""
+    differences_U = first_U - second_U
+    rounding_U = _ROUNDING * np.maximum(np.abs(first_U), np.abs(second_U))
+    return np.where(np.abs(differences_U) <= rounding_U, 0.0, differences_U)
 
 
 def _sign_flip_p_value(differences: NDArray[np.float64], num_resamples: int, seed: int) -> float:

@@ -4,11 +4,10 @@ from peftrec.training.batch_plan import BatchPlan, plan_for_model
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.folder import recover_folder, replace_folder
 from peftrec.training.memory import peak_memory_mib
-from peftrec.training.trainer import Evaluate, Trainer, TrainingResult
+from peftrec.training.trainer import Trainer, TrainingResult
 
 __all__ = [
     "BatchPlan",
-    "Evaluate",
     "OptimizerConfig",
     "Trainer",
     "TrainingConfig",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from peftrec.config import InputError, RecipeError
 from peftrec.publishing.aside import written_aside
-from peftrec.recipe import Recipe, override_recipe
+from peftrec.recipe import Recipe, recipe_with
 from peftrec.tuning.storage import DATABASE
 from peftrec.tuning.study import Study
 from peftrec.tuning.trial import Trial
@@ -80,7 +80,7 @@ def _record(study: Study, recipe: Recipe, trials: list[Trial]) -> dict[str, Any]
 
 
 def _best_yaml(folder: Path, study: Study, recipe: Recipe, best: Trial, record: dict[str, Any]) -> str:
-    values = override_recipe(recipe, [*best.overrides, f"output_dir={json.dumps(str(folder / BEST_RUN))}"])
+    values = recipe_with(recipe, [*best.overrides, f"output_dir={json.dumps(str(folder / BEST_RUN))}"])
     lines = [
         f"Launch:   peftrec train {shlex.quote(str(folder / BEST))}",
         f"Study:    {study.name}: best of {record['num_ended']} trials (sampler {study.sampler}, seed {study.seed}), "

@@ -11,7 +11,7 @@ import torch
 
 from peftrec.config import InputError
 from peftrec.data import Dataset, load_dataset
-from peftrec.recipe import Recipe, override_recipe
+from peftrec.recipe import Recipe, recipe_with
 from peftrec.tuning.optimiser import PrunerName, SamplerName
 from peftrec.tuning.record import BEST, check_study_folder, write_record
 from peftrec.tuning.space import Space
@@ -101,7 +101,7 @@ def _run(study: Study, trial: Trial, recipe: Recipe, dataset: Dataset, say: Repo
         return study.report(trial, epoch, value)
 
     try:
-        own = override_recipe(recipe, trial.overrides)
+        own = recipe_with(recipe, trial.overrides)
         data = dataset if own.data == recipe.data else load_dataset(own.data)
         value = run_trial(own, data, stops, say)
         told, end = f"validation {study.metric} {value:.4f}", functools.partial(study.tell, trial, value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peftrec.config import RecipeError, read_yaml
-from peftrec.recipe import Recipe, override_recipe
+from peftrec.recipe import Recipe, recipe_with
 from peftrec.tuning.axis import Axis, parse_axis
 from peftrec.tuning.recipe_key import check_tunable, scalar_types
 from peftrec.tuning.trial import overrides_of
@@ -62,7 +62,7 @@ class Space:
         """
         for point in points:
             try:
-                override_recipe(recipe, overrides_of(point))
+                recipe_with(recipe, overrides_of(point))
             except RecipeError as error:
                 raise RecipeError(f"{self.source}: the point {' '.join(overrides_of(point))}: {error}") from None
 
@@ -151,7 +151,7 @@ def _beside(axes: Sequence[Axis], axis: Axis, value: Any) -> Iterator[dict[str, 
 def _fits(recipe: Recipe, values: Mapping[str, Any]) -> RecipeError | None:
     """Return what a recipe says against values, or None where it takes them."""
     try:
-        override_recipe(recipe, overrides_of(values))
+        recipe_with(recipe, overrides_of(values))
     except RecipeError as error:
         return error
     return None

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from peftrec.build import build
 from peftrec.config import InputError
 from peftrec.data import Dataset
+from peftrec.fitting import make_trainer
 from peftrec.frozen import frozen_vectors
 from peftrec.measuring import measure, of_users
-from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.recipe import Recipe
-from peftrec.run import make_trainer
 
 Report = Callable[[str], None]
 # Is handed an epoch and its metric, and says whether to stop there.
@@ -65,9 +64,8 @@ def _train(recipe: Recipe, dataset: Dataset, stops: Stops, report: Report) -> fl
     training = recipe.training
     num_evaluations = 0
 
-    def evaluate(model: RecommenderModel) -> dict[str, float]:
+    def observe(metrics: dict[str, float]) -> None:
         nonlocal num_evaluations
-        metrics = measure(catalogue_scores(model), recipe, dataset, "valid").summary()
         last_epoch = math.ceil(trainer.num_steps / trainer.steps_per_epoch)
         epoch = min(num_evaluations * training.evaluate_every, last_epoch)
         num_evaluations += 1
@@ -76,7 +74,6 @@ def _train(recipe: Recipe, dataset: Dataset, stops: Stops, report: Report) -> fl
         judged = epoch > training.warmup_frozen_epochs
         if math.isfinite(value) and stops(epoch, value) and judged and epoch < last_epoch:
             raise PrunedError(epoch)
-        return metrics
 
-    trainer, _ = make_trainer(recipe, build(recipe, dataset, report), evaluate=evaluate, report=report)
+    _, trainer = make_trainer(build(recipe, dataset, report), recipe, dataset, report, None, observe)
     return trainer.train().best_metric

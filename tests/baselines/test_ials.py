@@ -71,6 +71,20 @@ def test_users_solve_the_equations_of_the_source(
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_factors", [6, 150])
+def test_old_events_are_there_however_little_they_weigh(num_factors: int) -> None:
+    generator = np.random.default_rng(3)
+    factors = generator.normal(size=(101, num_factors))
+    # .2^99 is 6e-70, which 32 bits take for 0.
+    config = IALS(factors=num_factors, regularisation=2.0, alpha=7.0, decay=0.2)
+    surplus = 7.0 * np.append(0.2 ** np.arange(99.0, -1.0, -1.0), 0.0)
+    there = np.append(np.ones(100), 0.0)
+    left = factors.T @ ((1.0 + surplus)[:, None] * factors) + 2.0 * np.eye(num_factors)
+    expected = np.linalg.solve(left, factors.T @ ((1.0 + surplus) * there))
+    fitted = config.from_tensors({"item_factors": torch.from_numpy(factors).float()})
+    np.testing.assert_allclose(fitted.user_vectors(np.arange(100)[None])[0].numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_factors_lower_what_is_minimised(dataset: Any, rows: list[list[int]]) -> None:
     pytest.importorskip("implicit")
     liked = np.zeros((len(rows), 34))

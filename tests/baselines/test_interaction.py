@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from peftrec.baselines import interaction
-from peftrec.baselines.interaction import Interactions, event_weights
+from peftrec.baselines.interaction import Interactions, event_weights, newest_places
 from peftrec.baselines.item_to_item import largest
 
 ROWS = [[0, 1, 0], [1, 2], [], [3, 1]]
@@ -46,15 +46,15 @@ def test_shared_users_are_the_product_in_blocks_of_any_size(
 def test_weights_fall_with_the_events_that_are_newer() -> None:
     rows = np.array([[-1, -1, 5, 2], [3, 1, 0, 4], [-1, -1, -1, -1]])
     expected = [[0, 0, 0.5, 1], [0.125, 0.25, 0.5, 1], [0, 0, 0, 0]]
-    np.testing.assert_array_equal(event_weights(rows, 0.5), np.array(expected, dtype=np.float32))
-    assert event_weights(rows, 1.0).sum() == 6
-    assert event_weights(rows[:, :0], 0.5).shape == (3, 0)
+    np.testing.assert_array_equal(event_weights(newest_places(rows), 0.5), expected)
+    assert event_weights(newest_places(rows), 1.0).sum() == 6
+    assert event_weights(newest_places(rows[:, :0]), 0.5).shape == (3, 0)
 
 
 def test_an_item_counts_once_at_its_newest_place() -> None:
     rows = np.array([[7, 2, 7, 7], [-1, 7, 2, 2], [2, 7, 2, 7]])
     expected = [[0, 0.25, 0, 1], [0, 0.25, 0, 1], [0, 0, 0.5, 1]]
-    np.testing.assert_array_equal(event_weights(rows, 0.5), np.array(expected, dtype=np.float32))
+    np.testing.assert_array_equal(event_weights(newest_places(rows), 0.5), expected)
 
 
 def test_the_largest_are_kept_and_of_equal_ones_the_first() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 import peftrec
-from peftrec.cli import main
+from peftrec import compare, ensemble
+from peftrec.cli import comparison_table, main
 from peftrec.evaluation import holm
 from peftrec.publishing import read_arm
 
@@ -46,14 +49,43 @@ def test_two_runs(trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
     assert main(["compare", str(trained), str(other)]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("HR@10", "NDCG@10", "95% interval", "p (Holm)"))
-    assert f"test, {trained} minus {other}, the same " in shown
+    assert "test: A is compared with B, on the same " in shown
+    assert f"A  {trained}\nB  {other}\n" in shown
+    assert "A, B are single runs: interval and p tell nothing of other seeds of them." in shown
 
 
-def test_a_run_with_itself(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_itself(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(trained, tmp_path / "copy")
     capsys.readouterr()
-    assert main(["compare", str(trained), str(trained), "--json"]) == 0
+    assert main(["compare", str(trained), str(copy), "--json"]) == 0
     for test in json.loads(capsys.readouterr().out)["tests"]:
         assert (test["difference"], test["p_value"]) == (0.0, 1.0)
+    assert main(["compare", str(trained), f"{copy},{trained.parent / 'run'}"]) == 1  # of one seed, seen first
+    assert "are both of seed" in capsys.readouterr().err
+    assert main(["compare", str(trained), str(trained)]) == 1
+    assert f"{trained}: is on both sides" in capsys.readouterr().err
+    assert main(["compare", str(trained), str(copy), str(copy)]) == 1
+    assert f"{copy}: is named twice; name each run that {trained} is compared with once" in capsys.readouterr().err
+
+
+def test_what_else_was_measured_since_changes_no_test(
+    trained: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copies = [shutil.copytree(run, tmp_path / str(number)) for number, run in enumerate((trained, other))]
+    before = compare(*copies)
+    for copy in copies:
+        path = copy / "private" / "test_model.parquet"
+        frame = pl.read_parquet(path)
+        more = {"recall@10": frame["hr@10"], "calibration@10": frame["mrr@10"]}
+        frame.with_columns(**more).write_parquet(path)
+    assert compare(*copies) == before
+    assert [row.test.metric for row in before.tests] == ["hr@10", "ndcg@10", "mrr@10"]
+    capsys.readouterr()
+    assert main(["compare", *map(str, copies), "--metric", "calibration@10", "--metric", "hr@10", "--json"]) == 0
+    tests = json.loads(capsys.readouterr().out)["tests"]
+    assert {test["metric"]: test["higher_is_better"] for test in tests} == {"calibration@10": False, "hr@10": True}
+    assert main(["compare", *map(str, copies), "--metric", "calibration@10"]) == 0
+    assert "CALIBRATION@10, lower is better" in capsys.readouterr().out
 
 
 def test_order_of_users_does_not_matter(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +150,61 @@ def test_runs_without_a_common_metric(trained: Path, tmp_path: Path, capsys: pyt
     frame = pl.read_parquet(path)
     frame.rename({name: name.replace("@10", "@20") for name in frame.columns}).write_parquet(path)
     assert main(["compare", str(trained), str(copy)]) == 1
-    assert "no metric is in all of them" in capsys.readouterr().err
+    assert f"the {copy} evaluation has no 'hr@10'" in capsys.readouterr().err
+    recipe = copy / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^  ks:(\n  - 10| \[10\])$", "  ks: [20]", text)
+    recipe.write_text(text.replace("metric: ndcg@10", "metric: ndcg@20"), encoding="utf-8")
+    assert main(["compare", str(trained), str(copy)]) == 1
+    assert f"{copy} has hr@20, ndcg@20, mrr@20: no metric is in all of them" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def popular(write_recipe: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of popularity, `run` and `again` with another `training.seed`; read only."""
+    folder = tmp_path_factory.mktemp("popular")
+    words = ["train", str(write_recipe(folder)), "baseline.kind=popularity"]
+    assert main(words) == 0
+    assert main([*words, "training.seed=1", f"output_dir={folder / 'again'}"]) == 0
+    return folder
+
+
+def test_baselines_without_a_seed(
+    trained: Path, other: Path, popular: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(trained), f"{popular / 'run'},{popular / 'again'}"]) == 1
+    said = capsys.readouterr().err
+    assert f"{popular / 'run'}: is a baseline without a seed" in said
+    assert "name it once, alone" in said
+    assert read_arm(popular / "run").seeds == ()
+    assert main(["compare", f"{trained},{other}", str(popular / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "A - B: one has no seed, so each run is compared with each (2 pairs)." in shown
+    assert "B has no seed: another run of it would be the same." in shown
+    assert "single run" not in shown
+    assert main(["compare", str(popular / "run"), str(popular / "again")]) == 0
+    shown = capsys.readouterr().out
+    assert "A, B have no seed: another run of one would be the same." in shown
+    assert "seeds of" not in shown
+
+
+def test_arms_of_other_data_are_told(
+    trained: Path, other: Path, popular: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(other, tmp_path / "copy")
+    metrics = json.loads((copy / "metrics.json").read_text(encoding="utf-8"))
+    (copy / "metrics.json").write_text(json.dumps(metrics | {"data_sha256": "0" * 64}), encoding="utf-8")
+    assert main(["compare", str(trained), str(copy), str(other)]) == 0
+    shown = capsys.readouterr().out
+    assert f"A and B differ in data_sha256 ({metrics['data_sha256'][:12]} and 000000000000): users and" in shown
+    assert "A and C" not in shown
+    times = shutil.copytree(popular / "run", tmp_path / "times")
+    recipe = (times / "recipe.yaml").read_text(encoding="utf-8")
+    (times / "recipe.yaml").write_text(recipe.replace("window: 1.0", "window: 0.5"), encoding="utf-8")
+    metrics = json.loads((times / "metrics.json").read_text(encoding="utf-8"))
+    (times / "metrics.json").write_text(json.dumps(metrics | {"data_sha256": "1" * 64}), encoding="utf-8")
+    assert main(["compare", str(trained), str(times)]) == 0
+    assert "A and B: data_sha256 holds the times of events for one alone" in capsys.readouterr().out
 
 
 def copy_run(run: Path, copy: Path, seed: int, *, moved: float = 0.0, recipe: tuple[str, str] = ("", "")) -> Path:
@@ -169,8 +255,35 @@ class TestSeveral:
         assert alone["low"] == found["tests"][3]["low"]
         assert main(["compare", *names]) == 0
         shown = capsys.readouterr().out
-        assert f"test, {names[0]} minus each run in the column minus, the same " in shown
+        assert "test: A is compared with each of the others, on the same " in shown
+        assert "a difference is A minus the other" in shown
         assert "over seeds" not in shown
+
+    def test_eighty_columns_hold_every_figure(
+        self, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        narrow = functools.partial(Console, width=80, highlight=False, markup=False)
+        monkeypatch.setattr(comparison_table, "console", narrow)
+        for number, name in enumerate(("a_0", "a_1", "b_0", "b_1", "c_7")):
+            copy = shutil.copytree(runs / name, tmp_path / name)
+            path = copy / "private" / "test_model.parquet"
+            frame = pl.read_parquet(path)
+            lift = -120.0 - number + np.linspace(-80.0, 80.0, len(frame))
+            frame.with_columns(pl.Series("popularity_lift@10", lift)).write_parquet(path)
+        words = [f"{tmp_path}/a_*", f"{tmp_path}/b_*", str(tmp_path / "c_7"), "--metric", "popularity_lift@10"]
+        found = self.found(capsys, *words)
+        assert main(["compare", *words]) == 0
+        shown = capsys.readouterr().out
+        table = shown.split("\n\n")[1].splitlines()
+        assert max(map(len, table)) <= 80
+        assert all(str(folder) in shown for folder in (f"{tmp_path}/a_*", tmp_path / "c_7"))
+        for test in found["tests"]:
+            seeds = test["seeds"]
+            figures = [f"{test[key]:.4f}" for key in ("first", "second", "p_value", "adjusted_p_value")]
+            figures += [f"{test['difference']:+.4f}", f"[{test['low']:+.4f}, {test['high']:+.4f}]"]
+            figures += [f"{seeds['low']:+.4f} to {seeds['high']:+.4f}, sd {seeds['deviation']:.4f}, same sign"]
+            assert all(any(figure in line for line in table) for figure in figures), figures
+        assert "…" not in shown
 
     def test_seeds_as_a_pattern_and_with_commas(self, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         commas = ",".join(str(runs / f"b_{seed}") for seed in (2, 0, 1))
@@ -197,7 +310,8 @@ class TestSeveral:
         assert main(["compare", f"{runs}/a_*", f"{runs}/c_*", str(runs / "b_1")]) == 0
         shown = capsys.readouterr().out
         assert "each run is compared with each (6 pairs)" in shown
-        assert f"{runs / 'b_1'} is one run" in shown
+        assert "A - B: not the same seeds, so each run" in shown
+        assert "C is a single run: interval and p tell nothing of other seeds of it." in shown
 
     def test_from_python(self, runs: Path) -> None:
         found = peftrec.compare([runs / f"a_{n}" for n in range(3)], runs / "b_0", metrics=["ndcg@10"])
@@ -261,11 +375,11 @@ class TestSeveral:
             frame = pl.read_parquet(path)
             own = np.where(np.arange(len(frame)) < 2, np.nan, np.arange(len(frame)) % 3)
             frame.with_columns(pl.Series("novelty@10", own, nan_to_null=name == "a_0")).write_parquet(path)
-        found = self.found(capsys, *map(str, copies))
+        found = self.found(capsys, *map(str, copies), "--metric", "novelty@10")
         test = found["tests"][-1]
         assert (test["metric"], test["num_left_out"], test["num_users"]) == ("novelty@10", 2, len(frame) - 2)
-        assert main(["compare", *map(str, copies)]) == 0
-        assert f"NOVELTY@10 against {copies[1]}: 2 users are left out" in capsys.readouterr().out
+        assert main(["compare", *map(str, copies), "--metric", "novelty@10"]) == 0
+        assert "NOVELTY@10 against B: 2 users are left out" in capsys.readouterr().out
 
     def test_a_column_without_numbers_is_damage(
         self, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -278,6 +392,19 @@ class TestSeveral:
 
 
 class TestArms:
+    def test_ensembles_of_other_weights_are_not_one(
+        self, trained: Path, other: Path, popular: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = []
+        for number, (run, weights) in enumerate([(trained, [3.0, 1.0]), (other, [1.0, 1.0]), (other, [0.75, 0.25])]):
+            names.append(str(tmp_path / str(number)))
+            members = [shutil.copytree(run, tmp_path / f"m{number}" / "text"), popular / "run"]
+            ensemble(members, names[-1], weights=weights)
+        assert main(["compare", f"{names[0]},{names[1]}", str(popular / "run")]) == 1
+        said = capsys.readouterr().err
+        assert "they differ in ensemble.weights ([0.75, 0.25] and [0.5, 0.5])" in said
+        assert read_arm(f"{names[0]},{names[2]}").seeds == (0, 5)
+
     def test_runs_of_two_recipes_are_not_one(
         self, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

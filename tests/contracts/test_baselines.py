@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ def config_of(kind: str) -> Baseline:
         pytest.importorskip("implicit")
     config: Baseline = BASELINES.load(kind)()
     return config
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_declared_seed_is_a_field(kind: str) -> None:
+    assert BASELINES.load(kind).has_seed == (
+        "seed" in {field.name for field in dataclasses.fields(BASELINES.load(kind))}
+    )
 
 
 def fit(kind: str, dataset: Any) -> FittedBaseline:

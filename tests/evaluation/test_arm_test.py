@@ -81,6 +81,14 @@ class TestSeveralSeeds:
         assert (test.low, test.high) == bootstrap_interval(differences, num_resamples=10_000)
         assert test == paired_test(self.first[0], self.second[0], METRIC)
 
+    def test_what_only_rounding_tells_apart_is_no_difference(self) -> None:
+        values = np.random.default_rng(0).random(200)
+        assert (np.mean([values] * 3, axis=0) != values).any()
+        test = arm_test([run(values)] * 3, [run(values)], METRIC)
+        assert (test.difference, test.low, test.high, test.p_value) == (0.0, 0.0, 0.0, 1.0)
+        with pytest.raises(ValueError, match="must be finite"):
+            arm_test([run(np.append(values, np.inf))] * 3, [run(np.append(values, 0.0))], METRIC)
+
     def test_seeds_without_any_effect_leave_the_interval_of_users(self) -> None:
         values = np.random.default_rng(0).random(50)
         test = arm_test([run(values)] * 3, [run(values[::-1])] * 3, METRIC, paired_seeds=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import peftrec.fitting
 import peftrec.run
 from peftrec.config import InputError, RecipeError
 from peftrec.data import TrainingWindows, load_dataset
@@ -140,14 +143,16 @@ def test_references_are_of_the_data_at_hand(
     assert "NOT the events" not in own["leaks"]
 
 
+@pytest.mark.parametrize(("error", "told"), [(errno.EACCES, False), (errno.EROFS, False), (errno.ENOSPC, True)])
 def test_a_run_that_cannot_be_written_to_is_evaluated(
-    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+    finished: tuple[Path, dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch, error: int, told: bool
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(finished[0], copy)
-    shutil.rmtree(copy / "private")
-    (copy / "private").write_text("no folder can be made here")
-    assert evaluate(copy)["model"] == finished[1]["test"]["model"]
+    def refuse(*_: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("peftrec.measuring.write_per_user", refuse)
+    with pytest.raises(OSError, match=os.strerror(error)) if told else contextlib.nullcontext():
+        assert evaluate(finished[0])["model"] == finished[1]["test"]["model"]
 
 
 def test_a_taken_folder_is_refused_and_replaced_only_when_told(make_recipe: Callable[..., Any], tmp_path: Path) -> None:
@@ -218,7 +223,8 @@ class KilledError(Exception):
 
 
 def fail_in(monkeypatch: pytest.MonkeyPatch, name: str, call: int = 1) -> None:
-    real, calls = getattr(peftrec.run, name), []
+    module = peftrec.run if hasattr(peftrec.run, name) else peftrec.fitting
+    real, calls = getattr(module, name), []
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -226,10 +232,12 @@ def fail_in(monkeypatch: pytest.MonkeyPatch, name: str, call: int = 1) -> None:
             raise KilledError
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(peftrec.run, name, failing)
+    monkeypatch.setattr(module, name, failing)
 
 
-@pytest.mark.parametrize("place", ["load_dataset", "build", "measure", "fit_references", "save_model_run"])
+@pytest.mark.parametrize(
+    "place", ["load_dataset", "build", "make_trainer", "measure_all", "fit_references", "save_model_run"]
+)
 def test_a_failing_run_leaves_the_old_one_whole(
     place: str, make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +330,7 @@ def test_repeats_are_no_targets_where_the_recipe_says_so(
 ) -> None:
     made = []
     monkeypatch.setattr(
-        "peftrec.run.TrainingWindows",
+        "peftrec.fitting.TrainingWindows",
         lambda *arguments, **keywords: made.append(keywords) or TrainingWindows(*arguments, **keywords),
     )
     for number, override in enumerate(("loss.skip_repeats=true", "loss.skip_repeats=false")):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peftrec.config import RecipeError
-from peftrec.recipe import override_recipe
+from peftrec.recipe import recipe_with
 from peftrec.tuning import read_space
 from peftrec.tuning.trial import overrides_of
 
@@ -59,7 +59,7 @@ def test_overrides_say_the_same_values(make_recipe: MakeRecipe) -> None:
         "data.template": '{title}: "a", \u2028 é',
         "training.tf32": True,
     }
-    recipe = override_recipe(make_recipe(), overrides_of(values))
+    recipe = recipe_with(make_recipe(), overrides_of(values))
     assert recipe.optimizer.learning_rate == 1e-05
     assert recipe.method.targets == ("query", "value")
     assert (recipe.loss.kind, recipe.optimizer.clip_norm, recipe.training.tf32) == ("bpr", None, True)

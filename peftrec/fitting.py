@@ -1,0 +1,66 @@
+"""From what was built to a trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from peftrec.build import Built, build_debias
+from peftrec.data import Dataset, TrainingWindows
+from peftrec.measuring import measure
+from peftrec.models import RecommenderModel, catalogue_scores
+from peftrec.recipe import Recipe
+from peftrec.training import Trainer, plan_for_model
+
+Say = Callable[[str], None]
+
+
+def make_trainer(
+    built: Built,
+    recipe: Recipe,
+    dataset: Dataset,
+    say: Say,
+    folder: Path | None,
+    observe: Callable[[dict[str, float]], None] | None = None,
+) -> tuple[Recipe, Trainer]:
+    """Make the trainer of a recipe, and the recipe with what was left to it to choose.
+
+    Args:
+        built: from `build`.
+        recipe: resolved.
+        dataset: of the recipe.
+        say: is handed one line at a time.
+        folder: for checkpoints; None keeps nothing.
+        observe: is handed the validation metrics, at the start and after every epoch that is evaluated.
+    """
+    model, counts = built.model, dataset.item_counts()
+    windows = TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats)
+    if recipe.training.batch_users == "auto":
+        plan = plan_for_model(model, recipe.user, windows, counts, recipe.loss, recipe.training)
+        say(plan.describe())
+        recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
+    debias = build_debias(recipe, dataset)
+    for line in [] if debias is None else debias.describe():
+        say(line)
+
+    def evaluate(trained: RecommenderModel) -> dict[str, float]:
+        metrics = measure(catalogue_scores(trained), recipe, dataset, "valid").summary()
+        if observe is not None:
+            observe(metrics)
+        return metrics
+
+    trainer = Trainer(
+        model=model,
+        windows=windows,
+        item_counts=counts,
+        loss=recipe.loss,
+        optimizer=recipe.optimizer,
+        training=recipe.training,
+        text_vectors=built.base_vectors_NH,
+        debias=debias,
+        evaluate=evaluate,
+        folder=folder,
+        recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},
+    )
+    return recipe, trainer

@@ -176,7 +176,13 @@ class TestRanks:
         cases, sequences = make_cases(20, 200)
         scores = Products(200)
         found = evaluate_sampled(scores, cases, sequences, np.ones(200), SampledCandidatesConfig(), of_users=True)
-        assert found.protocol()["catalogue"] == "100 sampled, uniform, seed 0"
+        assert found.protocol()["catalogue"].startswith("100 sampled, uniform, seed 0, draws ")
+        other = evaluate_sampled(
+            scores, cases, sequences, np.ones(200), SampledCandidatesConfig(seed=1), of_users=True, names=("hr",)
+        )
+        assert list(other.per_user) == ["sampled100_hr@10"]
+        with pytest.raises(InputError, match="the same protocol"):
+            paired_test(found, other, "sampled100_hr@10")
         full = evaluate_cases(scores, cases, sequences, 200, of_users=True)
         with pytest.raises(InputError, match="the second evaluation has no 'sampled100_hr@10'"):
             paired_test(found, full, "sampled100_hr@10")

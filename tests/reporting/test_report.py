@@ -387,6 +387,6 @@ def test_a_baseline_and_an_ensemble_are_reported_too(
     ensemble([run, tmp_path / "baseline"], tmp_path / "both")
     told = report(tmp_path / "both")
     members = {name for name, row in told.items() if isinstance(row, dict) and "metrics" in row}
-    assert members == {"model", "run", "baseline", "popularity", "content_knn"}
+    assert members == {"model", "1_run", "2_baseline", "popularity", "content_knn"}
     text = (tmp_path / "both" / "report_test.md").read_text()
-    assert "|  | model | run | baseline | popularity | content\\_knn |" in text
+    assert "|  | model | 1\\_run | 2\\_baseline | popularity | content\\_knn |" in text

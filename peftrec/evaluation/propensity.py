@@ -83,13 +83,9 @@ def snips_intervals(
     for values_C in values.values():
         check_resampling(values_C, level, num_resamples)
     _, row_C = np.unique(users_C, return_inverse=True)
-    ends = ratio_intervals(
-        [np.bincount(row_C, weights_C * values_C) for values_C in values.values()],
-        np.bincount(row_C, weights_C),
-        level=level,
-        num_resamples=num_resamples,
-        seed=seed,
-    )
+    weights_U = np.bincount(row_C, weights_C).astype(np.float64)
+    sums = [np.bincount(row_C, weights_C * values_C).astype(np.float64) for values_C in values.values()]
+    ends = ratio_intervals(sums, weights_U, level=level, num_resamples=num_resamples, seed=seed)
     return dict(zip(values, ends, strict=True))
 
 

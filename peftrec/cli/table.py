@@ -74,7 +74,7 @@ def print_lists(results: Mapping[str, Any]) -> None:
     table = Table(title="lists", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for name in rows:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for key in (key for key in model["metrics"] if key not in ranks):
         table.add_row(key, *(value_cell(row, key) for row in rows.values()))
     for key in model.get("overall", {}):

@@ -105,7 +105,8 @@ def intervals_by_row(
         return _NAMES + value / ticks[-1] * (_WIDTH - _NAMES - _RIGHT)
 
     drawn = [_grid_line(across(tick), _TOP, across(tick), base) for tick in ticks]
-    drawn += [_text(across(tick), base + 16, f"{tick:g}") for tick in ticks]
+    # Above, too: with many rows the lower end is far away.
+    drawn += [_text(across(tick), y, f"{tick:g}") for tick in ticks for y in (_TOP - 2, base + 16)]
     for number, ((kind, name), top) in enumerate(zip(rows, tops, strict=True)):
         if not number or rows[number - 1][0] != kind:
             drawn.append(_text(8, top - 6, _cut(kind, _WIDTH - 16), anchor="start", kind="kind"))
@@ -164,7 +165,7 @@ def share_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, below: 
 
 def _marked(index: int, num_points: int) -> Iterator[int]:
     """Yield the points of a curve that carry its mark, beside those of the others where curves lie on each other."""
-    for share in (0.45, 0.65, 0.85):
+    for share in (0.45, 0.65):
         yield round((share + 0.02 * (index % len(_MARKS))) * (num_points - 1))
 
 

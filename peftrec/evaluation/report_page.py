@@ -11,10 +11,13 @@ from peftrec.evaluation.plot import STYLE as PLOT_STYLE
 from peftrec.evaluation.plot import joined, standalone
 from peftrec.evaluation.section import Plot, Section, Table, plots_of
 
-# Where a screen is narrow, plots and tables are scrolled, and the names of rows stay.
+# Where a screen is narrow, plots and tables are scrolled, and the names of rows stay. Long names of models are broken,
+# so that they do not widen their columns.
 _STYLE: Final = """
-.part { margin-top: 14px; } .plot { min-width: 480px; max-width: 760px; }
-.scroll td:first-child, .scroll th:first-child { position: sticky; left: 0; background: var(--card); z-index: 1; }
+.part { margin-top: 14px; } .plot { min-width: 420px; max-width: 760px; }
+.scroll td:first-child, .scroll th:first-child { position: sticky; left: 0; background: var(--card); z-index: 1;
+  min-width: 100px; }
+th { vertical-align: bottom; } th.n { white-space: normal; overflow-wrap: break-word; max-width: 160px; }
 """
 
 

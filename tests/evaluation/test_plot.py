@@ -72,11 +72,11 @@ def test_rows_draw_a_mark_a_value_and_each_kind_once() -> None:
 def test_curves_that_lie_on_each_other_show_the_marks_of_all() -> None:
     points = [(number / 100, number / 100) for number in range(101)]
     root = parsed(share_curves({"a": points, "b": points}, below="items", beside="places"))
-    assert len(marks(root)) == 6
+    assert len(marks(root)) == 4
     rounds = [float(mark.get("cx", "0")) for mark in root.iter(f"{SVG}circle")]
     squares = [mark.get("d", "") for mark in root.iter(f"{SVG}path") if mark.get("class") == "series"]
     lefts = [float(path.removeprefix("M").split()[0]) for path in squares]
-    assert len(rounds) == len(lefts) == 3
+    assert len(rounds) == len(lefts) == 2
     assert all(abs(x - left - 3.2) > 7 for x in rounds for left in lefts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -358,6 +359,12 @@ def test_a_baseline_and_an_ensemble_are_reported_too(
     assert members == {"model", "1_run", "2_baseline", "popularity", "content_knn"}
     text = (tmp_path / "both" / "report_test.md").read_text()
     assert "|  | model | 1\\_run | 2\\_baseline | popularity | content\\_knn |" in text
+
+
+def test_the_page_needs_nothing_beside_it(run: Path, tmp_path: Path) -> None:
+    page = page_and_markdown(run, tmp_path / "out", [])[0]
+    assert not re.search(r"src=|href=|url\(|@import|<script|https?:", page)
+    assert page.count("<svg") == page.count("</svg>") == 6  # three plots, each with its legend
 
 
 def test_estimates_stand_beside_the_plain_means(run: Path, tmp_path: Path) -> None:

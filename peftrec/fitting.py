@@ -1,38 +1,19 @@
-"""From what was built to a trainer; and what a recipe reaches on validation, of which nothing is kept."""
+"""From what was built to a trainer."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from peftrec.build import Built, build, build_debias
+from peftrec.build import Built, build_debias
 from peftrec.data import Dataset, TrainingWindows
-from peftrec.frozen import frozen_vectors
-from peftrec.measuring import measure, of_users
+from peftrec.measuring import measure
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.recipe import Recipe
 from peftrec.training import Trainer, plan_for_model
 
 Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Validated:
-    """What a recipe reached on the validation cases.
-
-    Args:
-        value: of `training.metric`, the best epoch's.
-        epochs: the metric after every epoch; the first entry is the start, before any training.
-        seconds: of building and training, by the clock.
-    """
-
-    value: float
-    epochs: tuple[float, ...]
-    seconds: float
 
 
 def make_trainer(
@@ -41,7 +22,7 @@ def make_trainer(
     dataset: Dataset,
     say: Say,
     folder: Path | None,
-    observe: Callable[..., None] | None = None,
+    observe: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[Recipe, Trainer]:
     """Make the trainer of a recipe, and the recipe with what was left to it to choose.
 
@@ -83,42 +64,3 @@ def make_trainer(
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},
     )
     return recipe, trainer
-
-
-def validate(
-    recipe: Recipe,
-    dataset: Dataset,
-    *,
-    say: Say | None = None,
-    on_epoch: Callable[[int, float], None] | None = None,
-) -> Validated:
-    """Train a recipe, or fit its baseline, and rank the validation cases; the test cases are not looked at.
-
-    Args:
-        recipe: resolved.
-        dataset: of the recipe.
-        say: is handed one line at a time.
-        on_epoch: is handed the number of each evaluation, 0 at the start, and the value of `training.metric`; what it
-            raises ends the training. Not called for a baseline.
-    Raises:
-        InputError: as `train` does.
-    """
-    began = time.perf_counter()
-    say = say or (lambda _: None)
-    metric = recipe.training.metric
-    if recipe.baseline is not None:
-        vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts, say))
-        fitted = recipe.baseline.fit(dataset, vectors() if recipe.baseline.needs_item_vectors else None)
-        value = measure(of_users({"model": fitted})["model"], recipe, dataset, "valid").summary()[metric]
-        return Validated(value, (), time.perf_counter() - began)
-    seen: list[float] = []
-
-    def observe(metrics: Mapping[str, Any]) -> None:
-        seen.append(float(metrics[metric]))
-        if on_epoch is not None:
-            on_epoch(len(seen) - 1, seen[-1])
-
-    quiet = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, trackers=()))
-    _, trainer = make_trainer(build(recipe, dataset, say), quiet, dataset, say, None, observe)
-    result = trainer.train()
-    return Validated(result.best_metric, tuple(seen), time.perf_counter() - began)

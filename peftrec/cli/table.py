@@ -39,6 +39,7 @@ def print_results(results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
 
 
 def _results_table(rows: Mapping[str, Any], run: Mapping[str, Any], title: str) -> Table:
+    from peftrec.evaluation.section import value_cell
     from peftrec.metrics import rank_keys
 
     metrics = rank_keys(rows["model"]["metrics"])
@@ -49,11 +50,11 @@ def _results_table(rows: Mapping[str, Any], run: Mapping[str, Any], title: str) 
     for name in ("cases", "parameters", "training s"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in rows.items():
-        cells = [_metric(row, metric) for metric in metrics]
+        cells = [value_cell(row, metric) for metric in metrics]
         cost = _cost(run) if name == "model" else ("", "")
         table.add_row(name, *cells, f"{row['num_cases']:,}", *cost)
         if "snips" in row:
-            cells = [_metric(row["snips"], metric) for metric in metrics]
+            cells = [value_cell(row["snips"], metric) for metric in metrics]
             table.add_row(f"{name}, snips", *cells, f"{row['snips']['effective_cases']:,.0f}", "", "")
     return table
 
@@ -64,6 +65,7 @@ def print_lists(results: Mapping[str, Any]) -> None:
     Args:
         results: one split, as `peftrec.reporting.report` returns it.
     """
+    from peftrec.evaluation.section import number, value_cell
     from peftrec.metrics import rank_keys
 
     rows = _rows(results)
@@ -72,15 +74,15 @@ def print_lists(results: Mapping[str, Any]) -> None:
     table = Table(title="lists", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for name in rows:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for key in (key for key in model["metrics"] if key not in ranks):
-        table.add_row(key, *(_metric(row, key) for row in rows.values()))
+        table.add_row(key, *(value_cell(row, key) for row in rows.values()))
     for key in model.get("overall", {}):
-        table.add_row(key, *(_number(row["overall"][key]) for row in rows.values()))
+        table.add_row(key, *(number(row["overall"][key]) for row in rows.values()))
     for name, kind in (("GAUC", "gauc"), ("GAUC by clicks", "gauc_by_clicks")):
         if "impressions" in results:
             found = results["impressions"]["rows"]
-            cells = [_metric({"metrics": found[row], "intervals": found[row]["intervals"]}, kind) for row in rows]
+            cells = [value_cell({"metrics": found[row], "intervals": found[row]["intervals"]}, kind) for row in rows]
             table.add_row(name, *cells)
     console().print(table)
 
@@ -104,19 +106,6 @@ def console() -> Console:
 
 def _rows(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: row for name, row in results.items() if isinstance(row, Mapping) and "metrics" in row}
-
-
-def _metric(row: Mapping[str, Any], metric: str) -> str:
-    if row["metrics"][metric] is None:
-        return "-"
-    low, high = row["intervals"][metric]
-    return f"{_number(row['metrics'][metric])} [{_number(low)}, {_number(high)}]"
-
-
-def _number(value: float | None) -> str:
-    from peftrec.evaluation.report import number
-
-    return "-" if value is None else number(value)
 
 
 def _cost(run: Mapping[str, Any]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
+from peftrec.data.text_file import read_lines, require_file
 
 if TYPE_CHECKING:
     from peftrec.data.dataset import Dataset
@@ -131,14 +132,13 @@ def read_impressions(path: Path, dataset: Dataset, split: str) -> Impressions:
     once, as clicked if it was.
 
     Args:
-        path: of the file.
+        path: of the file, gzip-compressed where its name ends in .gz.
         dataset: the data set.
         split: `valid` or `test`.
     Returns:
         At least one impression.
     Raises:
-        InputError: if the file is missing, no file of UTF-8 text, a line is malformed (with its number), or nothing is
-            left.
+        InputError: if the file is missing, a line is not UTF-8 or malformed (with its number), or nothing is left.
     """
     kept = _Kept(dataset, split)
     for user_id, history, candidates in _lines(path):
@@ -159,21 +159,18 @@ def read_impressions(path: Path, dataset: Dataset, split: str) -> Impressions:
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str], list[tuple[str, bool]]]]:
     """Yield user, history and candidates of every line that is not blank."""
+    require_file(path, "evaluation.impressions names it")
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+        for lines in read_lines(path):
+            for number, line in enumerate(lines.content.decode("utf-8").split("\n"), start=lines.first):
                 if line.strip():
                     yield _parsed(line, f"{path}, line {number}")
-    except FileNotFoundError:
-        raise InputError(f"{path}: evaluation.impressions names this file, but it is not there") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no UTF-8 text ({error}); it must be in the layout of behaviors.tsv") from None
     except OSError as error:
         raise InputError(f"{path}: evaluation.impressions names it, but it cannot be read ({error.strerror})") from None
 
 
 def _parsed(line: str, where: str) -> tuple[str, list[str], list[tuple[str, bool]]]:
-    cells = line.rstrip("\r\n").split("\t")
+    cells = line.rstrip("\r").split("\t")
     if len(cells) not in (4, 5):
         raise InputError(
             f"{where}: has {len(cells)} columns; there must be id, user, (time,) history and candidates, separated by "

@@ -81,48 +81,56 @@ def crossed_interval(
     return float(low), float(high)
 
 
-def ratio_interval(
-    numerators_U: NDArray[np.float64],
+def ratio_intervals(
+    numerators: Sequence[NDArray[np.float64]],
     denominators_U: NDArray[np.float64],
     *,
     level: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
-) -> tuple[float, float]:
-    """Compute a percentile bootstrap interval of a ratio of sums over users, such as a weighted mean.
+) -> list[tuple[float, float]]:
+    """Compute percentile bootstrap intervals of ratios of sums over users, such as weighted means.
 
-    Each sample of U users, drawn with replacement, gives the sum of their numerators over that of their denominators.
+    Each sample of U users, drawn with replacement, gives the sum of their numerators over that of their denominators;
+    all ratios are of the same samples. Deterministic by seed.
 
     Args:
-        numerators_U: of each user, such as weight times value.
+        numerators: of each ratio one a user, such as weight times value, shape (U,).
         denominators_U: of each user, such as the weight; from 0, not all 0.
         level: share of resampled ratios inside, between 0 and 1.
         num_resamples: from 1; samples in which nobody has weight are left out.
         seed: seed of the draws.
     Returns:
-        The low and the high end.
+        The low and the high end of each ratio.
     Raises:
         ValueError: if shapes differ, a value is NaN or infinite, denominators are below 0 or all 0, or a setting is out
             of range.
     """
-    for values in (numerators_U, denominators_U):
-        check_resampling(values, level, num_resamples)
-    if numerators_U.shape != denominators_U.shape or denominators_U.min() < 0 or denominators_U.max() == 0:
-        raise ValueError("denominators must be one a numerator, from 0, and not all 0")
-    sums_U2 = np.stack([numerators_U, denominators_U], axis=1)
-    totals_R2 = resampled_totals(sums_U2, num_resamples, np.random.default_rng(seed))
-    drawn_R2 = totals_R2[totals_R2[:, 1] > 0]
-    low, high = np.quantile(drawn_R2[:, 0] / drawn_R2[:, 1], [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    for values_U in (denominators_U, *numerators):
+        check_resampling(values_U, level, num_resamples)
+        if values_U.shape != denominators_U.shape:
+            raise ValueError(
+                f"numerators must be one a denominator, got shape {values_U.shape} for {len(denominators_U)}"
+            )
+    if denominators_U.min() < 0 or denominators_U.max() == 0:
+        raise ValueError(f"denominators must be from 0 and not all 0, got {denominators_U.min()}")
+    sums_UM = np.stack([denominators_U, *numerators], axis=1)
+    totals_RM = _resampled_totals(sums_UM, num_resamples, np.random.default_rng(seed))
+    weighed_RM = totals_RM[totals_RM[:, 0] > 0]
+    ratios_RM = weighed_RM[:, 1:] / weighed_RM[:, :1]
+    ends_M2 = np.quantile(ratios_RM, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+    return [(float(low), float(high)) for low, high in ends_M2]
 
 
 def _resampled_means(values: NDArray[np.float64], num_resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw users with replacement, and take each sample's mean."""
-    means_R: NDArray[np.float64] = resampled_totals(values[:, None], num_resamples, rng)[:, 0] / len(values)
+    means_R: NDArray[np.float64] = _resampled_totals(values[:, None], num_resamples, rng)[:, 0] / len(values)
     return means_R
 
 
-def resampled_totals(sums_UM: NDArray[np.float64], num_resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _resampled_totals(
+    sums_UM: NDArray[np.float64], num_resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Draw users with replacement, block by block, and add up their rows, shape (R, M).
 
     A total depends only on how often each distinct row is drawn. Rank metrics have few (k + 1 of them), so those counts

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
-from peftrec.evaluation.bootstrap import ratio_interval
+from peftrec.evaluation.bootstrap import ratio_intervals
 from peftrec.evaluation.product import ProductScores
 from peftrec.evaluation.ranking import UserScores, users_at_once
 from peftrec.metrics import GroupAuc, group_auc, impression_auc
@@ -54,7 +54,9 @@ def impression_results(scores: UserScores | ProductScores, impressions: Impressi
 
 
 def _interval(found: GroupAuc) -> list[float]:
-    return list(ratio_interval(np.nan_to_num(found.per_user) * found.weights, found.weights))
+    """Return the interval of a mean over users whose weights are drawn with them."""
+    (ends,) = ratio_intervals([np.nan_to_num(found.per_user) * found.weights], found.weights)
+    return list(ends)
 
 
 @torch.no_grad()

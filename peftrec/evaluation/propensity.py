@@ -1,6 +1,6 @@
 """Estimates of metrics as if all items were equally likely to be seen: self-normalised inverse propensities.
 
-Shapes: C cases, U users, M metrics, R resamples.
+Shapes: C cases, U users.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.evaluation.bootstrap import check_resampling, resampled_totals
+from peftrec.evaluation.bootstrap import check_resampling, ratio_intervals
 from peftrec.losses import ItemPropensities, effective_number
 
 # Below so many cases, or this part of all, the figures hang on a few targets.
@@ -65,8 +65,8 @@ def snips_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Compute percentile bootstrap intervals of `snips`, of the ratio itself: users are drawn with all their cases.
 
-    Each sample of U users, drawn with replacement, gives the sum of their w_c v_c over that of their w_c. Deterministic
-    by seed; all metrics are of the same samples.
+    See `ratio_intervals`, of each user's sum of w_c v_c over that of w_c. Deterministic by seed; all metrics are of the
+    same samples.
 
     Args:
         values: one a case, by metric.
@@ -83,12 +83,10 @@ def snips_intervals(
     for values_C in values.values():
         check_resampling(values_C, level, num_resamples)
     _, row_C = np.unique(users_C, return_inverse=True)
-    sums = [np.bincount(row_C, weights_C)]
-    sums += [np.bincount(row_C, weights_C * values_C) for values_C in values.values()]
-    totals_RM = resampled_totals(np.stack(sums, axis=1), num_resamples, np.random.default_rng(seed))
-    found_RM = totals_RM[:, 1:] / totals_RM[:, :1]
-    ends = np.quantile(found_RM, [(1 - level) / 2, (1 + level) / 2], axis=0).T
-    return {name: (float(low), float(high)) for name, (low, high) in zip(values, ends, strict=True)}
+    weights_U = np.bincount(row_C, weights_C).astype(np.float64)
+    sums = [np.bincount(row_C, weights_C * values_C).astype(np.float64) for values_C in values.values()]
+    ends = ratio_intervals(sums, weights_U, level=level, num_resamples=num_resamples, seed=seed)
+    return dict(zip(values, ends, strict=True))
 
 
 def snips_block(

@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from peftrec.evaluation.gap import FEWEST_USERS
 from peftrec.evaluation.plot import Interval, intervals_by_bin, intervals_by_row, legend, share_curves
-from peftrec.metrics import rank_keys
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Cells as text, a row each; the first column names the row, the others hold numbers but for those in `texts`."""
-
-    names: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    texts: tuple[int, ...] = (0,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plot:
-    """An SVG and the legend above it.
-
-    Args:
-        name: of its file.
-        told: what it shows, for those who do not see it.
-    """
-
-    name: str
-    told: str
-    legend: str
-    svg: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A headline, sentences below it, and what they are about."""
-
-    title: str
-    notes: tuple[str, ...]
-    parts: tuple[Table | Plot, ...]
+from peftrec.evaluation.section import Plot, Section, Table, metric_table, number, value_cell
+from peftrec.metrics import LIST_METRICS, OVERALL_LIST_METRICS, higher_is_better, rank_keys
 
 
 def sections(results: Mapping[str, Any]) -> list[Section]:
@@ -71,7 +39,17 @@ def _ranks(results: Mapping[str, Any], models: Mapping[str, Any]) -> Section:
         f"In brackets {level:.0%} bootstrap intervals over users.",
     ]
     notes += [results["leaks"]] if results["leaks"] else []
-    return Section("Ranks", tuple(notes), (_metric_table(models, rank_keys(model["metrics"])),))
+    keys = rank_keys(model["metrics"])
+    return Section("Ranks", (*notes, *_partly(models, keys)), (metric_table(models, keys),))
+
+
+def _partly(models: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:
+    """Tell of metrics that are not defined for all users, such as AUC where nothing else was left to rank."""
+    for key in keys:
+        defined = {name: row["num_defined"][key] for name, row in models.items() if key in row.get("num_defined", {})}
+        if defined:
+            told = ", ".join(f"{count:,} for {name}" for name, count in defined.items())
+            yield f"{key} is not defined for all users: {told} of {models['model']['num_users']:,}."
 
 
 def _snips(models: Mapping[str, Any]) -> Iterator[Section]:
@@ -83,11 +61,16 @@ def _snips(models: Mapping[str, Any]) -> Iterator[Section]:
     notes = [
         f"Metrics estimated as if all items were as likely to be seen: cases weighed by 1 / propensity "
         f"({first['source']}), self-normalised; in brackets bootstrap intervals over users. They are as good as the "
-        f"propensities.",
+        f"propensities. Below each the plain mean.",
         f"The weights leave {first['effective_cases']:,.0f} effective cases of {models['model']['num_cases']:,}.",
     ]
     notes += ["So few that some targets decide: raise evaluation.propensity.clip."] if first["few"] else []
-    yield Section("Estimates by propensity", tuple(notes), (_metric_table(found, list(first["metrics"])),))
+    rows = tuple(
+        (key, of, *(value_cell(row, key) for row in kind.values()))
+        for key in first["metrics"]
+        for of, kind in (("estimate", found), ("plain mean", models))
+    )
+    yield Section("Estimates by propensity", tuple(notes), (Table(("", "", *models), rows, (0, 1)),))
 
 
 def _sampled(results: Mapping[str, Any]) -> Iterator[Section]:
@@ -99,54 +82,24 @@ def _sampled(results: Mapping[str, Any]) -> Iterator[Section]:
         f"The target among {rows['model']['protocol']['catalogue']}, for comparison with papers that did the same. "
         f"These are no estimates of the figures above, and may order models otherwise."
     )
-    keys = list(rows["model"]["metrics"])
-    yield Section("SAMPLED candidates, not the catalogue", (note,), (_metric_table(rows, keys),))
+    table = metric_table(rows, list(rows["model"]["metrics"]))
+    yield Section("SAMPLED candidates, not the catalogue", (note,), (table,))
 
 
 def _lists(models: Mapping[str, Any]) -> Section:
-    ranks = rank_keys(models["model"]["metrics"])
-    keys = [key for key in models["model"]["metrics"] if key not in ranks]
-    history = (
-        "without the history" if models["model"]["protocol"]["history"] == "excluded" else "the history among them"
-    )
-    notes = [
-        f"Each user's best items, {history}. Novelty: mean self-information in bits. Popularity lift: "
-        "how much more popular the list is than the history, as a share. Diversity: mean distance of pairs by text "
-        "(1 - cosine) or by category. Serendipity: hits that popularity would not have made. Calibration: divergence "
-        "of the list's categories from the history's, 0 is best. Coverage: share of the catalogue in somebody's list. "
-        "Gini: of exposure, 0 is even.",
-    ]
-    for key in keys:
-        partly = {name: row["num_defined"][key] for name, row in models.items() if key in row.get("num_defined", {})}
-        if partly:
-            told = ", ".join(f"{number:,} for {name}" for name, number in partly.items())
-            notes.append(f"{key} is not defined for all users: {told} of {models['model']['num_users']:,}.")
-    table = _metric_table(models, keys)
+    model = models["model"]
+    ranks = rank_keys(model["metrics"])
+    keys = [key for key in model["metrics"] if key not in ranks]
+    history = "without the history" if model["protocol"]["history"] == "excluded" else "the history among them"
+    metrics = {**LIST_METRICS, **OVERALL_LIST_METRICS}
+    names = dict.fromkeys(key.partition("@")[0] for key in (*keys, *model.get("overall", {})))
+    told = "; ".join(f"{name}: {metrics[name].told}" for name in names)
+    note = f"Each user's best items, {history}. Of these {told}."
+    table = metric_table(models, keys)
     together = tuple(
-        (key, *(_overall(row["overall"][key]) for row in models.values())) for key in models["model"].get("overall", {})
+        (key, *(number(row["overall"][key]) for row in models.values())) for key in model.get("overall", {})
     )
-    return Section("Lists", tuple(notes), (Table(table.names, table.rows + together),))
-
-
-def _metric_table(models: Mapping[str, Any], keys: Sequence[str]) -> Table:
-    return Table(("", *models), tuple((key, *(_value(row, key) for row in models.values())) for key in keys))
-
-
-def _value(row: Mapping[str, Any], key: str) -> str:
-    mean = row["metrics"].get(key)
-    if mean is None:
-        return "-"
-    low, high = row["intervals"][key]
-    return f"{number(mean)} [{number(low)}, {number(high)}]"
-
-
-def _overall(value: float | None) -> str:
-    return "-" if value is None else number(value)
-
-
-def number(value: float) -> str:
-    """Return a number with four decimals, or with six where those would hide it."""
-    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.6f}"
+    return Section("Lists", (note, *_partly(models, keys)), (Table(table.names, table.rows + together),))
 
 
 def _popularity(results: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[Section]:
@@ -167,7 +120,7 @@ def _popularity(results: Mapping[str, Any], models: Mapping[str, Any]) -> Iterat
         intervals_by_bin(names, series, below="training events of the target", beside=metric),
     )
     rows = tuple(
-        (name, f"{entry['num_cases']:,}", *(f"{entry['rows'][model]['value']:.4f}" for model in models))
+        (name, f"{entry['num_cases']:,}", *(number(entry["rows"][model]["value"]) for model in models))
         for name, entry in zip(names, bins, strict=True)
     )
     note = f"{metric} of cases whose target has so many training events; 0 are cold items."
@@ -217,14 +170,17 @@ def _slices(results: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[S
     )
     rows = tuple(
         (entry["kind"], entry["name"], f"{entry['num_cases']:,}", f"{entry['num_users']:,}",
-         *(_value(entry["rows"][model], metric) for model in models))
+         *(value_cell(entry["rows"][model], metric) for model in models))
         for entry in slices
     )  # fmt: skip
-    note = (
-        "Target: cold has no training event; head, torso and tail hold a third of the training events each, from the "
-        "most popular items on. Slices of few cases have wide intervals, and many slices some that differ by chance."
-    )
-    yield Section("Slices", (note,), (plot, Table(("", "slice", "cases", "users", *models), rows, (0, 1))))
+    notes = ["Slices of few cases have wide intervals, and many slices some that differ by chance."]
+    if any(entry["kind"] == "target" for entry in slices):
+        notes.insert(
+            0,
+            "Target: cold has no training event; head, torso and tail hold a third of the training events each, from "
+            "the most popular items on.",
+        )
+    yield Section("Slices", tuple(notes), (plot, Table(("", "slice", "cases", "users", *models), rows, (0, 1))))
 
 
 def _interval(row: Mapping[str, Any], metric: str) -> Interval | None:
@@ -243,10 +199,14 @@ def _gaps(results: Mapping[str, Any]) -> Iterator[Section]:
         for entry in sorted(gaps, key=lambda entry: (entry["kind"], not entry["metric"].startswith(("hr", "ndcg"))))
     )  # fmt: skip
     names = ("groups", "metric", "model", "difference", "best group", "worst group")
+    falling = dict.fromkeys(
+        entry["metric"].partition("@")[0] for entry in gaps if higher_is_better(entry["metric"]) is False
+    )
+    but_for = f" but for {', '.join(falling)}" if falling else ""
     notes = (
-        "Between the group with the best and the one with the worst mean, best being the highest but for calibration; "
-        "groups of fewer than 20 users left out. Intervals are of the difference between these two; that they were "
-        "picked as the ends of all is not in them, so that of many groups some difference is always found.",
+        f"Between the group with the best and the one with the worst mean, best being the highest{but_for}; groups of "
+        f"fewer than {FEWEST_USERS} users left out. Intervals are of the difference between these two; that they were "
+        f"picked as the ends of all is not in them, so that of many groups some difference is always found.",
     )
     yield Section("Gaps between groups", notes, (Table(names, rows, (0, 1, 2, 4, 5)),))
 
@@ -257,7 +217,7 @@ def _impressions(results: Mapping[str, Any]) -> Iterator[Section]:
         return
     kinds = {"gauc": "GAUC", "gauc_by_clicks": "weighted by clicks"}
     rows = tuple(
-        (name, *(_value({"metrics": row, "intervals": row["intervals"]}, kind) for kind in kinds))
+        (name, *(value_cell({"metrics": row, "intervals": row["intervals"]}, kind) for kind in kinds))
         for name, row in found["rows"].items()
     )
     counts = next(iter(found["rows"].values()))
@@ -274,8 +234,3 @@ def _impressions(results: Mapping[str, Any]) -> Iterator[Section]:
 def _first(models: Mapping[str, Any], metric: str) -> str:
     keys: list[str] = list(models["model"]["metrics"])
     return next(key for key in keys if key.startswith(f"{metric}@"))
-
-
-def plots_of(found: Sequence[Section]) -> list[Plot]:
-    """Return the plots of some sections."""
-    return [part for section in found for part in section.parts if isinstance(part, Plot)]

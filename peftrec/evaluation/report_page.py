@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Final
 
 from peftrec.data.html import card, document, table, told
-from peftrec.evaluation.plot import STYLE, standalone
-from peftrec.evaluation.report import Plot, Section, Table, plots_of
+from peftrec.evaluation.plot import STYLE as PLOT_STYLE
+from peftrec.evaluation.plot import joined, standalone
+from peftrec.evaluation.section import Plot, Section, Table, plots_of
+
+# Where a screen is narrow, plots and tables are scrolled, and the names of rows stay. Long names of models are broken,
+# so that they do not widen their columns.
+_STYLE: Final = """
+.part { margin-top: 14px; } .plot { min-width: 420px; max-width: 760px; }
+.scroll td:first-child, .scroll th:first-child { position: sticky; left: 0; background: var(--card); z-index: 1;
+  min-width: 100px; }
+th { vertical-align: bottom; } th.n { white-space: normal; overflow-wrap: break-word; max-width: 160px; }
+"""
 
 
 def report_page(found: Sequence[Section], title: str) -> str:
@@ -17,7 +28,7 @@ def report_page(found: Sequence[Section], title: str) -> str:
         found: the sections.
         title: of the page.
     """
-    shown = [f"<style>{STYLE}</style><h1>{told(title)}</h1>"]
+    shown = [f"<style>{PLOT_STYLE}{_STYLE}</style><h1>{told(title)}</h1>"]
     for section in found:
         notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in section.notes)
         parts = "".join(_part(part) for part in section.parts)
@@ -27,10 +38,11 @@ def report_page(found: Sequence[Section], title: str) -> str:
 
 def _part(part: Table | Plot) -> str:
     if isinstance(part, Plot):
-        return card(part.told, f'<div style="max-width:760px">{part.legend}{part.svg}</div>')
+        drawn = f'<div class="plot">{part.legend}{part.svg}</div>'
+        return f'<div class="part">{card(part.told, f"""<div class="scroll">{drawn}</div>""")}</div>'
     numbers = tuple(place for place in range(len(part.names)) if place not in part.texts)
     rows = [[told(cell) for cell in row] for row in part.rows]
-    return f'<div class="card scroll" style="margin-top:14px">{table(part.names, rows, numbers=numbers)}</div>'
+    return f'<div class="card scroll part">{table(part.names, rows, numbers=numbers)}</div>'
 
 
 def report_markdown(found: Sequence[Section], title: str, folder: str) -> str:
@@ -44,7 +56,7 @@ def report_markdown(found: Sequence[Section], title: str, folder: str) -> str:
     lines = [f"# {_cell(title)}", ""]
     for section in found:
         lines += [f"## {section.title}", ""]
-        lines += [line for note in section.notes for line in (note, "")]
+        lines += [line for note in section.notes for line in (_cell(note), "")]
         for part in section.parts:
             if isinstance(part, Plot):
                 lines += [f"![{part.told}]({folder}/{part.name}.svg)", ""]
@@ -59,20 +71,7 @@ def report_markdown(found: Sequence[Section], title: str, folder: str) -> str:
 
 def plot_files(found: Sequence[Section]) -> dict[str, str]:
     """Return the plots as files, by name; the legend is part of each."""
-    return {f"{plot.name}.svg": standalone(_joined(plot)) for plot in plots_of(found)}
-
-
-def _joined(plot: Plot) -> str:
-    """Put the legend above the plot, in one picture."""
-    head, content = plot.svg.split(">", 1)
-    _, _, width, height = head.split('viewBox="', 1)[1].split('"', 1)[0].split()
-    label = head.split('aria-label="', 1)[1].split('"', 1)[0]
-    wide = plot.legend.split('viewBox="0 0 ', 1)[1].split(" ", 1)[0]
-    key = plot.legend.split(">", 1)[1].removesuffix("</svg>")
-    return (
-        f'<svg viewBox="0 0 {max(int(width), int(wide))} {int(height) + 24}" role="img" aria-label="{label}">'
-        f'<g>{key}</g><g transform="translate(0 24)">{content.removesuffix("</svg>")}</g></svg>'
-    )
+    return {f"{plot.name}.svg": standalone(joined(plot.legend, plot.svg)) for plot in plots_of(found)}
 
 
 def _cell(text: str) -> str:

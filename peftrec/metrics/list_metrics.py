@@ -25,27 +25,39 @@ class ListMetric(NamedTuple):
     Attributes:
         compute: lists (U, K) and these facts to values per user (U,), or to one value of all lists.
         facts: attributes of `ListFacts`, in the order of the arguments; none may be None.
+        told: what reports say that it is.
         higher_is_better: True or False; None where neither is.
     """
 
     compute: Callable[..., Any]
     facts: tuple[str, ...]
+    told: str
     higher_is_better: bool | None = True
 
 
 LIST_METRICS: Final[Mapping[str, ListMetric]] = {
-    "novelty": ListMetric(novelty, ("counts", "num_counted")),
-    "popularity_lift": ListMetric(popularity_lift, ("history_popularity", "counts"), None),
-    "diversity": ListMetric(intra_list_diversity, ("vectors",)),
-    "category_diversity": ListMetric(category_diversity, ("categories",)),
-    "serendipity": ListMetric(serendipity, ("targets", "counts")),
-    "calibration": ListMetric(calibration, ("history_items", "history_offsets", "categories"), False),
+    "novelty": ListMetric(novelty, ("counts", "num_counted"), "mean self-information in bits"),
+    "popularity_lift": ListMetric(
+        popularity_lift,
+        ("history_popularity", "counts"),
+        "how much more popular the list is than the history, as a share",
+        None,
+    ),
+    "diversity": ListMetric(intra_list_diversity, ("vectors",), "mean distance of pairs by text (1 - cosine)"),
+    "category_diversity": ListMetric(category_diversity, ("categories",), "mean distance of pairs by category"),
+    "serendipity": ListMetric(serendipity, ("targets", "counts"), "hits that popularity would not have made"),
+    "calibration": ListMetric(
+        calibration,
+        ("history_items", "history_offsets", "categories"),
+        "divergence of the list's categories from the history's, 0 is best",
+        False,
+    ),
 }
 """One value per user."""
 
 OVERALL_LIST_METRICS: Final[Mapping[str, ListMetric]] = {
-    "coverage": ListMetric(catalogue_coverage, ("num_items",)),
-    "gini": ListMetric(gini, ("num_items",), False),
+    "coverage": ListMetric(catalogue_coverage, ("num_items",), "share of the catalogue in somebody's list"),
+    "gini": ListMetric(gini, ("num_items",), "inequality of exposure, 0 is even", False),
 }
 """One value of all lists together."""
 

@@ -1,44 +1,27 @@
-"""`tune(recipe, space, folder)`: trials one after the other, and the best recipe written out."""
+"""`tune(recipe, space, folder)`: trials run one after the other in this process, and what they come to written down."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import torch
+
+from peftrec.config import InputError
 from peftrec.data import Dataset, load_dataset
-from peftrec.fitting import validate
-from peftrec.publishing import replace_text
 from peftrec.recipe import Recipe, recipe_with
-from peftrec.tuning.sampling import Pruner, Sampler
+from peftrec.tuning.optimiser import PrunerName, SamplerName
+from peftrec.tuning.record import BEST, check_study_folder, write_record
 from peftrec.tuning.space import Space
 from peftrec.tuning.study import Study
 from peftrec.tuning.trial import Trial
+from peftrec.tuning.trial_run import PrunedError, run_trial
 
-BEST, TRIALS = "best.yaml", "trials.json"
+Report = Callable[[str], None]
 
-
-class PrunedError(Exception):
-    """A trial had better stop."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuned:
-    """What a search came to.
-
-    Args:
-        best: the trial with the highest value.
-        trials: all of them.
-        edges: what of the best lies at an end of its axis, in words.
-        recipe: file of the best recipe.
-    """
-
-    best: Trial
-    trials: tuple[Trial, ...]
-    edges: tuple[str, ...]
-    recipe: Path
+NUM_TRIALS: Final = 20
 
 
 def tune(
@@ -46,111 +29,104 @@ def tune(
     space: Space,
     folder: str | Path,
     *,
-    num_trials: int = 20,
-    sampler: Sampler = "tpe",
-    pruner: Pruner = "none",
-    seed: int = 0,
+    num_trials: int | None = None,
     storage: str | None = None,
-    name: str = "tune",
-    report: Callable[[str], None] | None = None,
-) -> Tuned:
-    """Search a space for the recipe that ranks the validation cases best; the test cases are never looked at.
+    name: str | None = None,
+    sampler: SamplerName = "tpe",
+    pruner: PrunerName = "none",
+    seed: int = 0,
+    dataset: Dataset | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Search a space for the recipe of the best validation metric; a study that is there goes on.
 
-    Trials run one after the other in this process; others may work on the same study beside it. A trial that fails is
-    noted with its reason, and the search goes on. What ended in an earlier session is not done again.
+    Each trial trains or fits the recipe with values of the space and is measured on the validation cases alone. After
+    each, `trials.json` and `best.yaml` are written to the folder. Several processes may work on one study.
 
     Args:
-        recipe: resolved; its `training.metric` is what counts, of the best epoch.
+        recipe: resolved; `training.metric` is what is searched for.
         space: from `read_space`.
-        folder: gets `best.yaml`, `trials.json` and, without `storage`, `study.db`.
-        num_trials: in all, those of earlier sessions too.
+        folder: of the study; its database lies there too unless `storage` is given.
+        num_trials: in all, those before a stop included; None takes 20, or every point of a grid.
+        storage: URL of an Optuna storage in place of `study.db`.
+        name: of the study; None takes the folder's name.
         sampler: `tpe`, `random` or `grid`.
-        pruner: `none`, `median` or `halving`; what is stopped early cannot be the best.
-        seed: of the draws; the seed of training is the recipe's.
-        storage: URL of an Optuna storage.
-        name: of the study in it.
-        report: is handed one line at a time.
+        pruner: stops trials early by their validation metric: `none`, `median` or `halving`.
+        seed: of what the sampler draws; that of training is the recipe's, the same in every trial.
+        dataset: use this instead of loading what the recipe names.
+        report: is handed one line at a time on what goes on; None is silent.
+    Returns:
+        What `trials.json` holds.
     Raises:
-        RecipeError: if the study was begun with other settings.
-        InputError: if no trial ended well, or the data cannot be read.
+        RecipeError: if an argument is wrong or the folder holds something else.
+        InputError: if data or storage cannot be read, the study was begun otherwise, or no trial ended well; what
+            goes wrong in one trial is its reason, and the study goes on.
     """
     say = report or (lambda _: None)
-    data = _Data()
+    folder = Path(folder)
+    check_study_folder(folder)
+    if sampler == "grid":
+        space.grid(num_trials)  # what is wrong with it is told before data are read
+    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    folder.mkdir(parents=True, exist_ok=True)
     study = Study.open(
         storage or folder,
-        name=name,
+        name=name or folder.resolve().name,
         recipe=recipe,
         space=space,
         sampler=sampler,
-        num_trials=num_trials,
+        num_trials=NUM_TRIALS if num_trials is None and sampler != "grid" else num_trials,
         seed=seed,
         pruner=pruner,
-        data_sha256=data.of(recipe).content_hash(times=recipe.reads_times),
+        data_sha256=dataset.content_hash(times=recipe.reads_times),
     )
-    there = len(study.trials())
-    if there:
-        say(f"{there} trials are there already")
+    say(f"{study.place}: {len(study.trials())} of {study.num_trials} trials are there")
     while (trial := study.ask()) is not None:
-        say(f"trial {trial.number}: {', '.join(trial.overrides)}")
-        try:
-            _try(study, trial, recipe, data, say)
-        finally:
-            _write_trials(Path(folder), study, recipe)
+        say(f"trial {trial.number}: {' '.join(trial.overrides)}")
+        _run(study, trial, recipe, dataset, say)
+        write_record(folder, study, recipe)
+    record = write_record(folder, study, recipe)
     best = study.best()
-    edges = tuple(space.edges(best.values))
-    path = Path(folder) / BEST
-    replace_text(path, _header(best, study, recipe, edges) + recipe_with(recipe, best.overrides).to_yaml())
-    return Tuned(best, tuple(study.trials()), edges, path)
+    say(f"best of {record['num_ended']} trials: {best.number}, validation {study.metric} {best.value:.4f}")
+    for warning in record["warnings"]:
+        say(f"WARNING: {warning}")
+    say(f"{folder / BEST}: ready to train")
+    return record
 
 
-class _Data:
-    """The data sets of trials; the last one is kept, as most searches have but one."""
+def _run(study: Study, trial: Trial, recipe: Recipe, dataset: Dataset, say: Report) -> None:
+    """Run a trial and tell the study what it came to, whatever that is."""
 
-    def __init__(self) -> None:
-        self._last: tuple[Any, Dataset] | None = None
-
-    def of(self, recipe: Recipe) -> Dataset:
-        if self._last is None or self._last[0] != recipe.data:
-            self._last = recipe.data, load_dataset(recipe.data)
-        return self._last[1]
-
-
-def _try(study: Study, trial: Trial, recipe: Recipe, data: _Data, say: Callable[[str], None]) -> None:
-    def on_epoch(epoch: int, value: float) -> None:
-        if study.report(trial, epoch, value):
-            raise PrunedError(f"stopped after epoch {epoch}: {value:.4f}")
+    def stops(epoch: int, value: float) -> bool:
+        return study.report(trial, epoch, value)
 
     try:
         own = recipe_with(recipe, trial.overrides)
-        found = validate(own, data.of(own), on_epoch=on_epoch)
-    except PrunedError as error:
-        study.tell(trial, None, pruned=True)
-        say(f"trial {trial.number}: {error}")
-    except KeyboardInterrupt:
-        study.tell(trial, None, reason="interrupted", again=True)
-        raise
+        data = dataset if own.data == recipe.data else load_dataset(own.data)
+        value = run_trial(own, data, stops, say)
+        told, end = f"validation {study.metric} {value:.4f}", functools.partial(study.tell, trial, value)
+    except PrunedError as pruned:
+        told = f"stopped by the pruner after epoch {pruned.epoch}"
+        end = functools.partial(study.prune, trial, told)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:500]
-        study.tell(trial, None, reason=reason)
-        say(f"trial {trial.number}: failed: {reason}")
-    else:
-        study.tell(trial, found.value)
-        say(f"trial {trial.number}: {recipe.training.metric} {found.value:.4f} in {found.seconds:.0f} s")
+        reason = _reason(error)
+        told, end = f"failed: {reason}", functools.partial(study.tell, trial, None, reason=reason)
+    except BaseException:
+        study.give_back(trial, "interrupted; its values are tried again")
+        raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    say(f"trial {trial.number}: {told}")
+    try:
+        end()
+    except InputError as error:  # another process has taken this one for dead
+        say(str(error))
 
 
-def _write_trials(folder: Path, study: Study, recipe: Recipe) -> None:
-    rows = [dataclasses.asdict(trial) for trial in study.trials()]
-    content = {"metric": recipe.training.metric, "split": "valid", "space": study.space.to_dict(), "trials": rows}
-    replace_text(folder / TRIALS, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _header(best: Trial, study: Study, recipe: Recipe, edges: tuple[str, ...]) -> str:
-    states = [trial.state for trial in study.trials()]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    lines = [
-        f"Trial {best.number} of {len(states)} ({counts}), the best by validation: {recipe.training.metric} "
-        f"{best.value:.4f}.",
-        f"Varied: {', '.join(study.space.axes)}.",
-        *(f"At the edge: {edge}; widen the space." for edge in edges),
-    ]
-    return "".join(f"# {line}\n" for line in lines)
+def _reason(error: Exception) -> str:
+    """Return one line on what went wrong."""
+    lines = str(error).strip().splitlines()
+    told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory ({told})"
+    return lines[0] if isinstance(error, InputError) and lines else told

@@ -1,193 +1,157 @@
-"""The space of a search: keys of a recipe, and what each may be."""
+"""The search space: axes over keys of a recipe, read from YAML."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from peftrec.config import RecipeError
-from peftrec.config.yaml_file import read_yaml
+from peftrec.config import RecipeError, read_yaml
 from peftrec.recipe import Recipe, recipe_with
+from peftrec.tuning.axis import Axis, parse_axis
+from peftrec.tuning.recipe_key import check_tunable, scalar_types
+from peftrec.tuning.trial import overrides_of
 
-if TYPE_CHECKING:
-    import optuna
-
-# What makes results of trials no longer comparable, or is no part of a recipe's quality.
-_FIXED = ("data.split", "data.cleaning", "data.sample", "data.root", "evaluation", "training.metric", "output_dir")
-
-
-@dataclasses.dataclass(frozen=True)
-class Choices:
-    """One of some values, which may be whole sections.
-
-    Args:
-        values: all different, in order.
-    """
-
-    values: tuple[Any, ...]
-
-    def suggest(self, trial: optuna.Trial, key: str) -> Any:
-        """Draw a value."""
-        return json.loads(trial.suggest_categorical(key, self.plain()))
-
-    def plain(self) -> list[str]:
-        """Return the values as JSON, which is what a study holds of them."""
-        return [json.dumps(value) for value in self.values]
-
-    def ends(self) -> tuple[Any, ...]:
-        """Return the outermost values where they are ordered numbers; else nothing has an edge."""
-        numbers = [value for value in self.values if isinstance(value, int | float) and not isinstance(value, bool)]
-        # Of two values each is an edge.
-        if len(numbers) < len(self.values) or len(numbers) < 3:
-            return ()
-        return min(numbers), max(numbers)
-
-
-@dataclasses.dataclass(frozen=True)
-class Span:
-    """Numbers from one to another, both ends included.
-
-    Args:
-        low: the lowest.
-        high: the highest.
-        log: whether they are drawn evenly by their logarithm.
-        step: between two neighbours; None: any, or every whole number.
-    """
-
-    low: int | float
-    high: int | float
-    log: bool = False
-    step: int | float | None = None
-
-    def suggest(self, trial: optuna.Trial, key: str) -> int | float:
-        """Draw a value."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(key, self.low, self.high, log=self.log, step=int(self.step or 1))
-        return trial.suggest_float(key, self.low, self.high, log=self.log, step=self.step)
-
-    def ends(self) -> tuple[int | float, ...]:
-        """Return the lowest and the highest."""
-        return self.low, self.high
-
-
-Axis = Choices | Span
+# Settings of the other axes that a value is tried with before it is said to fit none of them.
+_MAX_COMPANIONS = 200
+_MAX_GRID = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """What may vary.
+    """Values of a recipe to choose among.
 
     Args:
-        axes: by dotted key of the recipe.
+        axes: one a key, in the order of the file.
+        source: names the file in messages.
     """
 
-    axes: Mapping[str, Axis]
+    axes: tuple[Axis, ...]
+    source: str = "space"
 
-    @property
-    def size(self) -> int | None:
-        """Number of points, where every axis has choices; else None."""
-        size = 1
-        for axis in self.axes.values():
-            if not isinstance(axis, Choices):
-                return None
-            size *= len(axis.values)
-        return size
+    def plain(self) -> dict[str, Any]:
+        """Return what `read_space` reads back to an equal space."""
+        return {axis.key: axis.plain() for axis in self.axes}
 
-    def points(self) -> Iterator[dict[str, Any]]:
-        """Yield every point of a grid, the last axis first."""
-        choices = [axis.values for axis in self.axes.values() if isinstance(axis, Choices)]
-        for values in itertools.product(*choices):
-            yield dict(zip(self.axes, values, strict=True))
+    def grid(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the points of the grid: every combination of values, the last axis changing fastest.
 
-    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Draw a point."""
-        return {key: axis.suggest(trial, key) for key, axis in self.axes.items()}
-
-    def edges(self, values: Mapping[str, Any]) -> list[str]:
-        """Return what of a point lies at an end of its axis, in words."""
-        return [
-            f"{key}: {values[key]} is the {'lowest' if values[key] == min(axis.ends()) else 'highest'} value tried"
-            for key, axis in self.axes.items()
-            if values[key] in axis.ends()
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as it stands in a file."""
-        return {
-            key: list(axis.values) if isinstance(axis, Choices) else _span_dict(axis) for key, axis in self.axes.items()
-        }
-
-
-def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """Return a point as overrides of a recipe, such as `optimizer.learning_rate=0.001`."""
-    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
-
-
-def read_space(given: str | Path | Mapping[str, Any], recipe: Recipe) -> Space:
-    """Read a space, and see that the recipe takes every value, or both ends of a range.
-
-    Args:
-        given: a YAML file, or what stands in one: for each dotted key a list of choices, or `low`, `high` and, if
-            wanted, `log` and `step`.
-        recipe: whose keys they are.
-    Raises:
-        RecipeError: with the file and the key, if a key is not known or may not vary, a value is wrong, an axis is
-            empty or its ends are not in order.
-    """
-    source = str(given) if isinstance(given, str | Path) else "space"
-    content = read_yaml(given) if isinstance(given, str | Path) else dict(given)
-    if not content:
-        raise RecipeError(f"{source}: is empty; name a key, such as optimizer.learning_rate: [1e-4, 1e-3]")
-    axes = {}
-    for key, entry in content.items():
+        Args:
+            limit: the first so many; None for all.
+        Raises:
+            RecipeError: if an axis is a range without step, or there are too many points.
+        """
         try:
-            axes[key] = _axis(entry)
-            _check(key, axes[key], recipe)
+            values = [axis.points() for axis in self.axes]
         except RecipeError as error:
-            raise RecipeError(f"{source}: {key}: {error}") from None
-    return Space(axes)
+            raise RecipeError(f"{self.source}: {error}") from None
+        keys = [axis.key for axis in self.axes]
+        points = (dict(zip(keys, point, strict=True)) for point in itertools.product(*values))
+        found = list(itertools.islice(points, _MAX_GRID + 1 if limit is None else limit))
+        if len(found) > _MAX_GRID:
+            raise RecipeError(f"{self.source}: the grid has more than {_MAX_GRID:,} points; use sampler random or tpe")
+        return found
+
+    def check_points(self, recipe: Recipe, points: Sequence[Mapping[str, Any]]) -> None:
+        """See that the recipe takes each of the points.
+
+        Raises:
+            RecipeError: naming the file, the point, and what the recipe says of it.
+        """
+        for point in points:
+            try:
+                recipe_with(recipe, overrides_of(point))
+            except RecipeError as error:
+                raise RecipeError(f"{self.source}: the point {' '.join(overrides_of(point))}: {error}") from None
+
+    def edges(self, recipe: Recipe, values: Mapping[str, Any]) -> list[str]:
+        """Return a warning for each value at the edge of its axis, where the recipe would take values beyond it.
+
+        Args:
+            recipe: that the space is of.
+            values: of the best trial, by key.
+        """
+        warnings = []
+        for axis in self.axes:
+            value = values[axis.key]
+            outside = axis.beyond(value)
+            if any(_fits(recipe, {**values, axis.key: other}) is None for other in outside):
+                side = "lowest" if outside[0] < value else "highest"
+                warnings.append(
+                    f"{axis.key}: the best value, {value:.6g}, lies at the {side} edge of the space; widen it there"
+                )
+        return warnings
 
 
-def _axis(entry: Any) -> Axis:
-    if isinstance(entry, list):
-        if len({json.dumps(value) for value in entry}) < len(entry):
-            raise RecipeError(f"a choice stands there twice: {entry}")
-        if not entry:
-            raise RecipeError("is empty; name the values to try, such as [1e-4, 1e-3]")
-        return Choices(tuple(entry))
-    if not isinstance(entry, dict) or not {"low", "high"} <= entry.keys():
-        raise RecipeError(
-            f"is {entry!r}; it must be a list of values, or a range such as {{low: 1e-5, high: 1e-3, log: true}}"
-        )
-    unknown = entry.keys() - {"low", "high", "log", "step"}
-    if unknown:
-        raise RecipeError(f"unknown key '{min(unknown)}'; a range has low, high, log and step")
-    numbers = [entry[name] for name in ("low", "high", "step") if entry.get(name) is not None]
-    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
-        raise RecipeError(f"low, high and step must be numbers, got {entry}")
-    if not isinstance(entry.get("log", False), bool):
-        raise RecipeError(f"log must be true or false, got {entry['log']!r}")
-    span = Span(entry["low"], entry["high"], entry.get("log", False), entry.get("step"))
-    if not span.low < span.high:
-        raise RecipeError(f"low must be below high, got {span.low} and {span.high}")
-    if span.log and (span.low <= 0 or span.step is not None):
-        raise RecipeError("log needs low above 0, and no step")
-    if span.step is not None and not 0 < span.step <= span.high - span.low:
-        raise RecipeError(f"step must be above 0 and at most {span.high - span.low:g}, got {span.step}")
-    return span
+def read_space(source: str | Path | Mapping[str, Any], recipe: Recipe, *, overridden: Sequence[str] = ()) -> Space:
+    """Read a search space and check it against the recipe that it is for; nothing else is opened.
+
+    Args:
+        source: a YAML file, or its content: dotted keys of the recipe, each with a list of values or a range.
+        recipe: resolved.
+        overridden: overrides that were given beside the space; a key may stand in one of the two.
+    Raises:
+        RecipeError: unknown key, value of the wrong type or out of range, empty list, low that is not below high, a key
+            that is overridden too or that decides on what trials are measured; with file, key, and what would be right.
+    """
+    given = dict(source) if isinstance(source, Mapping) else read_yaml(source)
+    name = "space" if isinstance(source, Mapping) else str(source)
+    try:
+        if not given:
+            raise RecipeError("names no key to search over, such as optimizer.learning_rate: [1e-4, 1e-3]")
+        axes = tuple(_axis(key, values, recipe) for key, values in given.items())
+        _check_keys([axis.key for axis in axes], overridden)
+        _check_values(axes, recipe)
+    except RecipeError as error:
+        raise RecipeError(f"{name}: {error}") from None
+    return Space(axes, name)
 
 
-def _span_dict(span: Span) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(span).items() if value is not None and value is not False}
+def _axis(key: Any, values: Any, recipe: Recipe) -> Axis:
+    key = str(key)
+    check_tunable(key)
+    return parse_axis(key, values, scalar_types(recipe, key))
 
 
-def _check(key: str, axis: Axis, recipe: Recipe) -> None:
-    """See that the recipe takes what an axis gives; what does not go with another axis shows in the trials."""
-    if any(key == fixed or key.startswith(f"{fixed}.") for fixed in _FIXED):
-        raise RecipeError("may not vary: results would not be comparable, or it decides none")
-    for value in axis.values if isinstance(axis, Choices) else axis.ends():
-        recipe_with(recipe, as_overrides({key: value}))
+def _check_keys(keys: Sequence[str], overridden: Sequence[str]) -> None:
+    for key, other in itertools.combinations(keys, 2):
+        if _overlap(key, other):
+            inner, outer = (key, other) if len(key) > len(other) else (other, key)
+            raise RecipeError(f"{inner}: lies in {outer}, which is searched over too; name one of the two")
+    for override in overridden:
+        fixed = override.partition("=")[0].strip()
+        for key in keys:
+            if _overlap(key, fixed):
+                raise RecipeError(
+                    f"{key}: is searched over, but {override!r} sets it on the command line; leave one of the two out"
+                )
+
+
+def _overlap(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+
+
+def _check_values(axes: Sequence[Axis], recipe: Recipe) -> None:
+    """Refuse a value that the recipe takes neither alone nor beside any values of the other axes."""
+    for axis in axes:
+        for value in axis.samples():
+            wrong = _fits(recipe, {axis.key: value})
+            if wrong is not None and not any(_fits(recipe, point) is None for point in _beside(axes, axis, value)):
+                raise wrong
+
+
+def _beside(axes: Sequence[Axis], axis: Axis, value: Any) -> Iterator[dict[str, Any]]:
+    others = [other for other in axes if other is not axis]
+    for values in itertools.islice(itertools.product(*(other.samples() for other in others)), _MAX_COMPANIONS):
+        yield {axis.key: value} | {other.key: beside for other, beside in zip(others, values, strict=True)}
+
+
+def _fits(recipe: Recipe, values: Mapping[str, Any]) -> RecipeError | None:
+    """Return what a recipe says against values, or None where it takes them."""
+    try:
+        recipe_with(recipe, overrides_of(values))
+    except RecipeError as error:
+        return error
+    return None

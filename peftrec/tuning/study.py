@@ -1,34 +1,63 @@
-"""A search that goes on where it stopped: trials in an Optuna study, of one recipe and one space."""
+"""A study: trials over a space of values, kept in a storage that several processes may share."""
 
 from __future__ import annotations
 
+import collections
 import json
-import logging
-from collections.abc import Mapping
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from peftrec.config import InputError, RecipeError
 from peftrec.recipe import Recipe
-from peftrec.training.same_recipe import flatten
-from peftrec.tuning.sampling import Pruner, Sampler, make_pruner, make_sampler
+from peftrec.tuning.identity import check_same, identity_of
+from peftrec.tuning.liveness import Heartbeat
+from peftrec.tuning.optimiser import PrunerName, SamplerName, check_names, make_pruner, make_sampler
+from peftrec.tuning.roll import REASON, Roll, beat, mark_replaced, stored_point
 from peftrec.tuning.space import Space
-from peftrec.tuning.trial import Trial, is_dead, this_process
+from peftrec.tuning.storage import one_at_a_time, open_storage, public_url, storage_url
+from peftrec.tuning.trial import State, Trial
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
-# What decides no result: where things lie, and who is told.
-_FREE = ("output_dir", "data.root", "encoder.cache.folder", "evaluation.batch_users", "training.trackers")
+# What a study is of, among the attributes that Optuna stores of it.
+_IDENTITY: Final = "peftrec"
+# The metric of a trial before training.
+_START: Final = "start"
+_SHOWN_REASONS: Final = 5
+_STATES: Final[dict[str, State]] = {
+    "RUNNING": "running",
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+}
 
 
 class Study:
-    """Trials of one recipe and one space; several processes may share one. Made by `open`."""
+    """Asks for trials and is told what they reached; a trial that is lost with its process is asked for again.
 
-    def __init__(self, study: optuna.Study, space: Space, num_trials: int, *, grid: bool) -> None:
-        self._study, self.space, self._grid = study, space, grid
-        self.num_trials = min(num_trials, space.size or num_trials) if grid else num_trials
-        self._asked: dict[int, optuna.Trial] = {}
+    Make one with `Study.open`. Higher values are better. A process asks for a trial, runs it, and tells; several may do
+    so side by side on one storage.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        roll: Roll,
+        *,
+        url: str,
+        space: Space,
+        sampler: SamplerName,
+        seed: int,
+        metric: str,
+    ) -> None:
+        self.name, self.url, self.space, self.metric = study.study_name, url, space, metric
+        self.sampler, self.seed, self.num_trials = sampler, seed, roll.num_trials
+        self._study, self._roll = study, roll
+        self._open: dict[int, optuna.Trial] = {}
+        self._heartbeat = Heartbeat(self._beat)
 
     @classmethod
     def open(
@@ -38,216 +67,203 @@ class Study:
         name: str,
         recipe: Recipe,
         space: Space,
-        sampler: Sampler = "tpe",
-        num_trials: int = 20,
+        sampler: SamplerName = "tpe",
+        num_trials: int | None = None,
         seed: int = 0,
         metric: str | None = None,
-        pruner: Pruner = "none",
+        pruner: PrunerName = "none",
         data_sha256: str | None = None,
     ) -> Study:
-        """Open a study, or begin it.
+        """Begin a study, or go on with the one of that name.
 
         Args:
-            folder_or_storage: a folder, in which `study.db` is made, or a URL that Optuna takes, such as
-                `postgresql://...`.
-            name: of the study in that storage.
-            recipe: what is tuned.
-            space: what may vary.
-            sampler: `tpe`, `random`, or `grid`, which visits each point once and takes choices alone.
-            num_trials: to be made in all, those of earlier sessions too; failed ones count.
-            seed: of the draws.
-            metric: of validation; None: `training.metric` of the recipe.
-            pruner: what stops trials early that fall behind.
-            data_sha256: of the data, where it is known.
+            folder_or_storage: a folder, for `study.db` in it, or a storage URL of Optuna.
+            name: of the study in its storage.
+            recipe: resolved; what the values of the space are put into.
+            space: from `read_space`.
+            sampler: `tpe`, `random`, or `grid`: each point once, as `Space.grid` orders them.
+            num_trials: in all, those before a stop included; None takes every point of a grid.
+            seed: of what the sampler draws.
+            metric: what is told; None takes `training.metric` of the recipe.
+            pruner: `none`, `median` or `halving`.
+            data_sha256: of the data, where they are to be the same whenever the study goes on.
         Raises:
-            InputError: if optuna is not installed, or the storage cannot be opened.
-            RecipeError: if the study was begun with another recipe, space, metric or data (named), or a grid has
-                ranges.
+            RecipeError: if an argument is wrong, or a point of the grid is none that the recipe takes.
+            InputError: if Optuna is missing, the storage cannot be opened, or the study was begun otherwise.
         """
-        try:
-            import optuna
-        except ModuleNotFoundError:
-            raise InputError("tuning needs optuna: pip install 'peftrec[tune]'") from None
-        if sampler == "grid" and space.size is None:
-            ranges = [key for key, axis in space.to_dict().items() if isinstance(axis, dict)]
-            raise RecipeError(f"sampler grid: {', '.join(ranges)} are ranges; a grid needs lists of values")
-        optuna.logging.set_verbosity(logging.WARNING)
-        try:
+        check_names(sampler, pruner)
+        if num_trials is None and sampler != "grid":
+            raise RecipeError(f"num_trials: sampler {sampler} draws without end; say how many trials there shall be")
+        if num_trials is not None and num_trials < 1:
+            raise RecipeError(f"num_trials: {num_trials} is too small; it must be at least 1")
+        points = space.grid(num_trials) if sampler == "grid" else None
+        space.check_points(recipe, points or ())
+        url, metric = storage_url(folder_or_storage), metric or recipe.training.metric
+        identity = identity_of(
+            recipe, space, metric=metric, sampler=sampler, pruner=pruner, seed=seed, data_sha256=data_sha256
+        )
+        storage = open_storage(url)
+        import optuna
+
+        with one_at_a_time(url):
             study = optuna.create_study(
-                storage=_storage(folder_or_storage),
-                study_name=name,
-                pruner=make_pruner(pruner),
-                direction="maximize",
-                load_if_exists=True,
+                storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=make_pruner(pruner)
             )
-        except (optuna.exceptions.StorageInternalError, ImportError, OSError, ValueError) as error:
-            raise InputError(f"{folder_or_storage}: cannot be opened as a study ({str(error)[:200]})") from None
-        made = {
-            "recipe": {key: value for key, value in flatten(recipe.to_dict()).items() if key not in _FREE},
-            "space": space.to_dict(),
-            "metric": metric or recipe.training.metric,
-            "sampler": sampler,
-            "data_sha256": data_sha256,
-        }
-        _check_same(study, made, f"{folder_or_storage}, study {name}")
-        study.sampler = make_sampler(sampler, seed, len(study.trials))
-        opened = cls(study, space, num_trials, grid=sampler == "grid")
-        opened._bury()
-        return opened
+            _claim(study, _place(name, url), identity)
+        stored = None if points is None else [stored_point(space.axes, point) for point in points]
+        budget = num_trials if stored is None else len(stored)
+        assert budget is not None, "without a grid the number of trials has been given"
+        roll = Roll(study, storage, budget, stored)
+        return cls(study, roll, url=url, space=space, sampler=sampler, seed=seed, metric=metric)
+
+    @property
+    def place(self) -> str:
+        """Name and storage, for messages; without a password."""
+        return _place(self.name, self.url)
 
     def ask(self) -> Trial | None:
-        """Return the next setting to try; None where all have been asked for."""
-        import optuna
+        """Begin a trial; None when all that there shall be have been begun.
 
-        counted = [trial for trial in self._study.trials if not trial.user_attrs.get("again")]
-        waiting = [trial for trial in counted if trial.state == optuna.trial.TrialState.WAITING]
-        if not waiting:
-            if len(counted) >= self.num_trials:
-                return None
-            if self._grid:
-                point = self._next_point()
-                if point is None:
-                    return None
-                self._study.enqueue_trial(point)
-        asked = self._study.ask()
-        asked.set_user_attr("process", this_process())
-        values = self.space.suggest(asked)
-        self._asked[asked.number] = asked
-        return Trial(asked.number, values)
-
-    def report(self, trial: Trial, step: int, value: float) -> bool:
-        """Note what a trial reached so far, and return whether it had better stop.
-
-        Args:
-            trial: from `ask`.
-            step: number of the evaluation, 0 at the start.
-            value: of the metric.
+        Trials whose process is gone are marked as failed first, and their values come again.
         """
-        asked = self._asked[trial.number]
-        asked.report(value, step)
-        return asked.should_prune()
+        with one_at_a_time(self.url):
+            self._roll.give_up_abandoned()
+            self._roll.fill_queue()
+            while not self._roll.used_up():
+                asked = self._study.ask()
+                self._roll.sign(asked)
+                if not self._roll.is_surplus(asked.number):
+                    return self._begin(asked)
+                self._roll.dismiss(asked)
+        return None
 
-    def tell(
-        self,
-        trial: Trial,
-        value: float | None,
-        *,
-        reason: str | None = None,
-        pruned: bool = False,
-        again: bool = False,
-    ) -> None:
-        """Note how a trial ended.
+    def report(self, trial: Trial, epoch: int, value: float) -> bool:
+        """Store the metric after an epoch, and return whether the pruner would stop the trial now.
+
+        What there was before training, epoch 0, is no achievement of the trial: the pruner does not see it.
+        """
+        asked = self._asked(trial)
+        if epoch == 0:
+            asked.set_user_attr(_START, value)
+            return False
+        asked.report(value, epoch)
+        return bool(asked.should_prune())
+
+    def tell(self, trial: Trial, value: float | None, *, reason: str | None = None) -> None:
+        """End a trial.
 
         Args:
-            trial: from `ask`.
-            value: of the metric; None where it failed.
+            trial: that this study was asked for.
+            value: of the validation metric; None, or a number that is not finite, where it failed.
             reason: why it failed.
-            pruned: whether it was stopped early.
-            again: whether its values are to be tried again, in this session or a later one.
+        Raises:
+            InputError: if the trial has ended already, or was given up by another process.
         """
-        import optuna
-
-        asked = self._asked.pop(trial.number)
-        if reason is not None:
-            asked.set_user_attr("reason", reason)
-        if again:
-            asked.set_user_attr("again", True)
-            self._study.enqueue_trial(asked.params)
-        if pruned or value is None:
-            state = optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.FAIL
-            self._study.tell(asked, state=state)
+        if value is not None and not math.isfinite(value):
+            value, reason = None, reason or f"{self.metric} is {value}"
+        if value is None:
+            self._end(trial, "FAIL", reason=reason or "no value was told")
         else:
-            self._study.tell(asked, value)
+            self._end(trial, "COMPLETE", value=float(value))
+
+    def prune(self, trial: Trial, reason: str) -> None:
+        """End a trial early that the pruner would stop; errors as of `tell`."""
+        self._end(trial, "PRUNED", reason=reason)
+
+    def give_back(self, trial: Trial, reason: str) -> None:
+        """End a trial that could not go on for no fault of its own; its values come again. Errors as of `tell`."""
+        self._end(trial, "FAIL", reason=reason, replaced=True)
 
     def trials(self) -> list[Trial]:
-        """Return all trials that were asked for."""
-        import optuna
-
-        names = {
-            optuna.trial.TrialState.COMPLETE: "complete",
-            optuna.trial.TrialState.PRUNED: "pruned",
-            optuna.trial.TrialState.FAIL: "failed",
-            optuna.trial.TrialState.RUNNING: "running",
-        }
-        return [
-            Trial(
-                number=trial.number,
-                values=self._values(trial.params),
-                state=names[trial.state],
-                value=trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=None),
-                reason=trial.user_attrs.get("reason"),
-                epochs=tuple(trial.intermediate_values[step] for step in sorted(trial.intermediate_values)),
-                seconds=None if trial.duration is None else trial.duration.total_seconds(),
-            )
-            for trial in self._study.trials
-            if trial.state in names
-        ]
+        """Return all trials that were begun, in order of their numbers."""
+        return [self._trial(row) for row in self._roll.begun()]
 
     def best(self) -> Trial:
-        """Return the trial with the highest value, the first of several.
+        """Return the complete trial of the highest value, the first of equal ones.
 
         Raises:
-            InputError: if none ended well.
+            InputError: if none ended well, with the reasons.
         """
-        ended = [trial for trial in self.trials() if trial.state == "complete" and trial.value is not None]
-        if not ended:
-            reasons = list(dict.fromkeys(trial.reason for trial in self.trials() if trial.reason))
-            told = f": {'; '.join(reasons[:3])}" if reasons else ""
-            raise InputError(f"study {self._study.study_name}: no trial ended well{told}")
-        return max(ended, key=lambda trial: (trial.value, -trial.number))
+        trials = self.trials()
+        complete = [trial for trial in trials if trial.state == "complete"]
+        if complete:
+            return max(complete, key=lambda trial: (trial.value, -trial.number))
+        reasons = collections.Counter(trial.reason for trial in trials if trial.reason).most_common(_SHOWN_REASONS)
+        told = "; ".join(f"{reason} ({count} times)" if count > 1 else str(reason) for reason, count in reasons)
+        raise InputError(f"{self.place}: none of {len(trials)} trials ended well{': ' if told else ''}{told}")
 
-    def _values(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return plain values of what the study holds; a study holds choices as JSON."""
-        return {key: json.loads(value) if isinstance(value, str) else value for key, value in params.items()}
-
-    def _next_point(self) -> dict[str, str] | None:
-        """Return the first point of the grid that no trial has, as the study holds it."""
+    def _begin(self, asked: optuna.Trial) -> Trial:
         import optuna
 
-        held = [
-            trial.params or trial.system_attrs.get("fixed_params", {})
-            for trial in self._study.trials
-            if not trial.user_attrs.get("again") or trial.state == optuna.trial.TrialState.RUNNING
-        ]
-        points = ({key: json.dumps(value) for key, value in point.items()} for point in self.space.points())
-        return next((point for point in points if point not in held), None)
+        if self.sampler != "grid":
+            self._study.sampler = make_sampler(
+                self.sampler, seed=self.seed, number=asked.number, num_trials=self.num_trials
+            )
+            # Before version 5 Optuna draws some values when it makes the trial, so it is made anew with this sampler.
+            asked = optuna.trial.Trial(self._study, asked._trial_id)
+        values = {axis.key: axis.suggest(asked) for axis in self.space.axes}
+        self._open[asked.number] = asked
+        self._heartbeat.start()
+        return Trial(number=asked.number, values=values)
 
-    def _bury(self) -> None:
-        """End trials whose process was killed, and have their values tried again."""
-        import optuna
+    def _end(
+        self, trial: Trial, state: str, *, value: float | None = None, reason: str | None = None, replaced: bool = False
+    ) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
 
-        for trial in self._study.trials:
-            if trial.state != optuna.trial.TrialState.RUNNING or not is_dead(trial.user_attrs.get("process")):
-                continue
-            self._study._storage.set_trial_user_attr(trial._trial_id, "reason", "its process was killed")
-            self._study._storage.set_trial_user_attr(trial._trial_id, "again", True)
-            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            if trial.params:
-                self._study.enqueue_trial(trial.params)
+        asked = self._asked(trial)
+        del self._open[trial.number]
+        if not self._open:
+            self._heartbeat.stop()
+        try:
+            if reason is not None:
+                asked.set_user_attr(REASON, reason)
+            if replaced:
+                mark_replaced(asked)
+            self._study.tell(asked, value, state=TrialState[state])
+        except (UpdateFinishedTrialError, ValueError) as error:  # the second is what `tell` raises
+            raise InputError(
+                f"{self.place}: trial {trial.number} was ended by another process, which took this one for dead; what "
+                f"it reached is not taken"
+            ) from error
 
+    def _asked(self, trial: Trial) -> optuna.Trial:
+        if trial.number not in self._open:
+            raise InputError(f"{self.place}: trial {trial.number} is not running here; tell each trial once")
+        return self._open[trial.number]
 
-def _storage(given: str | Path) -> str:
-    if "://" in str(given):
-        return str(given)
-    Path(given).mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{Path(given).resolve() / 'study.db'}"
+    def _beat(self) -> None:
+        for asked in list(self._open.values()):
+            beat(asked)
 
-
-def _check_same(study: optuna.Study, made: dict[str, Any], where: str) -> None:
-    """See that a study is of this recipe, or make it so where it is new."""
-    stored = study.user_attrs.get("made")
-    if stored is None:
-        study.set_user_attr("made", made)
-        return
-    made = json.loads(json.dumps(made))
-    then, now = ({**of["recipe"], **{key: of[key] for key in of if key != "recipe"}} for of in (stored, made))
-    changed = [
-        f"{key} (then {then.get(key)!r}, now {now.get(key)!r})"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key)
-    ]
-    if changed:
-        raise RecipeError(
-            f"{where}: was begun with other settings: {'; '.join(changed[:4])}; use another --output or --name, or "
-            f"go on with the old ones"
+    def _trial(self, row: FrozenTrial) -> Trial:
+        state = _STATES[row.state.name]
+        start = row.user_attrs.get(_START)
+        epochs = ({} if start is None else {0: start}) | row.intermediate_values
+        reached = {"complete": row.value, "pruned": max(epochs.values(), default=None)}
+        return Trial(
+            number=row.number,
+            values={axis.key: axis.value(row.params[axis.key]) for axis in self.space.axes if axis.key in row.params},
+            state=state,
+            value=reached.get(state),
+            reason=row.user_attrs.get(REASON),
+            epochs=epochs,
+            seconds=None if row.duration is None else row.duration.total_seconds(),
         )
+
+
+def _place(name: str, url: str) -> str:
+    return f"study '{name}' in {public_url(url)}"
+
+
+def _claim(study: optuna.Study, place: str, identity: dict[str, Any]) -> None:
+    """Write what a new study is of, or see that it is that of the study which is there."""
+    identity = json.loads(json.dumps(identity))
+    stored = study.user_attrs.get(_IDENTITY)
+    if stored is not None:
+        check_same(place, stored, identity)
+    elif study.get_trials(deepcopy=False):
+        raise InputError(f"{place}: was not begun by peftrec; give another name")
+    else:
+        study.set_user_attr(_IDENTITY, identity)

@@ -1,59 +1,55 @@
-"""One setting of a search, and whether the process that tries it still lives."""
+"""One trial of a study."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from peftrec.tuning.space import as_overrides
+State = Literal["running", "complete", "pruned", "failed"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One setting, and what came of it.
+    """Values of a recipe, and what they reached.
 
     Args:
-        number: from 0, in the order of asking.
-        values: of the keys that vary.
-        state: `running`, `complete`, `pruned` or `failed`.
-        value: of the validation metric; of a pruned trial the best epoch's; None without one.
-        reason: why it failed.
-        epochs: the metric at the start and after every epoch that was evaluated.
-        seconds: by the clock; None while it runs.
+        number: of the trial in its study, from 0; numbers may be left out.
+        values: of the recipe, by dotted key, in the order of the space.
+        state: `complete`, `running`, `pruned` (stopped early), or `failed`.
+        value: of the validation metric; of a pruned trial the best that it had reached.
+        reason: why it failed or was pruned.
+        epochs: the validation metric after each epoch that was evaluated; epoch 0 is before training.
+        seconds: from start to end.
     """
 
     number: int
-    values: Mapping[str, Any]
-    state: str = "running"
+    values: dict[str, Any]
+    state: State = "running"
     value: float | None = None
     reason: str | None = None
-    epochs: tuple[float, ...] = ()
+    epochs: dict[int, float] = dataclasses.field(default_factory=dict)
     seconds: float | None = None
 
     @property
     def overrides(self) -> list[str]:
-        """The values as overrides of the recipe, as `peftrec train` takes them."""
-        return as_overrides(self.values)
+        """The values as `peftrec train` takes them."""
+        return overrides_of(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        epochs = [{"epoch": epoch, "value": value} for epoch, value in sorted(self.epochs.items())]
+        return dataclasses.asdict(self) | {"overrides": self.overrides, "epochs": epochs}
 
 
-def this_process() -> list[Any]:
-    """Return what tells this process apart from others that share a study."""
-    return [socket.gethostname(), os.getpid()]
+def overrides_of(values: Mapping[str, Any]) -> list[str]:
+    """Return values by dotted key as `a.b=c`; JSON, which the overrides' YAML reads back to the same values."""
+    return [f"{key}={_yaml(value)}" for key, value in values.items()]
 
 
-def is_dead(process: Any) -> bool:
-    """Whether a process of this machine has ended; of others nothing is known."""
-    if not process or process[0] != socket.gethostname():
-        return False
-    if process[1] == os.getpid():
-        return False
-    try:
-        os.kill(process[1], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+def _yaml(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    for mark in "\x85\u2028\u2029":  # ends of lines in YAML, and not in JSON
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text

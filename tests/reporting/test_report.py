@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -299,38 +300,6 @@ def test_impressions_by_hand(trained: Path, tmp_path: Path) -> None:
         report(run, overrides=["evaluation.impressions=impressions.tsv", f"data.root={root}"])
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("1\tu0\twine1", "line 1: has 3 columns"),
-        ("1\tu0\twine1\twine2-2", "line 1: 'wine2-2' is no candidate"),
-        ("1\tu0\twine1\twine2", "line 1: 'wine2' is no candidate"),
-    ],
-)
-def test_malformed_impressions(run: Path, tmp_path: Path, line: str, message: str) -> None:
-    root = Path(shutil.copytree(load_run(run).recipe.data.root, tmp_path / "data"))
-    write_impressions(root, [line])
-    with pytest.raises(InputError, match=message):
-        report(run, overrides=["evaluation.impressions=impressions.tsv", f"data.root={root}"])
-
-
-def test_files_that_are_no_impressions(run: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(load_run(run).recipe.data.root, tmp_path / "data"))
-    rules = ["evaluation.impressions=impressions.tsv", f"data.root={root}"]
-    (root / "impressions.tsv").write_bytes(b"1\tu0\t\xff\twine1-1 wine2-0\n")
-    with pytest.raises(InputError, match=r"impressions\.tsv: is no UTF-8 text"):
-        report(run, overrides=rules)
-    (root / "impressions.tsv").unlink()
-    (root / "impressions.tsv").mkdir()
-    with pytest.raises(InputError, match=r"impressions\.tsv: .* cannot be read"):
-        report(run, overrides=rules)
-
-
-def test_missing_impressions(run: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.tsv: evaluation\.impressions names this file"):
-        report(run, overrides=["evaluation.impressions=none.tsv"])
-
-
 def test_texts_of_the_data_are_escaped(run: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(load_run(run).recipe.data.root, tmp_path / "data"))
     text = (root / "users.csv").read_text().replace(",f\n", ",<script>|*x*\n")
@@ -390,3 +359,62 @@ def test_a_baseline_and_an_ensemble_are_reported_too(
     assert members == {"model", "1_run", "2_baseline", "popularity", "content_knn"}
     text = (tmp_path / "both" / "report_test.md").read_text()
     assert "|  | model | 1\\_run | 2\\_baseline | popularity | content\\_knn |" in text
+
+
+def test_the_page_needs_nothing_beside_it(run: Path, tmp_path: Path) -> None:
+    page = page_and_markdown(run, tmp_path / "out", [])[0]
+    assert not re.search(r"src=|href=|url\(|@import|<script|https?:", page)
+    assert page.count("<svg") == page.count("</svg>") == 6  # three plots, each with its legend
+
+
+def test_estimates_stand_beside_the_plain_means(run: Path, tmp_path: Path) -> None:
+    found = report(run, overrides=["evaluation.propensity={power: 0.5}"], output=tmp_path / "out")
+    lines = (tmp_path / "out" / "report_test.md").read_text().splitlines()
+    (estimate,) = (line for line in lines if line.startswith("| ndcg@5 | estimate | "))
+    (plain,) = (line for line in lines if line.startswith("| ndcg@5 | plain mean | "))
+    assert f"| {found['model']['snips']['metrics']['ndcg@5']:.4f} " in estimate
+    assert f"| {found['model']['metrics']['ndcg@5']:.4f} " in plain
+
+
+def test_metrics_of_lists_are_told_of_where_they_are_measured(run: Path, tmp_path: Path) -> None:
+    assert "calibration: divergence" in page_and_markdown(run, tmp_path / "out", [])[0]
+    without = ["evaluation.category=null"]
+    assert "calibration" not in page_and_markdown(run, tmp_path / "without", without)[0]
+
+
+def test_users_for_whom_nothing_is_left_to_rank(
+    make_recipe: Callable[..., Any], write_toy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """One has had all items, another all but the target: neither has an AUC, and the former has no list either."""
+    data = write_toy(tmp_path / "data")
+    with (data / "items.csv").open(encoding="utf-8") as file:
+        items = [row["item_id"] for row in csv.DictReader(file)]
+    with (data / "interactions.csv").open("a", encoding="utf-8") as file:
+        for user, had in (("all", [*items, items[0]]), ("but_one", items)):
+            file.writelines(f"{user},{item},{1_700_000_000 + place}\n" for place, item in enumerate(had))
+    train(make_recipe("baseline.kind=popularity", output_dir=tmp_path / "run", data=data))
+    found = report(tmp_path / "run")["popularity"]
+    assert (found["num_users"], found["num_defined"]["auc"], found["num_defined"]["novelty@10"]) == (62, 60, 61)
+    text = (tmp_path / "run" / "report_test.md").read_text()
+    auc_told = "auc is not defined for all users: 60 for model, 60 for popularity, 60 for content\\_knn of 62."
+    assert auc_told in text.split("## Lists")[0]
+    assert "novelty@10 is not defined for all users: 61 for model" in text.split("## Lists")[1]
+
+
+def test_sessions_are_reported_as_sequences_of_their_own(
+    make_recipe: Callable[..., Any], write_toy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    data = write_toy(tmp_path / "data")
+    rows = (data / "interactions.csv").read_text(encoding="utf-8").splitlines()
+    # Each user comes again a day later.
+    later = [f"{user},{item},{int(time) + 86_400}" for user, item, time in (row.split(",") for row in rows[1:])]
+    (data / "interactions.csv").write_text("\n".join([*rows, *later]) + "\n", encoding="utf-8")
+    rules = ("baseline.kind=popularity", "data.sessions={gap_minutes: 60}", "data.split={kind: user_holdout}")
+    recipe = make_recipe(*rules, output_dir=tmp_path / "run", data=data)
+    train(recipe)
+    found = report(tmp_path / "run")
+    owners = {user.partition("#")[0] for user in pl.read_parquet(
+        tmp_path / "run" / "private" / "test_model.parquet")["user_id"]}  # fmt: skip
+    assert found["model"]["num_users"] == 2 * len(owners)
+    for text in ((tmp_path / "run" / name).read_text() for name in ("report_test.html", "report_test.md")):
+        assert "Sequences are sessions" in text

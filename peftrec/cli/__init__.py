@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import peftrec
 from peftrec.cli import (
+    benchmark,
     cache,
     compare,
     data,
@@ -27,7 +28,22 @@ from peftrec.cli import (
 from peftrec.config import InputError, RecipeError
 
 # Nothing heavy may be imported before a verb runs: `peftrec --help` answers at once.
-_VERBS = (train, tune, evaluate, compare, ensemble, recommend, encode, merge, methods, validate, data, cache, report)
+_VERBS = (
+    train,
+    tune,
+    evaluate,
+    compare,
+    ensemble,
+    recommend,
+    encode,
+    merge,
+    methods,
+    validate,
+    data,
+    cache,
+    benchmark,
+    report,
+)
 _EXAMPLES = """\
 a first run:
   peftrec data get ml-100k

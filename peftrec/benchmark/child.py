@@ -1,0 +1,140 @@
+"""A run in a process of its own, and how that process ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+State = Literal["ok", "failed", "killed", "out_of_memory", "interrupted"]
+
+_POLL_SECONDS: Final = 0.2
+# What an interrupted training is given to end in.
+_END_SECONDS: Final = 60.0
+_SHOWN_LINES: Final = 4
+_SHOWN_LETTERS: Final = 600
+# What the library, torch, CUDA, the C++ library and the system say when memory is not to be had.
+_NO_MEMORY: Final = (
+    "memoryerror", "not enough memory", "out of memory", "cannot allocate memory", "can't allocate memory", "bad_alloc",
+    "unable to allocate",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a process ended.
+
+    Args:
+        state: `interrupted` where it was told to stop, which says nothing about the run.
+        reason: the end of what it said, or the signal; None where all went well.
+        exit_code: negative for a signal.
+        seconds: by the clock.
+    """
+
+    state: State
+    reason: str | None
+    exit_code: int
+    seconds: float
+
+
+def run_child(
+    command: Sequence[str], *, log: Path, threads: int, stop: threading.Event, held: Sequence[int] = ()
+) -> Ended:
+    """Run a command until it ends.
+
+    Args:
+        command: program and arguments.
+        log: what it says is added to this file.
+        threads: that it may compute with.
+        stop: when set, the process is interrupted and waited for.
+        held: open files that it keeps open: a lock among them is held as long as the process lives.
+    """
+    began, kills = time.monotonic(), _kill_count()
+    with log.open("ab") as file:
+        said_before = file.tell()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+            pass_fds=tuple(held),
+            start_new_session=True,  # Ctrl-C reaches this process, which decides what becomes of the others
+        )
+        interrupted = _wait(process, stop)
+    code = process.returncode
+    state = "interrupted" if interrupted and code else _state(code, said := _said(log, said_before), kills)
+    reason = None if state in ("ok", "interrupted") else _reason(code, said)
+    return Ended(state=state, reason=reason, exit_code=code, seconds=time.monotonic() - began)
+
+
+def peftrec_command(words: Sequence[str], launch: str | None = None) -> list[str]:
+    """Return a command of the library for `run_child`.
+
+    Args:
+        words: as behind `peftrec`.
+        launch: configuration of `accelerate launch`; None starts one process.
+    """
+    if launch is None:
+        return [sys.executable, "-m", "peftrec", *words]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch]
+    return [*launcher, "-m", "peftrec", *words]
+
+
+def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> bool:
+    """Wait for the end, and return whether it was asked for."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_SECONDS)
+            return False
+        if stop.is_set():
+            break
+    for sign, seconds in ((signal.SIGINT, _END_SECONDS), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            break
+    return True
+
+
+def _state(code: int, said: str, kills_before: int) -> State:
+    if code == 0:
+        return "ok"
+    if any(words in said.lower() for words in _NO_MEMORY):
+        return "out_of_memory"
+    if code == -signal.SIGKILL and _kill_count() > kills_before:
+        return "out_of_memory"
+    return "killed" if code < 0 else "failed"
+
+
+def _reason(code: int, said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    told = " ".join(lines[-_SHOWN_LINES:])[-_SHOWN_LETTERS:]
+    if code >= 0:
+        return told or f"exit code {code}, without a word"
+    name = signal.Signals(-code).name
+    return f"ended by {name}{f', after: {told}' if told else ''}"
+
+
+def _said(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        return file.read().decode(errors="replace")
+
+
+def _kill_count() -> int:
+    """Return how many processes the kernel has killed for want of memory; 0 where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

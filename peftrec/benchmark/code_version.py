@@ -1,0 +1,69 @@
+"""Which code made a result: results of different code are not set side by side unawares."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import peftrec
+
+PACKAGE: Final = Path(peftrec.__file__).parent
+# What starts, searches, serves and reports runs decides nothing about what a run becomes.
+_OUTSIDE: Final = ("benchmark", "cli", "serving", "tuning")
+
+
+def code_of_files(package: Path = PACKAGE) -> str:
+    """Return a digest of the modules that decide what a run becomes, as they are now.
+
+    Args:
+        package: folder of the library.
+    """
+    paths = sorted(path.relative_to(package).as_posix() for path in package.rglob("*.py"))
+    return _digest((path, _blob(package / path)) for path in paths)
+
+
+def code_of_commit(commit: str, package: Path = PACKAGE) -> str | None:
+    """Return the same digest for a commit of the repository that the library runs from.
+
+    Returns:
+        None where there is no repository, or it does not have the commit.
+    """
+    try:
+        listed = subprocess.run(
+            ["git", "ls-tree", "-r", "-z", commit, "--", package.name],
+            cwd=package.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    files = {}
+    for line in listed.split("\0"):
+        facts, _, path = line.partition("\t")
+        if path.endswith(".py"):
+            files[path.removeprefix(f"{package.name}/")] = facts.split()[2]
+    return _digest(sorted(files.items())) if files else None
+
+
+def is_dirty(package: Path = PACKAGE) -> bool:
+    """Tell whether the files differ from the commit that is checked out; without a repository they cannot."""
+    if not (package.parent / ".git").exists():
+        return False
+    head = code_of_commit("HEAD", package)
+    return head is not None and head != code_of_files(package)
+
+
+def _digest(files: Iterable[tuple[str, str]]) -> str:
+    lines = [f"{path} {blob}\n" for path, blob in files if path.partition("/")[0] not in _OUTSIDE]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _blob(path: Path) -> str:
+    """Return the name that git gives to a file's content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

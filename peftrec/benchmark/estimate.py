@@ -1,0 +1,148 @@
+"""How long a run will take and how much memory, from results that are there, else from arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from peftrec.benchmark.plan import PlannedRun, Row
+from peftrec.benchmark.result_folder import Result
+from peftrec.config import InputError
+from peftrec.data import load_dataset
+from peftrec.recipe import Recipe
+
+# Bytes of a stored weight, by `encoder.quantization`.
+_QUANTIZED_BYTES: Final[Mapping[str, float]] = {"nf4": 0.56, "fp4": 0.56, "int8": 1.0, "float8": 1.0}
+_FULL_BYTES: Final = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+# Python, torch, transformers, and tables of some ten thousand rows.
+_PROCESS_MIB: Final = 900.0
+# Of the rate of a matrix product, what training reached with texts of some twenty tokens (`docs/speed.md` has more).
+_EFFICIENCY: Final = 0.4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run is expected to take.
+
+    Args:
+        seconds: of the whole process, with one run on the machine; None where nothing tells.
+        memory_mib: at its peak; None likewise.
+        basis: where the figures come from.
+    """
+
+    seconds: float | None
+    memory_mib: float | None
+    basis: str
+
+
+class Estimator:
+    """Estimates runs.
+
+    Args:
+        results: those that are there.
+        flops: measures the floating point operations a second of this machine; called at most once.
+        places: overrides that say where the data lie.
+    """
+
+    def __init__(
+        self,
+        results: Iterable[Result],
+        flops: Callable[[], float | None],
+        places: Sequence[str] = (),
+    ) -> None:
+        self._results = [content for content in results if content["status"]["state"] == "ok"]
+        self._places = places
+        self._flops = functools.cache(flops)
+        self._tokens: dict[str, float | None] = {}
+
+    def estimate(self, run: PlannedRun) -> Estimate:
+        """Return what a run is expected to take."""
+        row = run.row
+        near = [
+            ("other runs of it", [content for content in self._results if _is_of(content, row)]),
+            ("runs that train the same layers", [content for content in self._results if _is_like(content, row)]),
+        ]
+        for basis, alike in near:
+            if alike:
+                return Estimate(
+                    seconds=statistics.mean(_scaled_seconds(content, row.recipe) for content in alike),
+                    memory_mib=max(float(content["training"].get("peak_memory_mib", 0.0)) for content in alike) or None,
+                    basis=basis,
+                )
+        seconds, memory = self._planned_seconds(row), self._planned_memory(row)
+        known = seconds is not None or memory is not None
+        return Estimate(seconds=seconds, memory_mib=memory, basis="arithmetic" if known else "unknown")
+
+    def _planned_seconds(self, row: Row) -> float | None:
+        """Take tokens times operations at the speed of this machine.
+
+        Forward 2 P operations a token, backward through trained layers twice that; every event of a user is one text,
+        as if no item occurred twice in a step, so that this is at the most.
+        """
+        parameters, recipe = row.parameters, row.recipe
+        if parameters is None or recipe.baseline is not None:
+            return None
+        tokens, flops = self._epoch_tokens(row), self._flops()
+        if tokens is None or flops is None:
+            return None
+        reach = _reach(recipe.to_dict())
+        share = 0.0 if reach == "none" else 1.0
+        operations = 6 * parameters * share * recipe.training.num_epochs * tokens
+        return operations / (_EFFICIENCY * flops)
+
+    def _planned_memory(self, row: Row) -> float | None:
+        """Add up weights, gradients and moments of what is trained, and the graphs that the recipe allows."""
+        parameters, encoder = row.parameters, row.recipe.encoder
+        if parameters is None or row.is_baseline:
+            return None
+        width = _QUANTIZED_BYTES.get(encoder.quantization, _FULL_BYTES.get(str(encoder.dtype), 4.0))
+        trained = 12.0 if row.recipe.method.kind == "full" else 0.0
+        return _PROCESS_MIB + parameters * (width + trained) / 2**20 + row.recipe.training.graph_memory_mib
+
+    def _epoch_tokens(self, row: Row) -> float | None:
+        """Return the tokens of all training events, each text cut as the recipe says; None where there are no data."""
+        if row.dataset not in self._tokens:
+            self._tokens[row.dataset] = self._count_tokens(row.recipe)
+        return self._tokens[row.dataset]
+
+    def _count_tokens(self, recipe: Recipe) -> float | None:
+        from peftrec.recipe import recipe_with
+
+        try:
+            placed = recipe_with(recipe, [place for place in self._places if place.startswith("data.")])
+            dataset = load_dataset(placed.data)
+        except (InputError, OSError):
+            return None
+        # Words and marks make some 1.3 pieces each.
+        lengths = [min(1.3 * len(text.split()) + 2, recipe.encoder.max_tokens) for text in dataset.catalogue.texts]
+        return float((dataset.item_counts() * lengths).sum())
+
+
+def _is_of(content: Result, row: Row) -> bool:
+    run = content["run"]
+    return (run["dataset"], run["backbone"], run["method"]) == (row.dataset, row.backbone, row.method)
+
+
+def _is_like(content: Result, row: Row) -> bool:
+    run, recipe = content["run"], content["recipe"]
+    if row.is_baseline or recipe.get("baseline") is not None:
+        return False
+    same = (run["dataset"], run["backbone"]) == (row.dataset, row.backbone)
+    return same and _reach(recipe) == _reach(row.recipe.to_dict())
+
+
+def _reach(recipe: Mapping[str, Any]) -> Any:
+    """Return which layers gradients go through: `none`, `all`, or how many of the top."""
+    method = recipe["method"]
+    if recipe["encoder"]["inputs"] == "ids" or method["kind"] in ("frozen", "side"):
+        return "none"
+    return method.get("layers", "all")
+
+
+def _scaled_seconds(content: Result, recipe: Recipe) -> float:
+    epochs = content["recipe"]["training"]["num_epochs"]
+    scale = recipe.training.num_epochs / epochs if recipe.baseline is None else 1.0
+    return float(content["status"]["seconds"]) * scale

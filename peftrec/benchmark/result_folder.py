@@ -1,0 +1,103 @@
+"""The results of a suite: one JSON a run, and the lock of each run that is being made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from peftrec.benchmark.report.schema import ResultSchema
+from peftrec.config import InputError
+from peftrec.publishing import replace_text
+
+Result = Mapping[str, Any]
+
+
+class ResultFolder:
+    """Results by the names of their runs.
+
+    Args:
+        folder: of one suite; it need not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._schema = folder, ResultSchema()
+
+    def read(self) -> dict[str, Result]:
+        """Return what is there.
+
+        Raises:
+            InputError: if a JSON is broken, foreign, or has the name of another run.
+        """
+        found = {}
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                content = self._schema.read(path)
+            except InputError as error:
+                raise InputError(f"{self.folder}/{error}; move it away") from None
+            if content["run"]["name"] != path.stem:
+                raise InputError(f"{path}: calls itself '{content['run']['name']}'; a file has the name of its run")
+            found[path.stem] = content
+        return found
+
+    def has(self, name: str) -> bool:
+        """Tell whether a run has a result."""
+        return self._path(name).is_file()
+
+    def write(self, content: Result) -> None:
+        """Write a result, whole or not at all.
+
+        Raises:
+            InputError: if it is not of the published form.
+        """
+        name = content["run"]["name"]
+        self._schema.check(content, name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_text(self._path(name), json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[int | None]:
+        """Hold the lock of a run, and yield its open file; None where another process holds it.
+
+        A process that inherits the open file holds the lock too, so that a training outlives who started it without
+        being started twice.
+        """
+        import fcntl  # not on every system, and only who runs suites needs it
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f".{name}.lock"
+        while True:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                yield None
+                return
+            # Who held it before may have removed the file meanwhile: then this is a lock on nothing.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    break
+            os.close(file)
+        try:
+            yield file
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(file)
+
+    def cases_path(self, name: str) -> Path:
+        """Return where the ranks of a run's cases lie."""
+        return self.folder / f"{name}.parquet"
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+
+def reached(content: Result) -> float | None:
+    """Return the validation metric that chooses among runs; None for one that did not end well."""
+    if content["status"]["state"] != "ok":
+        return None
+    return float(content["valid"]["metrics"][content["recipe"]["training"]["metric"]])

@@ -1,0 +1,142 @@
+"""`peftrec benchmark`: the missing runs of a suite."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftrec.cli.verb import add_overrides, add_verb, positive
+
+if TYPE_CHECKING:
+    from peftrec.benchmark.plan import Plan
+    from peftrec.benchmark.runner import Progress, Settings
+
+_DESCRIPTION = """\
+Run what is missing of a suite, each run in a process of its own, and write one JSON file a run with the ranks of its
+test cases beside it. Trials of a row come first; the best in validation is repeated with the other seeds. What has a
+result is not run again, so that the same command goes on after a stop; Ctrl-C ends the running trainings, whose
+checkpoints stay.
+
+A run that fails, is killed or runs out of memory is recorded with its reason, and the rest goes on. Results of other
+code than that at hand, or code that differs from its commit, are refused unless --allow-mixed is given.
+
+Quality runs may share the machine: their seconds are not fit to be compared. --cost measures what is, with the machine
+to itself: see the documentation of benchmarks.
+
+examples:
+  peftrec benchmark benchmarks/suites/smoke.yaml data.root=../data
+  peftrec benchmark benchmarks/suites/cpu.yaml --dry-run
+  peftrec benchmark benchmarks/suites/cpu.yaml --jobs 2 --only 'beauty_3000.minilm.lora*'
+  peftrec report benchmarks/results/smoke
+"""
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser = add_verb(verbs, "benchmark", _run, summary="run what is missing of a suite", description=_DESCRIPTION)
+    parser.add_argument("suite", metavar="SUITE", help="YAML file, such as benchmarks/suites/smoke.yaml")
+    add_overrides(parser, "data.root=../data; only what says where things lie can be set")
+    parser.add_argument("--results", metavar="FOLDER", help="of the JSON files (default: benchmarks/results/<suite>)")
+    parser.add_argument("--output", metavar="FOLDER", help="of the run folders (default: runs/benchmark/<suite>)")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time (default: 1)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="of each run (default: 1)")
+    parser.add_argument("--only", metavar="PATTERN", help="runs whose names match, such as 'beauty_3000.*.lora.*'")
+    parser.add_argument(
+        "--keep",
+        choices=("all", "best", "none"),
+        default="best",
+        help="run folders that stay when their results are written (default: best, those of the best values)",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="run again what did not end well")
+    parser.add_argument("--allow-mixed", action="store_true", help="beside results of other code, or on a dirty tree")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs with estimates, and stop")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from peftrec.benchmark.plan import make_plan
+    from peftrec.benchmark.runner import Settings, run_suite
+
+    plan = make_plan(arguments.suite)
+    settings = Settings(
+        results=Path(arguments.results or f"benchmarks/results/{plan.suite}"),
+        output=Path(arguments.output or f"runs/benchmark/{plan.suite}"),
+        jobs=arguments.jobs,
+        threads=arguments.threads,
+        only=arguments.only,
+        keep=arguments.keep,
+        retry_failed=arguments.retry_failed,
+        allow_mixed=arguments.allow_mixed,
+        places=tuple(arguments.overrides),
+    )
+    if arguments.dry_run:
+        _print_plan(plan, settings)
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        progress = run_suite(plan, settings, lambda line: print(line, file=sys.stderr, flush=True))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    _tell(progress, settings)
+
+
+def _tell(progress: Progress, settings: Settings) -> None:
+    from peftrec.config import InputError
+
+    print(f"{len(progress.done)} runs done, {len(progress.failed)} failed; results in {settings.results}")
+    troubles = {**progress.failed, **progress.refused}
+    for name, reason in troubles.items():
+        print(f"  {name}: {reason}")
+    if progress.waiting:
+        print(f"  {progress.waiting} repeats wait for trials that have no result that ended well")
+    if troubles:
+        raise InputError(f"{len(troubles)} runs of the suite have no result that ended well, see above")
+
+
+def _print_plan(plan: Plan, settings: Settings) -> None:
+    """Print a row for each run, and the sum."""
+    from rich import box
+    from rich.table import Table
+
+    from peftrec.benchmark.forecast import forecast
+    from peftrec.cli.table import console
+
+    found = forecast(plan, settings)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("time", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("estimated from", overflow="fold")
+    for run in found.runs:
+        missing = run.estimate is not None
+        seconds, memory = (run.estimate.seconds, run.estimate.memory_mib) if run.estimate else (None, None)
+        table.add_row(
+            run.name,
+            run.state,
+            _duration(seconds) if missing else "",
+            _gibibytes(memory) if missing else "",
+            run.estimate.basis if run.estimate else "",
+        )
+    out = console()
+    out.print(table)
+    unknown = f", and {found.num_unknown} runs whose time nothing tells" if found.num_unknown else ""
+    out.print(
+        f"{len(found.runs)} runs, {found.num_missing} to be made: {_duration(found.seconds)} with one run at a time"
+        f"{unknown}; at most {_gibibytes(found.memory_mib)} each"
+    )
+    for reason in found.troubles:
+        out.print(reason, soft_wrap=True)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
+
+
+def _gibibytes(mib: float | None) -> str:
+    return "unknown" if mib is None else f"{mib / 1024:.1f} GiB"

@@ -12,7 +12,7 @@ from peftrec.benchmark.plan import PlannedRun, Row
 from peftrec.benchmark.result_folder import Result
 from peftrec.config import InputError
 from peftrec.data import load_dataset
-from peftrec.recipe import Recipe
+from peftrec.recipe import Recipe, recipe_with
 
 # Bytes of a stored weight, by `encoder.quantization`.
 _QUANTIZED_BYTES: Final[Mapping[str, float]] = {"nf4": 0.56, "fp4": 0.56, "int8": 1.0, "float8": 1.0}
@@ -56,7 +56,7 @@ class Estimator:
         self._results = [content for content in results if content["status"]["state"] == "ok"]
         self._places = places
         self._flops = functools.cache(flops)
-        self._tokens: dict[str, float | None] = {}
+        self._counted: dict[str, tuple[float, float] | None] = {}
 
     def estimate(self, run: PlannedRun) -> Estimate:
         """Return what a run is expected to take."""
@@ -79,46 +79,45 @@ class Estimator:
     def _planned_seconds(self, row: Row) -> float | None:
         """Take tokens times operations at the speed of this machine.
 
-        Forward 2 P operations a token, backward through trained layers twice that; every event of a user is one text,
-        as if no item occurred twice in a step, so that this is at the most.
+        Forward 2 P operations a token, backward through layers that train twice that, frozen layers below them once for
+        the whole catalogue. Every event of a user is one text, as if no item occurred twice in a step: this is at most.
         """
-        parameters, recipe = row.parameters, row.recipe
-        if parameters is None or recipe.baseline is not None:
+        if row.size is None or row.size.parameters is None or row.is_baseline:
             return None
-        tokens, flops = self._epoch_tokens(row), self._flops()
-        if tokens is None or flops is None:
+        tokens, flops = self._tokens(row), self._flops()
+        if tokens is None or flops is None or row.launch is not None:  # what it is launched on is another machine
             return None
-        reach = _reach(recipe.to_dict())
-        share = 0.0 if reach == "none" else 1.0
-        operations = 6 * parameters * share * recipe.training.num_epochs * tokens
+        reach, layers = _reach(row.recipe.to_dict()), row.size.layers
+        share = {"none": 0.0, "all": 1.0}.get(reach, 1.0 if layers is None else min(1.0, _number(reach) / layers))
+        once = 2 * (1 - share) * tokens[0]
+        operations = row.size.parameters * (once + 6 * share * row.recipe.training.num_epochs * tokens[1])
         return operations / (_EFFICIENCY * flops)
 
     def _planned_memory(self, row: Row) -> float | None:
         """Add up weights, gradients and moments of what is trained, and the graphs that the recipe allows."""
-        parameters, encoder = row.parameters, row.recipe.encoder
-        if parameters is None or row.is_baseline:
+        if row.size is None or row.size.parameters is None or row.is_baseline:
             return None
+        parameters, encoder = row.size.parameters, row.recipe.encoder
         width = _QUANTIZED_BYTES.get(encoder.quantization, _FULL_BYTES.get(str(encoder.dtype), 4.0))
         trained = 12.0 if row.recipe.method.kind == "full" else 0.0
         return _PROCESS_MIB + parameters * (width + trained) / 2**20 + row.recipe.training.graph_memory_mib
 
-    def _epoch_tokens(self, row: Row) -> float | None:
-        """Return the tokens of all training events, each text cut as the recipe says; None where there are no data."""
-        if row.dataset not in self._tokens:
-            self._tokens[row.dataset] = self._count_tokens(row.recipe)
-        return self._tokens[row.dataset]
+    def _tokens(self, row: Row) -> tuple[float, float] | None:
+        """Return the tokens of the catalogue and those of all training events; None where there are no data."""
+        if row.dataset not in self._counted:
+            self._counted[row.dataset] = _count_tokens(row.recipe, self._places)
+        return self._counted[row.dataset]
 
-    def _count_tokens(self, recipe: Recipe) -> float | None:
-        from peftrec.recipe import recipe_with
 
-        try:
-            placed = recipe_with(recipe, [place for place in self._places if place.startswith("data.")])
-            dataset = load_dataset(placed.data)
-        except (InputError, OSError):
-            return None
-        # Words and marks make some 1.3 pieces each.
-        lengths = [min(1.3 * len(text.split()) + 2, recipe.encoder.max_tokens) for text in dataset.catalogue.texts]
-        return float((dataset.item_counts() * lengths).sum())
+def _count_tokens(recipe: Recipe, places: Sequence[str]) -> tuple[float, float] | None:
+    try:
+        placed = recipe_with(recipe, [place for place in places if place.startswith("data.")])
+        dataset = load_dataset(placed.data)
+    except (InputError, OSError):
+        return None
+    # Words and marks make some 1.3 pieces each.
+    lengths = [min(1.3 * len(text.split()) + 2, recipe.encoder.max_tokens) for text in dataset.catalogue.texts]
+    return float(sum(lengths)), float((dataset.item_counts() * lengths).sum())
 
 
 def _is_of(content: Result, row: Row) -> bool:
@@ -140,6 +139,10 @@ def _reach(recipe: Mapping[str, Any]) -> Any:
     if recipe["encoder"]["inputs"] == "ids" or method["kind"] in ("frozen", "side"):
         return "none"
     return method.get("layers", "all")
+
+
+def _number(reach: Any) -> float:
+    return float(reach) if isinstance(reach, int) else 1.0
 
 
 def _scaled_seconds(content: Result, recipe: Recipe) -> float:

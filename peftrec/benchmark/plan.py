@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from peftrec.benchmark.suite import GroupEntry, MethodEntry, Suite, read_suite
+from peftrec.benchmark.suite import BackboneEntry, GroupEntry, MethodEntry, Suite, read_suite
 from peftrec.config import RecipeError
 from peftrec.recipe import Recipe, load_recipe
 from peftrec.tuning import read_space
@@ -37,7 +37,7 @@ class Row:
         seeds: the first one tunes.
         tuned_on: key of the data set whose best values are taken; None tunes.
         launch: configuration file of `accelerate launch`, or None.
-        parameters: of its backbone, where the suite tells them.
+        size: what the suite tells of its backbone; None without one.
     """
 
     suite: str
@@ -53,7 +53,7 @@ class Row:
     seeds: tuple[int, ...]
     tuned_on: str | None
     launch: str | None = None
-    parameters: float | None = None
+    size: BackboneEntry | None = None
 
     @property
     def name(self) -> str:
@@ -221,7 +221,7 @@ def _row(name: str, suite: Suite, group: GroupEntry, dataset: str, backbone: str
         seeds=group.seeds,
         tuned_on=group.tuned_on,
         launch=suite.launch,
-        parameters=None if backbone is None else suite.backbones[backbone].parameters,
+        size=None if backbone is None else suite.backbones[backbone],
     )
 
 

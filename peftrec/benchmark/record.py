@@ -156,7 +156,8 @@ def _run(run: PlannedRun, threads: int) -> dict[str, Any]:
 
 def _slice(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a slice of test cases with what the model reached on it alone."""
-    return {key: value for key, value in part.items() if key != "rows"} | part["rows"][_MODEL]
+    told: dict[str, Any] = part["rows"][_MODEL]
+    return {key: value for key, value in part.items() if key != "rows"} | told
 
 
 def _status(ended: Ended, hidden: Mapping[str, str]) -> dict[str, Any]:

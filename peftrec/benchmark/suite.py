@@ -34,11 +34,13 @@ class BackboneEntry:
 
     Args:
         set: overrides that choose it.
-        parameters: of it, for the estimates of a backbone that is not at hand; None where it need not be told.
+        parameters: of its layers, without word embeddings; for estimates, which open no backbone. None leaves them out.
+        layers: how many there are; likewise.
     """
 
     set: tuple[str, ...] = ()
     parameters: Annotated[float, Range(gt=0)] | None = None
+    layers: Annotated[int, Range(ge=1)] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

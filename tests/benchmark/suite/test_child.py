@@ -1,0 +1,105 @@
+"""Real processes, small ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from peftrec.benchmark.child import Ended, run_child
+from peftrec.benchmark.result_folder import ResultFolder
+
+
+def ended(code: str, tmp_path: Path, stop: threading.Event | None = None, held: tuple[int, ...] = ()) -> Ended:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", code]
+    return run_child(command, log=log, threads=3, stop=stop or threading.Event(), held=held)
+
+
+def test_an_end_that_is_well(tmp_path: Path) -> None:
+    found = ended("import os, sys; print(os.environ['OMP_NUM_THREADS']); print('told', file=sys.stderr)", tmp_path)
+    assert (found.state, found.reason, found.exit_code) == ("ok", None, 0)
+    assert (tmp_path / "log").read_text(encoding="utf-8").split() == ["3", "told"]
+    assert ended("print('more')", tmp_path).state == "ok"
+    assert (tmp_path / "log").read_text(encoding="utf-8").split()[-1] == "more"
+
+
+def test_a_failure_has_the_end_of_what_was_said(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("of a run before: out of memory\n", encoding="utf-8")
+    found = ended("print('first\\n' * 9 + 'data.root: there is no folder'); raise SystemExit(4)", tmp_path)
+    assert (found.state, found.exit_code) == ("failed", 4)
+    assert found.reason == "first first first data.root: there is no folder"
+    assert ended("raise SystemExit(5)", tmp_path).reason == "exit code 5, without a word"
+
+
+def test_a_signal(tmp_path: Path) -> None:
+    found = ended(f"import os; print('on the way', flush=True); os.kill(os.getpid(), {int(signal.SIGKILL)})", tmp_path)
+    assert (found.state, found.exit_code) == ("killed", -signal.SIGKILL)
+    assert found.reason == "ended by SIGKILL, after: on the way"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS holds on Linux")
+def test_memory_that_is_not_to_be_had(tmp_path: Path) -> None:
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28)); x = bytearray(2**30)"
+    found = ended(limited, tmp_path)
+    assert found.state == "out_of_memory"
+    assert "MemoryError" in str(found.reason)
+
+
+def test_killed_by_the_kernel_for_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([7, 8])
+    monkeypatch.setattr("peftrec.benchmark.child._kill_count", lambda: next(counts))
+    assert ended(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})", tmp_path).state == "out_of_memory"
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_stopped(tmp_path: Path, deaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peftrec.benchmark.child._END_SECONDS", 0.5)
+    stop = threading.Event()
+    ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN); " if deaf else ""
+    code = f"import signal, time; {ignore}open({str(tmp_path / 'on')!r}, 'w').close(); time.sleep(60)"
+    thread = threading.Thread(target=lambda: (_wait_for(tmp_path / "on"), stop.set()))
+    thread.start()
+    found = ended(code, tmp_path, stop)
+    thread.join()
+    assert (found.state, found.reason) == ("interrupted", None)
+    assert found.seconds < 30
+
+
+def test_a_lock_outlives_who_took_it(tmp_path: Path) -> None:
+    """A training goes on when who started it is killed: its lock is held as long as it runs."""
+    folder, told = ResultFolder(tmp_path / "results"), tmp_path / "told"
+    starter = os.fork()
+    if starter == 0:
+        with folder.locked("run") as lock:
+            assert lock is not None
+            training = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=(lock,))
+            told.write_text(str(training.pid), encoding="utf-8")
+            os._exit(0)  # as if killed: nothing is cleaned up
+    os.waitpid(starter, 0)
+    training_pid = int(told.read_text(encoding="utf-8"))
+    with folder.locked("run") as second:
+        assert second is None
+    with folder.locked("another") as free:
+        assert free is not None
+    os.kill(training_pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with folder.locked("run") as third:
+            if third is not None:
+                break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the lock of a process that is gone was not free")
+    assert not list((tmp_path / "results").iterdir())
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.02)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.quality import Estimate
 from peftrec.benchmark.report.result import METRICS
-from peftrec.evaluation.report import Table
+from peftrec.evaluation.section import Table
 
 ONE_SEED: Final = "†"
 """Marks rows that have one run alone."""

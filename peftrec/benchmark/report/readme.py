@@ -12,8 +12,8 @@ from peftrec.benchmark.report.finding import findings
 from peftrec.benchmark.report.measured import MeasuredTable
 from peftrec.benchmark.report.trade_off import Picture
 from peftrec.config import InputError
-from peftrec.evaluation.report import Section
 from peftrec.evaluation.report_page import report_markdown
+from peftrec.evaluation.section import Section
 from peftrec.publishing import replace_text
 
 BEGIN: Final = "<!-- benchmark:begin -->"

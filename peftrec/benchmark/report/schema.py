@@ -41,12 +41,23 @@ class ResultSchema:
             content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path.name}: cannot be read as JSON ({error})") from None
+        self.check(content, path.name)
+        found: Mapping[str, Any] = content
+        return found
+
+    def check(self, content: Any, name: str) -> None:
+        """See that content is of the form.
+
+        Args:
+            content: what a file holds, or is to hold.
+            name: of it, for the message.
+        Raises:
+            InputError: with the place in it.
+        """
         fault = self._best_match(self._validator.iter_errors(content))
         if fault is not None:
             place = ".".join(map(str, fault.absolute_path)) or "the whole"
-            raise InputError(f"{path.name}: is no result of a benchmark: {place}: {_shortened(fault.message)}")
-        found: Mapping[str, Any] = content
-        return found
+            raise InputError(f"{name}: is no result of a benchmark: {place}: {_shortened(fault.message)}")
 
 
 def _refuse_constant(name: str) -> None:

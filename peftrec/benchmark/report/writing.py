@@ -18,8 +18,8 @@ from peftrec.benchmark.report.result import LeftOut, Results, read_results
 from peftrec.benchmark.report.row import make_tables
 from peftrec.benchmark.report.trade_off import Picture, trade_offs
 from peftrec.config import InputError
-from peftrec.evaluation.report import Plot, Section, Table
 from peftrec.evaluation.report_page import report_markdown, report_page
+from peftrec.evaluation.section import Plot, Section, Table
 from peftrec.publishing import replace_text
 from peftrec.publishing.aside import written_aside
 

@@ -41,6 +41,8 @@ class ResultSchema:
             content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path.name}: cannot be read as JSON ({error})") from None
+        if not isinstance(content, dict) or "schema_version" not in content:
+            raise InputError(f"{path.name}: is no result of a benchmark (it has no schema_version)")
         self.check(content, path.name)
         found: Mapping[str, Any] = content
         return found

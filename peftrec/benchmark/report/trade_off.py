@@ -11,7 +11,7 @@ from typing import Any, Final
 from peftrec.benchmark.report.axis import Spot, cost_axis, quality_axis
 from peftrec.benchmark.report.cell import digits
 from peftrec.benchmark.report.drawing import INK, LINE, SOFT, figure, png_of, svg_of
-from peftrec.benchmark.report.label import Box, around, place_labels
+from peftrec.benchmark.report.label import Box, place_labels
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.pareto import pareto_front
 from peftrec.benchmark.report.quality import Estimate
@@ -90,7 +90,7 @@ def _draw(measured: MeasuredTable, lines: Sequence[Line], axis: _Axis) -> Pictur
         _baselines(panel, measured)
         panel.set(xlabel=axis.below, ylabel=f"test {METRICS[0].upper()}", title=measured.table.title)
         drawn.legend(loc="outside lower center", ncols=3)
-        names = [_point_name(line, *spots) for line, *spots in zip(lines, across, up, costs, strict=True)]
+        names = [_point_name(line, x, y, cost) for line, x, y, cost in zip(lines, across, up, costs, strict=True)]
         _name_points(
             drawn, panel, names, [(x.place, y.place) for x, y in zip(across, up, strict=True)], qualities, front
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from peftrec.benchmark.report.cell import ONE_SEED
 from peftrec.benchmark.report.readme import BEGIN, END
 from peftrec.benchmark.report.writing import write_report
 from peftrec.cli import main
@@ -88,6 +89,7 @@ def test_the_block_of_the_readme(suite: Path, tmp_path: Path) -> None:
     assert "old" not in text
     assert "| method | NDCG@10 | % of full |" in text
     assert "](out/plots/beauty_all_minilm_l6_v2_parameters.svg)" in text
+    assert f"{ONE_SEED}: one run" in text
     assert "[out/REPORT.md](out/REPORT.md)" in text
     write_report(suite, output=tmp_path / "out", readme=readme)
     assert readme.read_text(encoding="utf-8") == text

@@ -85,7 +85,7 @@ def suite(make_result: Make, results: Path) -> Path:
     pytest.importorskip("matplotlib")
     generator = np.random.default_rng(0)
     ranks = generator.geometric(0.2, 40)
-    for at, (method, label) in enumerate([("full", "full"), ("lora", "LoRA, $top$ <2>"), ("frozen", "frozen")]):
+    for at, (method, label) in enumerate([("full", "full"), ("lora", "LoRA, $\\frac$ <2>"), ("frozen", "frozen")]):
         make_result(
             method,
             [*map(int, np.roll(ranks, at) + at)],

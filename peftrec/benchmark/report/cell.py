@@ -9,10 +9,12 @@ from typing import Any, Final
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.quality import Estimate
 from peftrec.benchmark.report.result import METRICS
-from peftrec.evaluation.report import Table
+from peftrec.evaluation.section import Table
 
 ONE_SEED: Final = "†"
 """Marks rows that have one run alone."""
+NOTHING: Final = "-"
+"""Stands for what was not measured, or does not exist."""
 
 Column = Callable[[Line], str]
 
@@ -22,11 +24,12 @@ def main_table(measured: MeasuredTable, *, short: bool = False) -> Table:
 
     Args:
         measured: the table.
-        short: the columns that a first page has room for.
+        short: the columns that a first page has room for, but for those that are empty.
     """
-    columns = {name: column for name, column in _COLUMNS.items() if not short or name in _SHORT}
-    rows = tuple((row_name(line), *(column(line) for column in columns.values())) for line in measured.lines)
-    return Table(("method", *columns), rows)
+    cells = {name: [column(line) for line in measured.lines] for name, column in _COLUMNS.items()}
+    shown = [name for name in cells if not short or (name in _SHORT and set(cells[name]) != {NOTHING})]
+    names = map(row_name, measured.lines)
+    return Table(("method", *shown), tuple(zip(names, *(cells[name] for name in shown), strict=True)))
 
 
 def row_name(line: Line) -> str:
@@ -57,7 +60,7 @@ def run_table(measured: MeasuredTable) -> Table:
 def digits(value: float | None, scale: float = 1.0) -> str:
     """Return a number with three significant digits, or a dash where there is none."""
     if value is None:
-        return "-"
+        return NOTHING
     scaled = value * scale
     if scaled == 0 or not math.isfinite(scaled):
         return f"{scaled:g}"
@@ -68,33 +71,25 @@ def digits(value: float | None, scale: float = 1.0) -> str:
 def estimate(found: Estimate | None, scale: float = 1.0, decimals: int = 4) -> str:
     """Return a value and its interval, or a dash."""
     if found is None:
-        return "-"
+        return NOTHING
     value, low, high = (f"{scale * number:.{decimals}f}" for number in (found.value, found.low, found.high))
     return f"{value} [{low}, {high}]"
 
 
 def _whole(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
+    return NOTHING if value is None else f"{value:,}"
 
 
 def _difference(line: Line) -> str:
     test = line.quality.test
-    return "-" if test is None else f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
+    return NOTHING if test is None else f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
 
 
 def _p_value(line: Line) -> str:
     p_value = line.quality.adjusted_p_value
     if p_value is None:
-        return "-"
+        return NOTHING
     return f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
-
-
-def _share_lm(line: Line) -> str:
-    return digits(line.expense.share_lm, 100)
-
-
-def _seeds(line: Line) -> str:
-    return str(len(line.row.runs))
 
 
 _COLUMNS: Final[Mapping[str, Column]] = {
@@ -104,23 +99,22 @@ _COLUMNS: Final[Mapping[str, Column]] = {
     "minus full": _difference,
     "p (Holm)": _p_value,
     "LM parameters trained": lambda line: _whole(line.expense.trained_lm),
-    "% of LM": _share_lm,
+    "% of LM": lambda line: digits(line.expense.share_lm, 100),
     "all trained": lambda line: _whole(line.expense.trained),
     "files, MB": lambda line: digits(line.expense.file_bytes, 1e-6),
     "memory, MiB": lambda line: digits(line.expense.memory_mib),
     "step, s": lambda line: digits(line.expense.step_seconds),
     "epoch, s": lambda line: digits(line.expense.epoch_seconds),
-    "TPME": lambda line: "-" if line.tpme is None else f"{line.tpme:.3f}",
-    "training, s": lambda line: digits(line.expense.train_seconds),
+    "TPME": lambda line: NOTHING if line.tpme is None else f"{line.tpme:.3f}",
     "trials": lambda line: str(line.row.num_trials),
-    "seeds": _seeds,
+    "seeds": lambda line: str(len(line.row.runs)),
 }
 _SHORT: Final = ("NDCG@10", "% of full", "p (Holm)", "% of LM", "files, MB", "memory, MiB", "step, s", "seeds")
 
 
 def _range(spread: Mapping[str, Any] | None, scale: float = 1.0) -> str:
     if spread is None:
-        return "-"
+        return NOTHING
     return f"{digits(spread['median'], scale)} ({digits(spread['min'], scale)} to {digits(spread['max'], scale)})"
 
 
@@ -154,7 +148,7 @@ _COST_COLUMNS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "a user's list, ms": _of("query_seconds", "list", 1e3),
     "a new item, ms": _of("query_seconds", "new_item_unmerged", 1e3),
     "a new item merged, ms": _of("query_seconds", "new_item_merged", 1e3),
-    "others' work": lambda cost: "-" if cost["other_work"] is None else f"{cost['other_work']:.0%}",
+    "others' work": lambda cost: NOTHING if cost["other_work"] is None else f"{cost['other_work']:.0%}",
 }
 
 

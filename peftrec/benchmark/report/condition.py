@@ -11,6 +11,8 @@ from peftrec.benchmark.report.result import Result
 
 # Above this share of the machine other work is worth a word.
 _DISTURBED: Final = 0.05
+_MEMORY: Final = {"rss": "the process holds (RSS)", "cuda_allocated": "is allocated on the GPU"}
+_TREE: Final = {True: " with changes that are not committed", False: "", None: ", clean or not is unknown"}
 
 
 def cost_notes(measured: MeasuredTable) -> list[str]:
@@ -19,10 +21,13 @@ def cost_notes(measured: MeasuredTable) -> list[str]:
     missing = [label for label, cost in costs.items() if cost is None]
     known = {label: cost for label, cost in costs.items() if cost is not None}
     notes = []
-    if missing and known:
-        notes.append(f"Memory and step times were not measured for {', '.join(missing)}.")
     if not known:
-        return ["Memory and step times were not measured; seconds of whole runs shared the machine with other work."]
+        return [
+            "Times and memory were not measured, so their columns are empty: the seconds of the runs themselves are no "
+            "measure, since runs share their machine."
+        ]
+    if missing:
+        notes.append(f"Times and memory were not measured for {_list(missing)}, so their columns are empty there.")
     disturbed = [
         f"{label} ({cost['other_work']:.0%} of the machine)"
         for label, cost in known.items()
@@ -30,30 +35,38 @@ def cost_notes(measured: MeasuredTable) -> list[str]:
     ]
     unknown = [label for label, cost in known.items() if cost["other_work"] is None]
     if disturbed:
-        notes.append(f"Measured beside other work, so slower than they are: {', '.join(disturbed)}.")
+        notes.append(f"Measured beside other work, so slower than they are: {_list(disturbed)}.")
     if unknown:
-        notes.append(f"Whether other work ran meanwhile is not known for {', '.join(unknown)}.")
-    kinds = sorted({cost["memory_mib"].get("kind", "rss") for cost in known.values()})
-    notes.append(f"Memory is {' and '.join(kinds)}, at the peak of training, above imports, data and weights.")
+        notes.append(f"Whether other work ran meanwhile is not known for {_list(unknown)}.")
+    kinds = sorted({_MEMORY[cost["memory_mib"].get("kind", "rss")] for cost in known.values()})
+    notes.append(f"Memory is what {' and '.join(kinds)}, at the peak of training, above imports, data and weights.")
     machines = {machine_of(cost["environment"]) for cost in known.values()}
     if len(machines) > 1:
         notes.append(f"Costs come from {len(machines)} kinds of machines, so they are not comparable; no TPME.")
-    elif any(line.tpme is not None for line in measured.lines):
-        time, parameters, memory = TPME_WEIGHTS
-        notes.append(
-            f"TPME (Fu et al. 2024, IISAN) = {time:g} T + {parameters:g} P + {memory:g} M: seconds of an epoch, "
-            f"trained parameters and memory, each from 0, the least of the table, to 1, the most. Less is better; it "
-            f"compares the rows of this table alone."
-        )
     return notes
+
+
+def tpme_note(measured: MeasuredTable) -> list[str]:
+    """Say what TPME is made of, where a table has it."""
+    if all(line.tpme is None for line in measured.lines):
+        return []
+    time, parameters, memory = TPME_WEIGHTS
+    return [
+        f"TPME = {time:g} T + {parameters:g} P + {memory:g} M (weights of Fu et al. 2024, IISAN): seconds of an epoch, "
+        f"all trained parameters, and memory, each from 0, the least of the table, to 1, the most. Less is better; it "
+        f"compares the rows of this table alone."
+    ]
 
 
 def setting_notes(results: Sequence[Result]) -> list[str]:
     """Say which code, machines and versions made the results, and where they are mixed."""
     environments = [result.content["environment"] for result in results]
+    codes = [environment.get("code") for environment in environments]
     notes = [
         _mixed("suite", "suites", (str(result.run["suite"]) for result in results)),
-        _mixed("commit", "commits", (_commit(environment) for environment in environments)),
+        _commits(environments)
+        if len(set(codes)) == 1 and codes[0] is not None
+        else _mixed("commit", "commits", map(_commit, environments)),
         _mixed("machine", "kinds of machines", (_machine(environment["machine"]) for environment in environments)),
         _mixed("set of versions", "sets of versions", (_versions(environment) for environment in environments)),
     ]
@@ -67,15 +80,16 @@ def _mixed(one: str, several: str, values: Iterable[str]) -> str:
     return f"MIXED: {len(distinct)} {several}: {'; '.join(sorted(distinct))}."
 
 
+def _commits(environments: Sequence[Mapping[str, Any]]) -> str:
+    """Name the commits of results whose code has one digest: they differ in what decides nothing."""
+    commits = dict.fromkeys(map(_commit, environments))
+    code = environments[0]["code"][:12]
+    return f"One code, digest {code}, at commit{'s' if len(commits) > 1 else ''} {'; '.join(sorted(commits))}."
+
+
 def _commit(environment: Mapping[str, Any]) -> str:
     commit = environment["commit"]
-    told = "unknown" if commit is None else commit[:12]
-    return (
-        told
-        + {True: " with changes that are not committed", False: "", None: ", clean or not is unknown"}[
-            environment["dirty"]
-        ]
-    )
+    return ("unknown" if commit is None else commit[:12]) + _TREE[environment["dirty"]]
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
@@ -86,6 +100,11 @@ def _machine(machine: Mapping[str, Any]) -> str:
 def _versions(environment: Mapping[str, Any]) -> str:
     packages = {"python": environment["python"], "peftrec": environment["peftrec"], **environment["packages"]}
     return ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+
+
+def _list(names: Sequence[str]) -> str:
+    """Return names with semicolons between them: they may have commas inside."""
+    return "; ".join(names)
 
 
 def _plain(value: Any) -> str:

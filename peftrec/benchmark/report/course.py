@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any, Final
 
+from peftrec.benchmark.report.axis import label_ticks, ticks_between
 from peftrec.benchmark.report.drawing import WIDTH, figure, look, png_of, svg_of
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.quality import Estimate
@@ -16,56 +17,88 @@ from peftrec.evaluation.slice import POPULARITY
 
 COLD, *WARM = POPULARITY
 _MARKS: Final = dict(zip(WARM, ("o", "s", "^"), strict=True))
-Curve = list[tuple[float, float, float]]
+Curve = list[tuple[float, float]]
 
 
 def learning_curves(measured: MeasuredTable) -> Picture | None:
-    """Draw validation NDCG@10 of each model's first seed by epoch and by seconds of training; None without curves."""
+    """Draw validation NDCG@10 of each model's first seed by epoch, and by seconds where costs were measured.
+
+    Runs share their machine, so seconds are those that steps took when they had it to themselves.
+
+    Args:
+        measured: the table.
+    Returns:
+        None where no model has a curve.
+    """
     curves = {line.row.label: curve_of(line.row.first.content.get("training")) for line in measured.models}
     curves = {label: curve for label, curve in curves.items() if len(curve) > 1}
     if not curves:
         return None
+    timed = {line.row.label: timed_curve(curves[line.row.label], line.row.cost) for line in measured.models
+             if line.row.label in curves}  # fmt: skip
+    panels_of = [curves, timed] if any(timed.values()) else [curves]
     name = f"{measured.table.slug}_curves"
-    seconds = [point[1] for curve in curves.values() for point in curve if point[1] > 0]
-    wide = max(seconds, default=1.0) > 30 * min(seconds, default=1.0)
-    with figure(name, ncols=2, sharey=True, figsize=(WIDTH, 4.4 + 0.22 * len(curves) / 3)) as (drawn, panels):
-        for at, (label, curve) in enumerate(curves.items()):
-            epochs, times, values = zip(*curve, strict=True)
-            best = max(range(len(values)), key=lambda place, values=values: values[place])  # type: ignore[misc]
-            # A logarithmic axis has no place for the start.
-            first = 1 if wide and times[0] == 0 else 0
-            shown = ((panels[0], epochs, 0), (panels[1], times, first))
-            for panel, across, start in shown:
-                text = label if panel is panels[0] else None
-                panel.plot(across[start:], values[start:], linewidth=1.6, label=text, **look(at))
-                panel.plot(across[best], values[best], "o", markersize=5, color=look(at)["color"])
-        panels[0].set(xlabel="epoch", ylabel=f"validation {METRICS[0].upper()}", title=measured.table.title)
-        panels[0].xaxis.get_major_locator().set_params(integer=True)
-        panels[1].set(xlabel="seconds of training, validation left out; machine shared")
-        if wide:
-            panels[1].set_xscale("log")
+    size = (WIDTH, 4.4 + 0.22 * math.ceil(len(curves) / 3))
+    with figure(name, ncols=len(panels_of), sharey=True, squeeze=False, figsize=size) as (drawn, rows):
+        for panel, shown in zip(rows[0], panels_of, strict=True):
+            for at, label in enumerate(curves):
+                _curve(panel, shown[label], look(at), label if shown is curves else None)
+        first, *second = rows[0]
+        first.set(xlabel="epoch", ylabel=f"validation {METRICS[0].upper()}", title=measured.table.title)
+        first.xaxis.get_major_locator().set_params(integer=True)
+        for panel in second:
+            _seconds_axis(panel, [seconds for curve in timed.values() for seconds, _ in curve])
         drawn.legend(loc="outside lower center", ncols=3)
-        told = (
-            f"validation {METRICS[0].upper()} by epoch and by seconds: {measured.table.title}; dots mark the best epoch"
-        )
+        told = f"validation {METRICS[0].upper()} by epoch{' and by seconds' if second else ''}: {measured.table.title}"
+        told += "; dots mark the best epoch"
         return Picture(name=name, told=told, svg=svg_of(drawn), png=png_of(drawn))
 
 
 def curve_of(training: Mapping[str, Any] | None) -> Curve:
-    """Return epoch, seconds of training until then, and validation NDCG@10 of each epoch that was validated.
+    """Return epoch and validation NDCG@10 of each epoch that was validated.
 
     Args:
         training: of a result; the start counts as epoch 0.
     """
-    if training is None:
-        return []
-    rows = [training.get("start") or {}, *training["epochs"]]
-    seconds = accumulate(float(row.get("train_seconds", 0.0)) for row in rows)
+    rows = [] if training is None else [{"epoch": 0} | training.get("start", {}), *training["epochs"]]
     return [
-        (float(row.get("epoch", number)), until, float(row[METRICS[0]]))
-        for number, (row, until) in enumerate(zip(rows, seconds, strict=True))
+        (float(row.get("epoch", number)), float(row[METRICS[0]]))
+        for number, row in enumerate(rows)
         if row.get(METRICS[0]) is not None
     ]
+
+
+def timed_curve(curve: Curve, cost: Mapping[str, Any] | None) -> Curve:
+    """Return a curve by seconds in place of epochs.
+
+    Args:
+        curve: by epochs.
+        cost: of a result; without it there is nothing to draw.
+    Returns:
+        Seconds, what is prepared once among them, and the values; the start, which takes none, is left out.
+    """
+    if cost is None:
+        return []
+    epoch_seconds = cost["step_seconds"]["median"] * cost["steps_per_epoch"]
+    prepared = cost.get("prepare_seconds", 0.0)
+    return [(prepared + epoch * epoch_seconds, value) for epoch, value in curve if epoch > 0]
+
+
+def _curve(panel: Any, curve: Curve, drawn_as: Mapping[str, Any], label: str | None) -> None:
+    if not curve:
+        return
+    across, values = zip(*curve, strict=True)
+    best = max(range(len(values)), key=values.__getitem__)
+    panel.plot(across, values, linewidth=1.6, label=label, **drawn_as)
+    panel.plot(across[best], values[best], "o", markersize=5, color=drawn_as["color"])
+
+
+def _seconds_axis(panel: Any, seconds: Sequence[float]) -> None:
+    low, high = min(seconds), max(seconds)
+    panel.set_xlabel("seconds of training, validation left out")
+    if low > 0:
+        panel.set_xscale("log")
+        label_ticks(panel.xaxis, [tick for tick in ticks_between(low, high) if low / 1.2 <= tick <= high * 1.2])
 
 
 def cold_against_warm(measured: MeasuredTable) -> Picture | None:
@@ -76,7 +109,7 @@ def cold_against_warm(measured: MeasuredTable) -> Picture | None:
         return None
     found.reverse()  # The first row of the table on top.
     name = f"{measured.table.slug}_cold"
-    size = (WIDTH, 1.9 + 0.3 * len(found))
+    size = (WIDTH, 2.2 + 0.3 * len(found))
     with figure(name, ncols=2, sharey=True, figsize=size) as (drawn, (cold, warm)):
         _points(cold, [slices.get(COLD) for _, slices in found], 0.0, COLOURS[1], "D", COLD)
         for at, kind in enumerate(WARM):
@@ -84,10 +117,12 @@ def cold_against_warm(measured: MeasuredTable) -> Picture | None:
             if any(entries):
                 _points(warm, entries, 0.22 * (1 - at), COLOURS[(0, 2, 3)[at]], _MARKS[kind], kind)
         cold.set_yticks(range(len(found)), [line.row.label for line, _ in found])
-        cold.set_title("cold: no training event")
-        warm.set_title("warm")
+        drawn.suptitle(f"{measured.table.title}: by training events of the target", x=0.01, ha="left", fontsize=11.5)
+        cold.set_title("cold targets: none", fontsize=10.5)
+        warm.set_title("warm targets: at least one", fontsize=10.5)
         for panel in (cold, warm):
-            panel.set_xlim(left=0)
+            # A little left of 0, where marks are whole.
+            panel.set_xlim(left=-0.025 * panel.get_xlim()[1])
             panel.set_ylim(-0.6, len(found) - 0.4)
             panel.set_xlabel(f"test {METRICS[0].upper()}")
         drawn.legend(loc="outside lower center", ncols=4)

@@ -32,6 +32,8 @@ _STYLE: Final = {
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "svg.fonttype": "path",
+    # A label may have dollars in it.
+    "text.parse_math": False,
 }
 
 
@@ -88,8 +90,8 @@ def embedded(svg: str, name: str) -> str:
     """
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    # Its size is the page's matter, and so is the style of everything else on it.
+    # Its size is the page's matter, but for what letters need, and so is the style of everything else on it.
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     head, rest = svg.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img" style="stroke-linejoin:round;background:#fff">{rest}'
+    return f'{head} role="img" style="stroke-linejoin:round;background:#fff;min-width:600px">{rest}'

@@ -30,7 +30,7 @@ def _data(measured: MeasuredTable) -> str:
     )
     rules = test["protocol"]
     return (
-        f"Tested on {test['num_cases']:,} cases of {test['num_users']:,} users of {measured.table.dataset}; "
+        f"Tested on {test['num_cases']:,} cases of {test['num_users']:,} users ({measured.table.dataset_label}); "
         f"{rules['num_items']:,} items ranked ({rules['catalogue']} catalogue), history {rules['history']}."
     )
 
@@ -113,12 +113,15 @@ def _differences(measured: MeasuredTable) -> Iterator[str]:
 def _cold(measured: MeasuredTable) -> Iterator[str]:
     """Say how targets without a training event fare."""
     found = [(line, target_slices(line).get(COLD)) for line in measured.lines]
-    values = [(entry.value, _name(line)) for line, entry in found if entry is not None]
-    if not values:
+    known = [(line, entry) for line, entry in found if entry is not None]
+    if not known:
         yield "No test case has a target without training events, so nothing is shown of cold items."
         return
-    value, name = max(values)
-    yield f"On cold targets, which nobody had in training, {name} is best with {METRIC} {value:.4f}."
+    line, best = max(known, key=lambda pair: pair[1].value)
+    yield (
+        f"On cold targets, which nobody had in training, {_name(line)} has the highest {METRIC}, {best.value:.4f} "
+        f"[{best.low:.4f}, {best.high:.4f}] over users; differences there were not tested."
+    )
 
 
 def _not_compared(measured: MeasuredTable) -> Iterator[str]:
@@ -131,29 +134,38 @@ def _not_compared(measured: MeasuredTable) -> Iterator[str]:
 
 
 def _seeds(measured: MeasuredTable) -> Iterator[str]:
-    single = [line.row.label for line in measured.lines if len(line.row.runs) == 1]
+    single = [_name(line) for line in measured.lines if len(line.row.runs) == 1]
     if single:
         yield (
-            f"{ONE_SEED} {_list(single)}: one run each. Its interval is over users alone and says nothing of other "
-            f"seeds (popularity and content_knn draw nothing at random)."
+            f"{ONE_SEED} marks rows of one run, whose intervals are over users alone and say nothing of other seeds "
+            f"(popularity and content_knn draw nothing at random): {_list(single)}."
         )
     yield from (f"{_name(line)}: {line.row.warning}." for line in measured.lines if line.row.warning)
 
 
 def _budgets(measured: MeasuredTable) -> Iterator[str]:
     """Say how much each method was tuned."""
-    by_budget: dict[int, list[str]] = {}
+    by_budget: dict[str, list[str]] = {}
     for line in measured.models:
-        by_budget.setdefault(line.row.num_trials, []).append(_name(line))
+        by_budget.setdefault(_budget(line), []).append(_name(line))
     if len(by_budget) == 1:
-        yield f"Every model was tuned with {next(iter(by_budget))} trials, on validation alone."
+        yield f"Every model had the same tuning: {next(iter(by_budget))}. Validation alone chose."
     elif by_budget:
-        told = "; ".join(f"{budget} trials {_list(names)}" for budget, names in sorted(by_budget.items()))
-        yield f"Tuning budgets differ, which favours those with more trials: {told}."
+        told = "; ".join(f"{budget}: {_list(names)}" for budget, names in sorted(by_budget.items()))
+        yield f"Tuning differs, which favours those with more trials. {told}."
+
+
+def _budget(line: Line) -> str:
+    if line.row.tuned_on is not None:
+        return f"no trials here, the best values of {line.row.tuned_on}"
+    if line.row.num_trials == 0:
+        return "no trials"
+    return f"{line.row.num_trials} trial{'s' if line.row.num_trials > 1 else ''}"
 
 
 def _name(line: Line) -> str:
-    return line.row.label
+    """Return what a line is called, in quotes where a list of names would take it for two."""
+    return f"'{line.row.label}'" if "," in line.row.label else line.row.label
 
 
 def _value(line: Line) -> float:

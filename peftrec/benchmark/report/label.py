@@ -1,4 +1,4 @@
-"""Places for the names of points, so that no name covers another or a point."""
+"""Places for the names of points, so that no name covers another, a point or a line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 # How far a name may stand from its point, in its own unit (pixels), and in which directions, right and up first.
-_DISTANCES: Final = (9, 16, 25, 36, 50, 66, 84, 104, 130)
+_DISTANCES: Final = (9, 16, 25, 36, 50, 66, 84, 104, 130, 160, 200, 250, 310, 380, 460)
 _ANGLES: Final = (0, 30, -30, 60, -60, 90, -90, 120, -120, 150, -150, 180)
+_CROWD: Final = 120
+"""Points that are nearer to each other than so many pixels compete for the places around them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,21 @@ class Box:
             and other.top <= self.top
         )
 
+    def covers(self, other: Box) -> float:
+        """Return the area that two have in common."""
+        across = min(self.right, other.right) - max(self.left, other.left)
+        up = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(0.0, across) * max(0.0, up)
+
+    def nearest(self, x: float, y: float) -> tuple[float, float]:
+        """Return the point of it that is nearest to another one."""
+        return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
+
+
+def around(x: float, y: float, radius: float) -> Box:
+    """Return the square around a point."""
+    return Box(x - radius, y - radius, x + radius, y + radius)
+
 
 def place_labels(
     points: Sequence[tuple[float, float]],
@@ -44,8 +61,11 @@ def place_labels(
     *,
     taken: Sequence[Box] = (),
     radius: float = 5,
-) -> list[Box | None]:
-    """Choose for each name the nearest free place beside its point, one after the other.
+) -> list[Box]:
+    """Choose for each name the nearest free place beside its point, those of crowded points first.
+
+    A place whose line to the point would run through another name or point is taken only if there is no other. Where
+    nothing at all is free, a name goes where it covers least: none is left out.
 
     Args:
         points: middle of each.
@@ -54,16 +74,34 @@ def place_labels(
         taken: what they may not cover, beside each other and the points.
         radius: of points.
     Returns:
-        The place of each name; None where there is none free.
+        The place of each name.
     """
-    blocked = [*taken, *(Box(x - radius, y - radius, x + radius, y + radius) for x, y in points)]
-    found: list[Box | None] = []
-    for (x, y), size in zip(points, sizes, strict=True):
-        free = (box for box in _candidates(x, y, size) if area.holds(box) and not any(map(box.meets, blocked)))
-        box = next(free, None)
-        found.append(box)
-        blocked += [box] if box is not None else []
-    return found
+    marks = [around(x, y, radius) for x, y in points]
+    names: dict[int, Box] = {}
+    crowds = [sum(math.dist(point, other) < _CROWD for other in points) for point in points]
+    for at in sorted(range(len(points)), key=lambda at: -crowds[at]):
+        others = [mark for place, mark in enumerate(marks) if place != at] + list(names.values())
+        names[at] = _place(points[at], sizes[at], area, others, [*taken, marks[at]])
+    return [names[at] for at in range(len(points))]
+
+
+def _place(
+    point: tuple[float, float], size: tuple[float, float], area: Box, others: Sequence[Box], taken: Sequence[Box]
+) -> Box:
+    """Choose a place that meets neither other names and points nor what is taken."""
+    boxes = list(_candidates(*point, size))
+    inside = [box for box in boxes if area.holds(box)] or boxes
+    free = [box for box in inside if not any(map(box.meets, (*others, *taken)))]
+    clear = (box for box in free if not any(_runs_through(point, box.nearest(*point), other) for other in others))
+    chosen = next(clear, None) or next(iter(free), None)
+    return chosen or min(inside, key=lambda box: sum(map(box.covers, (*others, *taken))))
+
+
+def _runs_through(start: tuple[float, float], end: tuple[float, float], box: Box, num_steps: int = 24) -> bool:
+    """Tell whether a line has a point in a box, looking at some of its points."""
+    shares = (step / num_steps for step in range(num_steps + 1))
+    places = ((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])) for share in shares)
+    return any(box.left < x < box.right and box.bottom < y < box.top for x, y in places)
 
 
 def _candidates(x: float, y: float, size: tuple[float, float]) -> Iterator[Box]:

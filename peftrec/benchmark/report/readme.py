@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from peftrec.benchmark.report.cell import main_table
+from peftrec.benchmark.report.cell import ONE_SEED, main_table
 from peftrec.benchmark.report.finding import findings
 from peftrec.benchmark.report.measured import MeasuredTable
 from peftrec.benchmark.report.trade_off import Picture
 from peftrec.config import InputError
-from peftrec.evaluation.report import Section
 from peftrec.evaluation.report_page import report_markdown
+from peftrec.evaluation.section import Section
 from peftrec.publishing import replace_text
 
 BEGIN: Final = "<!-- benchmark:begin -->"
 END: Final = "<!-- benchmark:end -->"
+_KEY: Final = (
+    f"% of full: share of full fine-tuning's NDCG@10; p of the difference from it, paired over users, after Holm's "
+    f"correction; {ONE_SEED}: one run, its interval over users alone."
+)
 
 
 def rewrite_readme(
@@ -54,7 +58,7 @@ def _block(measured: MeasuredTable, pictures: Sequence[Picture], plots: str, rep
     section = Section(measured.table.title, (), (main_table(measured, short=True),))
     # Without the title and the headline, which are the README's own.
     table = report_markdown([section], "", "").split("\n\n", 2)[2].strip()
-    parts = [f"{measured.table.title}:", table, *findings(measured)[:1]]
+    parts = [f"{measured.table.title}:", table, *findings(measured)[:1], _KEY]
     parts += [f"![{picture.told}]({plots}/{picture.name}.svg)" for picture in pictures[:1]]
     return "\n\n".join((*parts, f"All tables, plots and what they do not show: [{report}]({report})."))
 

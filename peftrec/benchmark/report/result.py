@@ -93,6 +93,25 @@ def read_results(folder: Path) -> Results:
     Raises:
         InputError: if the folder is not there or holds no JSON, or jsonschema is not installed.
     """
+    contents, faulty = _contents(folder)
+    twice = _claimed_twice(contents)
+    named_twice = {entry.name for entry in twice}
+    known = {name: content for name, content in contents.items() if f"{name}.json" not in named_twice}
+    ended = {name: content for name, content in known.items() if content["status"]["state"] == "ok"}
+    unfinished = [_unfinished(name, content) for name, content in known.items() if name not in ended]
+    results, spoiled = _with_cases(folder, ended)
+    strangers = _other_users(results)
+    strange = {entry.name for entry in strangers}
+    left_out = [*faulty, *twice, *unfinished, *spoiled, *strangers]
+    return Results(
+        usable=tuple(result for result in results if f"{result.name}.json" not in strange),
+        left_out=tuple(sorted(left_out, key=lambda entry: entry.name)),
+        num_trials=Counter(row_key(content["run"]) for content in known.values() if content["run"]["stage"] == "trial"),
+    )
+
+
+def _contents(folder: Path) -> tuple[dict[str, Mapping[str, Any]], list[LeftOut]]:
+    """Read the JSON files of a folder, by name without ending, and say which of them are no results."""
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; name that of one suite, such as benchmarks/results/smoke")
     paths = sorted(folder.glob("*.json"))
@@ -100,33 +119,24 @@ def read_results(folder: Path) -> Results:
         inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.json")))
         hint = f"; its folders {', '.join(inside)} do: name one of them" if inside else ""
         raise InputError(f"{folder}: holds no results (*.json){hint}")
-    schema, contents = ResultSchema(), {}
-    left_out = []
+    schema, contents, faulty = ResultSchema(), {}, []
     for path in paths:
         try:
             contents[path.stem] = _checked(schema.read(path), path)
         except InputError as error:
-            left_out.append(_without_name(path, error))
-    left_out += _claimed_twice(contents)
-    twice = {entry.name for entry in left_out}
-    known = {name: content for name, content in contents.items() if f"{name}.json" not in twice}
-    left_out += [_unfinished(name, content) for name, content in known.items() if content["status"]["state"] != "ok"]
-    usable = []
-    for name, content in known.items():
-        if content["status"]["state"] == "ok":
-            try:
-                usable.append(Result(name=name, content=content, cases=_cases(folder, content)))
-            except InputError as error:
-                left_out.append(_without_name(folder / f"{name}.json", error))
-    strangers = _other_users(usable)
-    left_out += strangers
-    unusable = {entry.name for entry in strangers}
-    trials = Counter(row_key(content["run"]) for content in known.values() if content["run"]["stage"] == "trial")
-    return Results(
-        usable=tuple(result for result in usable if f"{result.name}.json" not in unusable),
-        left_out=tuple(sorted(left_out, key=lambda entry: entry.name)),
-        num_trials=trials,
-    )
+            faulty.append(_without_name(path, error))
+    return contents, faulty
+
+
+def _with_cases(folder: Path, contents: Mapping[str, Mapping[str, Any]]) -> tuple[list[Result], list[LeftOut]]:
+    """Read the ranks beside results, and say of which they cannot be used."""
+    results, spoiled = [], []
+    for name, content in contents.items():
+        try:
+            results.append(Result(name=name, content=content, cases=_cases(folder, content)))
+        except InputError as error:
+            spoiled.append(_without_name(folder / f"{name}.json", error))
+    return results, spoiled
 
 
 def row_key(run: Mapping[str, Any]) -> str:

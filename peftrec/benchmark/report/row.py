@@ -27,12 +27,14 @@ class Row:
         runs: by seed; all tested on the same cases.
         num_trials: trials that tuned it, those that failed among them.
         warning: what is odd about its runs, or nothing.
+        tuned_on: data set whose best values it was given; None if it was tuned on its own, or not at all.
     """
 
     label: str
     runs: tuple[Result, ...]
     num_trials: int
     warning: str = ""
+    tuned_on: str | None = None
 
     @property
     def first(self) -> Result:
@@ -73,24 +75,27 @@ class ResultTable:
     """The rows of a data set and a backbone: models, the reference first, then baselines, the best first.
 
     Args:
-        dataset: its name.
+        dataset: its key.
+        dataset_label: what people call it.
         backbone: the language model; None where no method has one.
         rows: at least one.
     """
 
     dataset: str
+    dataset_label: str
     backbone: str | None
     rows: tuple[Row, ...]
 
     @property
     def title(self) -> str:
         """Return what the table is called."""
-        return f"{self.dataset}, {self.backbone.rpartition('/')[2]}" if self.backbone else self.dataset
+        return ", ".join([self.dataset_label, *self._short_backbone()])
 
     @property
     def slug(self) -> str:
-        """Return its name as the beginning of a file's."""
-        words = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in self.title.lower())
+        """Return data set and backbone as the beginning of a file's name."""
+        name = "_".join([self.dataset, *self._short_backbone()]).lower()
+        words = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
         return "_".join(word for word in words.split("_") if word)
 
     @property
@@ -106,6 +111,9 @@ class ResultTable:
     def comparable(self, row: Row) -> bool:
         """Tell whether a row was tested on the cases and under the rules of the reference, or of most rows."""
         return row.first.tested_on == self._tested_on()
+
+    def _short_backbone(self) -> list[str]:
+        return [self.backbone.rpartition("/")[2]] if self.backbone else []
 
     def _tested_on(self) -> str:
         if self.reference is not None:
@@ -158,8 +166,15 @@ def _row(alike: Sequence[Result], num_trials: int) -> tuple[Row, list[LeftOut]]:
         if result.tested_on != runs[0].tested_on
     ]
     kept = tuple(result for result in runs if result.tested_on == runs[0].tested_on)
-    label = kept[0].run.get("label", kept[0].run["method"])
-    return Row(label=label, runs=kept, num_trials=num_trials, warning=warning), left_out
+    told = kept[0].run
+    row = Row(
+        label=told.get("label", told["method"]),
+        runs=kept,
+        num_trials=num_trials,
+        warning=warning,
+        tuned_on=told.get("tuned_on"),
+    )
+    return row, left_out
 
 
 def _chosen(best: Result | None, seeds: Sequence[Result]) -> tuple[Mapping[str, Any], str]:
@@ -199,7 +214,8 @@ def _table(dataset: str, backbone: str | None, rows: Iterable[Row]) -> ResultTab
         if row.first.run["dataset"] == dataset and (row.is_baseline or row.first.run["backbone"] in (backbone, None))
     ]
     own.sort(key=lambda row: (row.is_baseline, row.method != REFERENCE, -row.mean(METRICS[0]), row.label))
-    return ResultTable(dataset=dataset, backbone=backbone, rows=tuple(_labelled(own, backbone)))
+    told = own[0].first.run.get("dataset_label", dataset)
+    return ResultTable(dataset=dataset, dataset_label=told, backbone=backbone, rows=tuple(_labelled(own, backbone)))
 
 
 def _labelled(rows: Sequence[Row], backbone: str | None) -> Iterable[Row]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from peftrec.config import InputError
 
+_VERSION = 1
 _LONGEST = 160
 
 
@@ -41,6 +42,12 @@ class ResultSchema:
             content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path.name}: cannot be read as JSON ({error})") from None
+        if not isinstance(content, dict) or "schema_version" not in content:
+            raise InputError(f"{path.name}: is no result of a benchmark (it has no schema_version)")
+        if content["schema_version"] != _VERSION:
+            raise InputError(
+                f"{path.name}: has schema_version {content['schema_version']!r}, {_VERSION} is what is read"
+            )
         self.check(content, path.name)
         found: Mapping[str, Any] = content
         return found

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
+from peftrec.benchmark.report.axis import Spot, cost_axis, quality_axis
+from peftrec.benchmark.report.cell import digits
 from peftrec.benchmark.report.drawing import INK, LINE, SOFT, figure, png_of, svg_of
 from peftrec.benchmark.report.label import Box, place_labels
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.pareto import pareto_front
+from peftrec.benchmark.report.quality import Estimate
 from peftrec.benchmark.report.result import METRICS
 from peftrec.evaluation.plot import COLOURS
 
+_LONGEST_NAME = 34
 # Names of points further away than so many pixels are tied to them by a line.
 _NEAR = 14
 # Dashes of the lines of baselines.
@@ -80,104 +85,112 @@ def _draw(measured: MeasuredTable, lines: Sequence[Line], axis: _Axis) -> Pictur
     qualities = [line.quality.means[METRICS[0]] for line in lines]
     front = pareto_front([(cost, quality.value) for cost, quality in zip(costs, qualities, strict=True)])
     with figure(name) as (drawn, panel):
-        places = _cost_axis(panel, costs)
-        for place, quality in zip(places, qualities, strict=True):
-            panel.plot([place, place], [quality.low, quality.high], color=LINE, linewidth=2.2, zorder=1.5)
-        steps = [(places[at], qualities[at].value) for at in front]
-        panel.step(*zip(*steps, strict=True), where="post", color=COLOURS[0], linewidth=1.4, label="Pareto front")
-        for at, (place, quality) in enumerate(zip(places, qualities, strict=True)):
-            face = COLOURS[0] if at in front else "white"
-            panel.plot(place, quality.value, "o", color=COLOURS[0], markerfacecolor=face, markersize=7, zorder=3)
+        across, up = cost_axis(panel, costs), quality_axis(panel, qualities)
+        _points(panel, across, up, qualities, front)
         _baselines(panel, measured)
         panel.set(xlabel=axis.below, ylabel=f"test {METRICS[0].upper()}", title=measured.table.title)
         drawn.legend(loc="outside lower center", ncols=3)
-        unnamed = _name_points(drawn, panel, [line.row.label for line in lines], places, qualities)
+        names = [_point_name(line, x, y, cost) for line, x, y, cost in zip(lines, across, up, costs, strict=True)]
+        _name_points(
+            drawn, panel, names, [(x.place, y.place) for x, y in zip(across, up, strict=True)], qualities, front
+        )
         told = f"test {METRICS[0].upper()} against {axis.below}: {measured.table.title}; bars are 95% intervals"
-        told += f"; not named for want of room: {', '.join(unnamed)}" if unnamed else ""
         return Picture(name=name, told=told, svg=svg_of(drawn), png=png_of(drawn))
 
 
-def _cost_axis(panel: Any, costs: Sequence[float]) -> list[float]:
-    """Make the axis logarithmic, with a place left of it for what costs nothing, and return where each point stands."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    positive = [cost for cost in costs if cost > 0] or [1.0]
-    low, high = min(positive), max(positive)
-    nothing = low / max(3.0, (high / low) ** 0.16)
-    panel.set_xscale("log")
-    ticks = _ticks(low, high)
-    if min(costs) <= 0:
-        panel.axvline(math.sqrt(nothing * low), color=SOFT, linewidth=0.8, linestyle=(0, (1, 3)))
-        ticks = [nothing, *(tick for tick in ticks if tick >= low / 1.2)]
-    panel.xaxis.set_major_locator(FixedLocator(ticks))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: "0" if tick == nothing else _short(tick)))
-    left = nothing / 1.5 if min(costs) <= 0 else low / (high / low) ** 0.06 / 1.1
-    panel.set_xlim(left, high * (high / left) ** 0.12)
-    return [cost if cost > 0 else nothing for cost in costs]
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2, 5 of each power of ten, or powers alone where these are many."""
-    subs = (1, 2, 5) if high / low < 300 else (1,)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [sub * 10.0**power for power in powers for sub in subs if low / 2 <= sub * 10.0**power <= high * 2]
+def _points(
+    panel: Any, across: Sequence[Spot], up: Sequence[Spot], qualities: Sequence[Estimate], front: Sequence[int]
+) -> None:
+    """Draw points with their intervals, and the front through those that no other one beats."""
+    told = "95% interval"
+    for x, y, quality in zip(across, up, qualities, strict=True):
+        if not y.beyond:
+            panel.plot([x.place] * 2, [quality.low, quality.high], color=LINE, linewidth=2.2, zorder=1.5, label=told)
+            told = "_"  # One entry of the legend is enough.
+    steps = [(across[at].place, up[at].place) for at in front]
+    front_look = {"color": COLOURS[0], "linewidth": 1.4, "marker": "o", "markersize": 7, "markevery": []}
+    panel.step(*zip(*steps, strict=True), where="post", **front_look)
+    panel.plot([], [], **{**front_look, "markevery": None}, label="Pareto front: none cheaper and as good")
+    for at, (x, y) in enumerate(zip(across, up, strict=True)):
+        face = COLOURS[0] if at in front else "white"
+        mark = y.beyond or x.beyond or "o"
+        panel.plot(x.place, y.place, mark, color=COLOURS[0], markerfacecolor=face, markersize=7, zorder=3)
 
 
-def _short(value: float) -> str:
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{sign}"
-    return f"{value:g}"
+def _point_name(line: Line, x: Spot, y: Spot, cost: float) -> str:
+    """Return what stands beside a point: its name, and the values that its place does not show."""
+    label = line.row.label
+    name = label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
+    values = [f"{line.quality.means[METRICS[0]].value:.4f}"] if y.beyond else []
+    values += [f"at {digits(cost)}"] if x.beyond else []
+    return " ".join((name, *values))
 
 
 def _baselines(panel: Any, measured: MeasuredTable) -> None:
-    """Draw baselines as lines where they lie near the models, and name the others in the legend."""
-    low, high = panel.get_ylim()
-    reach = (high - low) * 0.6
-    num_drawn = 0
+    """Draw baselines as lines where the plot reaches them, and name the others in the legend."""
+    bottom, top = panel.get_ylim()
+    dashes = iter(_BASELINES)
     for line in measured.lines:
         if not line.row.is_baseline:
             continue
         value = line.quality.means[METRICS[0]].value
         told = f"{line.row.label} {value:.4f}"
-        if low - reach <= value <= high + reach and num_drawn < len(_BASELINES):
-            panel.axhline(value, color=SOFT, linewidth=1.2, linestyle=_BASELINES[num_drawn], label=told)
-            num_drawn += 1
+        dash = next(dashes, None) if bottom <= value <= top else None
+        if dash is not None:
+            panel.axhline(value, color=SOFT, linewidth=1.2, linestyle=dash, label=told)
         else:
-            panel.plot([], [], " ", label=f"{told} (not drawn)")
+            where = "below" if value < bottom else "above" if value > top else "not drawn"
+            panel.plot([], [], " ", label=f"{told} ({where})")
 
 
 def _name_points(
-    drawn: Any, panel: Any, names: Sequence[str], places: Sequence[float], qualities: Sequence[Any]
-) -> list[str]:
-    """Write the name of each point where nothing else stands, and return those that found no place."""
+    drawn: Any,
+    panel: Any,
+    names: Sequence[str],
+    places: Sequence[tuple[float, float]],
+    qualities: Sequence[Estimate],
+    front: Sequence[int],
+) -> None:
+    """Write the name of each point where nothing else stands."""
     drawn.draw_without_rendering()
     drawn.set_layout_engine("none")
     renderer = drawn.canvas.get_renderer()
     to_pixels, to_axes = panel.transData, panel.transAxes.inverted()
-    points = [
-        tuple(to_pixels.transform((place, quality.value))) for place, quality in zip(places, qualities, strict=True)
-    ]
+    points = [tuple(to_pixels.transform(place)) for place in places]
     texts = [panel.text(0, 0, name, fontsize=9.5, transform=panel.transAxes, va="bottom", zorder=4) for name in names]
     extents = [text.get_window_extent(renderer) for text in texts]
-    bars = []
-    for place, quality in zip(places, qualities, strict=True):
-        (x, bottom), (_, top) = to_pixels.transform((place, quality.low)), to_pixels.transform((place, quality.high))
-        bars.append(Box(x - 1.5, bottom, x + 1.5, top))
     inside = panel.get_window_extent()
-    area = Box(inside.x0, inside.y0, inside.x1, inside.y1)
-    sizes = [(extent.width + 2, extent.height) for extent in extents]
-    boxes = place_labels(points, sizes, area, taken=bars)
-    unnamed = []
-    for name, text, point, box in zip(names, texts, points, boxes, strict=True):
-        if box is None:
-            unnamed.append(name)
-            text.remove()
-            continue
+    bars = (
+        Box(x - 1.5, to_pixels.transform((1, quality.low))[1], x + 1.5, to_pixels.transform((1, quality.high))[1])
+        for (x, _), quality in zip(points, qualities, strict=True)
+    )
+    boxes = place_labels(
+        points,
+        [(extent.width + 2, extent.height) for extent in extents],
+        Box(inside.x0 + 2, inside.y0 + 2, inside.x1, inside.y1),
+        taken=[*bars, *_steps([points[at] for at in front]), *_straight_lines(panel, inside)],
+    )
+    for text, point, box in zip(texts, points, boxes, strict=True):
         text.set_position(to_axes.transform((box.left + 1, box.bottom)))
-        near = (min(max(point[0], box.left), box.right), min(max(point[1], box.bottom), box.top))
+        near = box.nearest(*point)
         if math.dist(near, point) > _NEAR:
             ends = to_axes.transform([point, near])
             panel.plot(*ends.T, color=INK, linewidth=0.5, alpha=0.6, transform=panel.transAxes, zorder=2)
-    return unnamed
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> Iterator[Box]:
+    """Yield what the steps of a front cover."""
+    for (x, y), (next_x, next_y) in pairwise(points):
+        yield Box(x, y - 1.5, next_x, y + 1.5)
+        yield Box(next_x - 1.5, min(y, next_y), next_x + 1.5, max(y, next_y))
+
+
+def _straight_lines(panel: Any, inside: Any) -> Iterator[Box]:
+    """Yield what lines from side to side, or from top to bottom, cover."""
+    for line in panel.get_lines():
+        if line.get_transform() == panel.get_yaxis_transform():
+            _, y = line.get_transform().transform((0, line.get_ydata()[0]))
+            yield Box(inside.x0, y - 2, inside.x1, y + 2)
+        elif line.get_transform() == panel.get_xaxis_transform():
+            x, _ = line.get_transform().transform((line.get_xdata()[0], 0))
+            yield Box(x - 2, inside.y0, x + 2, inside.y1)

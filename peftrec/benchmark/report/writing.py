@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from peftrec.benchmark.report.cell import cost_table, main_table, run_table
-from peftrec.benchmark.report.condition import cost_notes, setting_notes
+from peftrec.benchmark.report.condition import cost_notes, setting_notes, tpme_note
 from peftrec.benchmark.report.course import cold_against_warm, learning_curves
 from peftrec.benchmark.report.drawing import embedded
 from peftrec.benchmark.report.finding import findings
@@ -18,8 +18,8 @@ from peftrec.benchmark.report.result import LeftOut, Results, read_results
 from peftrec.benchmark.report.row import make_tables
 from peftrec.benchmark.report.trade_off import Picture, trade_offs
 from peftrec.config import InputError
-from peftrec.evaluation.report import Plot, Section, Table
 from peftrec.evaluation.report_page import report_markdown, report_page
+from peftrec.evaluation.section import Plot, Section, Table
 from peftrec.publishing import replace_text
 from peftrec.publishing.aside import written_aside
 
@@ -29,7 +29,8 @@ PLOTS: Final = "plots"
 _COLUMN_NOTE: Final = (
     "In brackets 95% intervals, over users and seeds together where there are several. % of full: share of full "
     "fine-tuning's NDCG@10. minus full: difference from it, paired over users; p after Holm's correction over the "
-    "table. memory, step and epoch were measured apart on an idle machine, training is what whole runs took."
+    "table. files: what a run publishes. memory, step and epoch were measured apart from the runs, on an idle machine. "
+    "trials: tuning, by validation."
 )
 
 
@@ -128,8 +129,8 @@ def _of_table(measured: MeasuredTable, drawn: Sequence[Picture]) -> Iterator[Sec
         for picture in drawn
     )
     notes = (*findings(measured), *cost_notes(measured))
-    yield Section(title, (), (main_table(measured),))
-    yield Section(f"{title}: what this shows, and what it does not", (_COLUMN_NOTE, *notes), plots)
+    yield Section(title, (_COLUMN_NOTE, *tpme_note(measured)), (main_table(measured),))
+    yield Section(f"{title}: what this shows, and what it does not", notes, plots)
     costs = cost_table(measured)
     if costs is not None:
         note = "Medians with the least and the greatest, by steps that had the machine to themselves."

@@ -63,7 +63,10 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_result(results: Path) -> MakeResult:
-    """Write a run: its JSON and the ranks of its cases; a rank of 0 is a target that cannot be ranked."""
+    """Write a run: its JSON and the ranks of its cases; a rank of 0 is a target that cannot be ranked.
+
+    What `more` holds goes into `run` if it is part of that, and else replaces what the JSON has on its outermost level.
+    """
 
     def make(
         method: str,
@@ -92,6 +95,7 @@ def make_result(results: Path) -> MakeResult:
             "recipe": "recipes/toy.yaml",
             "command": f"peftrec train recipes/toy.yaml method.kind={method} training.seed={seed}",
         }
+        run |= {key: more.pop(key) for key in ("label", "dataset_label", "tuned_on") if key in more}
         users = users if users is not None else range(len(ranks))
         cases = evaluation(users, ranks)
         block = cases.to_json()

@@ -41,7 +41,7 @@ def test_values_of_another_data_set(suite_path: Path) -> None:
     found = plan.runs({KNN[0]: 0.4, KNN[1]: 0.3})
     assert [run.name for run in found[-2:]] == ["toy.item_knn.decay-0.2.seed-1", "other.item_knn.decay-0.2.seed-0"]
     suite_path.write_text(text + "  - {datasets: [other], methods: [popularity], tuned_on: other}\n", encoding="utf-8")
-    with pytest.raises(RecipeError, match="takes the values of other.popularity, which no group tunes"):
+    with pytest.raises(RecipeError, match=r"takes the values of other.popularity, which no group tunes"):
         make_plan(suite_path)
 
 

@@ -116,7 +116,7 @@ def test_paths_of_this_machine_are_not_told(run: Run, children: Any, tmp_path: P
 
 
 def test_places_alone_are_overridden(run: Run, children: Any) -> None:
-    with pytest.raises(RecipeError, match="of a suite only data.root and encoder.cache.folder can be overridden"):
+    with pytest.raises(RecipeError, match=r"of a suite only data.root and encoder.cache.folder can be overridden"):
         run(places=("training.num_epochs=1",))
 
 
@@ -184,7 +184,7 @@ def test_a_result_under_another_name_is_named(run: Run, children: Any, tmp_path:
     run(only="*popularity*")
     path = tmp_path / "results" / "toy.popularity.seed-0.json"
     path.rename(path.with_name("other.json"))
-    with pytest.raises(InputError, match="other.json: calls itself 'toy.popularity.seed-0'"):
+    with pytest.raises(InputError, match=r"other.json: calls itself 'toy.popularity.seed-0'"):
         run()
 
 

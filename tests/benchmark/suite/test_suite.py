@@ -21,10 +21,10 @@ from peftrec.config import RecipeError
         ("seeds: [0, 1]", "backbones: [bert]", "groups[1].backbones: unknown 'bert'. Backbones: none"),
         ("label: popularity", "label: item-kNN", "methods.popularity.label: 'item-kNN' is that of item_knn too"),
         ("  popularity:\n", "  Popularity:\n", "methods: 'Popularity' becomes part of files' names"),
-        ("datasets: [toy], methods: [popularity]", "datasets: [toy], methods: [item_knn]", "methods.popularity: no group"),
+        ("datasets: [toy], methods: [popularity]", "datasets: [toy], methods: [item_knn]", "methods.popularity: no"),
         ("trials: 2", "trials: 2\nbackbones: {bert: {}}", "backbones.bert: no group names it"),
         ("seeds: [0, 1]", "tuned_on: beauty", "groups[1].datasets: unknown 'beauty'"),
-        ("    label: popularity\n", "    label: popularity\n    recipes: {toi: x.yaml}\n", "methods.popularity.recipes: unknown"),
+        ("    label: popularity\n", "    label: popularity\n    recipes: {toi: x}\n", "methods.popularity.recipes: unknown"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(suite_path: Path, old: str, new: str, message: str) -> None:

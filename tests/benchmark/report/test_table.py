@@ -1,0 +1,208 @@
+"""The numbers of a table, by hand: means, kept shares, Holm, costs, TPME, and which runs make a row."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peftrec.benchmark.report.cell import ONE_SEED, cost_table, digits, main_table
+from peftrec.benchmark.report.expense import tpme
+from peftrec.benchmark.report.finding import findings
+from peftrec.benchmark.report.measured import Line, MeasuredTable, measure_table
+from peftrec.benchmark.report.quality import kept_share
+from peftrec.benchmark.report.result import read_results
+from peftrec.benchmark.report.row import make_tables
+from peftrec.evaluation import crossed_interval
+
+from .conftest import MINILM, cost
+
+Make = Callable[..., Path]
+
+
+def measured(folder: Path) -> list[MeasuredTable]:
+    tables, left_out = make_tables(read_results(folder))
+    assert not left_out
+    return [measure_table(table) for table in tables]
+
+
+def lines(folder: Path) -> dict[str, Line]:
+    (table,) = measured(folder)
+    return {line.row.method: line for line in table.lines}
+
+
+def test_a_table_by_hand(make_result: Make, results: Path) -> None:
+    """NDCG@10 of ranks 1, 3, 7 is 1, 1/2, 1/3; of what cannot be ranked 0."""
+    make_result("full", [1, 1, 3, 3], lm=(1_000_000, 1_000_000), cost=cost(step=2.0, memory=400.0))
+    make_result("lora", [1, 3, 3, 0], lm=(5_000, 1_000_000), cost=cost(step=1.0, memory=300.0), label="LoRA")
+    make_result("popularity", [7, 7, 7, 0], kind="baseline", parameters=[], files={"a": 2_500_000})
+    table = main_table(measured(results)[0])
+    rows = [dict(zip(table.names, row, strict=True)) for row in table.rows]
+    assert [row["method"] for row in rows] == [
+        f"full {ONE_SEED}",
+        f"LoRA {ONE_SEED}",
+        f"popularity (baseline) {ONE_SEED}",
+    ]
+    assert [row["NDCG@10"].split()[0] for row in rows] == ["0.7500", "0.5000", "0.2500"]
+    assert [row["HR@10"].split()[0] for row in rows] == ["1.0000", "0.7500", "0.7500"]
+    assert [row["% of full"].split()[0] for row in rows] == ["-", "66.7", "33.3"]
+    assert [row["minus full"].split()[0] for row in rows] == ["-", "-0.2500", "-0.5000"]
+    assert [row["LM parameters trained"] for row in rows] == ["1,000,000", "5,000", "-"]
+    assert [row["% of LM"] for row in rows] == ["100", "0.500", "-"]
+    assert [row["all trained"] for row in rows] == ["1,000,100", "5,100", "-"]
+    assert [row["files, MB"] for row in rows] == ["4.00", "0.0204", "2.50"]
+    assert [row["memory, MiB"] for row in rows] == ["400", "300", "-"]
+    assert [row["epoch, s"] for row in rows] == ["80.0", "40.0", "-"]
+    assert [row["TPME"] for row in rows] == ["1.000", "0.000", "-"]
+    assert [row["seeds"] for row in rows] == ["1", "1", "1"]
+
+
+def test_seconds_of_runs_are_no_cost(make_result: Make, results: Path) -> None:
+    """Runs share their machine; what was not measured apart stays empty and is left out of short tables."""
+    training = {"epochs": [], "best_epoch": 0, "num_steps": 0, "train_seconds": 12345.0}
+    make_result("full", [1, 1], training=training)
+    make_result("ease", [3, 3], kind="baseline", training=training, parameters=[])
+    (table,) = measured(results)
+    assert cost_table(table) is None
+    for row in main_table(table).rows:
+        told = dict(zip(main_table(table).names, row, strict=True))
+        assert {told[name] for name in ("memory, MiB", "step, s", "epoch, s", "TPME")} == {"-"}
+        assert "12,345" not in str(row)
+    assert main_table(table, short=True).names == (
+        "method", "NDCG@10", "% of full", "p (Holm)", "% of LM", "files, MB", "seeds",
+    )  # fmt: skip
+
+
+def test_kept_share_by_hand() -> None:
+    """R = mean(m) / mean(f); a user counts R + (m - R f) / mean(f), a seed its mean difference over mean(f)."""
+    values_SU = np.array([[1.0, 0.5, 0.5, 0.0], [1.0, 0.5, 0.0, 0.5]])
+    full_SU = np.array([[1.0, 1.0, 0.5, 0.5], [1.0, 0.5, 0.5, 0.5]])
+    full, ratio = 0.6875, 0.5 / 0.6875
+    linear_U = ratio + (np.array([1.0, 0.5, 0.25, 0.25]) - ratio * np.array([1.0, 0.75, 0.5, 0.5])) / full
+    found = kept_share(values_SU, full_SU, paired=True)
+    assert found is not None
+    assert found.value == pytest.approx(ratio)
+    differences_S = (np.array([0.5, 0.5]) - ratio * np.array([0.75, 0.625])) / full
+    assert (found.low, found.high) == pytest.approx(crossed_interval(linear_U, [differences_S]))
+    apart = kept_share(values_SU, full_SU, paired=False)
+    assert apart is not None
+    both = [np.array([0.5, 0.5]) / full, ratio * np.array([0.75, 0.625]) / full]
+    assert (apart.low, apart.high) == pytest.approx(crossed_interval(linear_U, both))
+
+
+def test_a_constant_share_is_known_exactly() -> None:
+    full_SU = np.array([[1.0, 0.5, 0.0, 0.3], [0.9, 0.5, 0.1, 0.4]])
+    found = kept_share(0.9 * full_SU, full_SU, paired=True)
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((0.9, 0.9, 0.9))
+    assert kept_share(full_SU, 0 * full_SU, paired=True) is None
+
+
+def test_holm_over_the_table(make_result: Make, results: Path) -> None:
+    """The least p is multiplied by the number of comparisons, the next by one less, and none falls below the last."""
+    make_result("full", [1] * 60)
+    for method, num_worse in (("lora", 6), ("side", 12), ("prefix", 30), ("ia3", 0)):
+        make_result(method, [3] * num_worse + [1] * (60 - num_worse))
+    found = [line for method, line in lines(results).items() if method != "full"]
+    by_p = sorted(found, key=lambda line: line.quality.test.p_value if line.quality.test else 1.0)
+    raw = [line.quality.test.p_value for line in by_p if line.quality.test]
+    assert [line.row.method for line in by_p] == ["prefix", "side", "lora", "ia3"] or raw[0] == raw[1]
+    expected = list(itertools.accumulate((min(1.0, (4 - at) * p) for at, p in enumerate(raw)), max))
+    assert [line.quality.adjusted_p_value for line in by_p] == pytest.approx(expected)
+    lora = next(line for line in found if line.row.method == "lora")
+    assert lora.quality.test is not None
+    # Significant alone, and not among four.
+    assert lora.quality.test.p_value < 0.05 < 2 * lora.quality.test.p_value
+    assert not lora.quality.differs
+    told = next(entry for entry in findings(measured(results)[0]) if "Holm" in entry)
+    assert "over 4 comparisons" in told
+    assert told.index("prefix") < told.index("not told apart") < told.index("lora")
+
+
+def test_what_is_efficient(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1, 1, 3], lm=(1_000_000, 1_000_000))
+    make_result("lora", [1, 1, 1, 3], lm=(10_000, 1_000_000))
+    told = " ".join(findings(measured(results)[0]))
+    assert "At least 99% of full fine-tuning's NDCG@10 with at most 1% of the LM trained: lora (100.0%" in told
+    assert "There is no result of popularity here" in told
+
+
+def test_why_nothing_is_efficient(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1, 1, 3], lm=(1_000_000, 1_000_000))
+    make_result("lora_top2", [1, 1, 1, 3], lm=(20_000, 1_000_000), label="LoRA, top 2")
+    make_result("ia3", [1, 3, 3, 3], lm=(100, 1_000_000))
+    told = next(entry for entry in findings(measured(results)[0]) if entry.startswith("No method keeps"))
+    assert "the best is ia3, which keeps 71.4%" in told
+    assert "of those that keep so much 'LoRA, top 2' trains least, 2.00% of the LM" in told
+
+
+def test_other_cases_are_not_compared(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1, 3, 3])
+    make_result("side", [1, 1, 3, 3], users=[0, 1, 2, 9])
+    side = lines(results)["side"]
+    assert (side.quality.kept, side.quality.test) == (None, None)
+    told = " ".join(findings(measured(results)[0]))
+    assert "Tested on other cases or under other rules, so not paired with the rest" in told
+
+
+def test_the_trial_that_validation_chose_makes_the_row(make_result: Make, results: Path) -> None:
+    rate = "optimizer.learning_rate"
+    make_result("full", [1, 1, 1, 1])
+    make_result("lora", [1, 1, 1, 1], values={rate: 1e-3}, valid=0.04)
+    make_result("lora", [3, 3, 3, 3], values={rate: 1e-4}, valid=0.05)
+    make_result("lora", [7, 7, 7, 7], values={rate: 1e-4}, seed=1, stage="seed", valid=0.09)
+    row = lines(results)["lora"].row
+    assert (row.seeds, row.num_trials, row.warning) == ([0, 1], 2, "")
+    assert row.mean("ndcg@10") == pytest.approx((1 / 2 + 1 / 3) / 2)
+    told = findings(measured(results)[0])
+    assert "Tuning differs, which favours those with more trials. 1 trial: full; 2 trials: lora." in told
+
+
+def test_values_of_another_data_set(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1, 1, 1], stage="seed", tuned_on="ml", dataset_label="Beauty!")
+    (table,) = measured(results)
+    assert table.table.title == "Beauty!, all-MiniLM-L6-v2"
+    assert table.table.slug == "beauty_all_minilm_l6_v2"
+    assert (
+        "Every model had the same tuning: no trials here, the best values of ml. Validation alone chose."
+        in findings(table)
+    )
+
+
+def test_baselines_stand_in_every_table_of_their_data(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1])
+    make_result("qlora", [1, 1], backbone="HuggingFaceTB/SmolLM2-135M")
+    make_result("sasrec", [3, 3], backbone=None)
+    make_result("content_knn", [7, 7], kind="baseline", backbone=MINILM)
+    make_result("full", [1, 1], dataset="scientific", lm=None, backbone=None)
+    titles = {one.table.title: [line.row.label for line in one.lines] for one in measured(results)}
+    assert titles == {
+        "beauty, SmolLM2-135M": ["qlora", "sasrec", "content_knn (all-MiniLM-L6-v2)"],
+        "beauty, all-MiniLM-L6-v2": ["full", "sasrec", "content_knn"],
+        "scientific": ["full"],
+    }
+
+
+def test_tpme_by_hand() -> None:
+    """Terms run from the least to the most; the weights are 0.45, 0.1, 0.45."""
+    found = tpme([(100.0, 1000.0, 50.0), (50.0, 10.0, 50.0), (75.0, 505.0, 50.0)])
+    # All take the same memory, so that term is 0 for all.
+    assert found == pytest.approx([0.45 + 0.1, 0.0, 0.5 * 0.45 + 0.5 * 0.1])
+    assert tpme([]) == []
+
+
+def test_no_tpme_over_several_machines(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1], cost=cost(machine="one"))
+    make_result("lora", [1, 1], cost=cost(machine="two"))
+    assert [line.tpme for line in lines(results).values()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0"), (22_565_376, "22,565,376"), (45.36, "45.4"), (0.00123456, "0.00123"), (99.96, "100.0")],
+)
+def test_digits(value: float | None, text: str) -> None:
+    assert digits(value) == text

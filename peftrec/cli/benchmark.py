@@ -52,7 +52,9 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("--retry-failed", action="store_true", help="run again what did not end well")
     parser.add_argument("--allow-mixed", action="store_true", help="beside results of other code, or on a dirty tree")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs with estimates, and stop")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--dry-run", action="store_true", help="list the runs with estimates, and stop")
+    chosen.add_argument("--cost", action="store_true", help="measure the costs of rows that have results, and stop")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -74,12 +76,28 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _print_plan(plan, settings)
         return
+    if arguments.cost:
+        _measure(plan, settings)
+        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        progress = run_suite(plan, settings, lambda line: print(line, file=sys.stderr, flush=True))
+        progress = run_suite(plan, settings, _say)
     finally:
         signal.signal(signal.SIGTERM, before)
     _tell(progress, settings)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _measure(plan: Plan, settings: Settings) -> None:
+    from peftrec.benchmark.suite_cost import measure_suite
+    from peftrec.config import InputError
+
+    troubles = measure_suite(plan, settings, _say)
+    if troubles:
+        raise InputError(f"the costs of {len(troubles)} runs were not measured, see above")
 
 
 def _tell(progress: Progress, settings: Settings) -> None:

@@ -1,0 +1,94 @@
+"""`measure_cost(recipe)`: what its training steps, its catalogue and its queries take."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from peftrec.benchmark.cost.idle import require_idle
+from peftrec.benchmark.cost.latency import measure_queries, spread
+from peftrec.benchmark.cost.memory import TrainingMemory
+from peftrec.benchmark.cost.steps import WatchedTraining
+from peftrec.benchmark.speed.machine import BUSY, OtherWork
+from peftrec.config import InputError, RecipeError
+from peftrec.data import load_dataset
+from peftrec.encoders import load_backbone
+from peftrec.frozen import fill_cache
+from peftrec.publishing.environment import describe_environment
+from peftrec.recipe import Recipe
+
+Say = Callable[[str], None]
+
+
+def measure_cost(
+    recipe: Recipe, *, num_steps: int = 30, wait_seconds: float = 0.0, exclusive: bool = True, say: Say | None = None
+) -> dict[str, Any]:
+    """Measure what a recipe costs, in this process, which is to do nothing else.
+
+    Steps are those of its method: frozen epochs at the start are left out. What the frozen backbone gives is computed
+    first, into a folder that is thrown away, and timed apart.
+
+    Args:
+        recipe: resolved; of a model.
+        num_steps: steps that are timed, after three that are not.
+        wait_seconds: how long the machine may take to fall idle.
+        exclusive: refuse while something else computes; False tells in `other_work` how much there was.
+        say: is handed one line at a time.
+    Returns:
+        `cost` of the published form of a result.
+    Raises:
+        RecipeError: if the recipe is one of a baseline, or there are no steps.
+        InputError: if the machine is busy, or was busy meanwhile.
+    """
+    say = say or (lambda _: None)
+    if num_steps < 1:
+        raise RecipeError(f"steps: {num_steps} is too small; it must be at least 1")
+    if recipe.baseline is not None:
+        raise RecipeError(f"baseline.kind: {recipe.baseline.kind} has no training steps, whose cost is measured")
+    if exclusive:
+        require_idle(wait_seconds, say)
+    with tempfile.TemporaryDirectory(prefix="peftrec-cost-") as folder, OtherWork() as watch:
+        found = _measure(_with_cache(recipe, folder), num_steps, say)
+    if exclusive and watch.share is not None and watch.share > BUSY:
+        raise InputError(
+            f"other processes took {watch.share:.0%} of the machine while costs were measured, more than {BUSY:.0%}; "
+            f"measure again"
+        )
+    share = None if watch.share is None else round(watch.share, 4)
+    return {"environment": describe_environment(), "other_work": share} | found
+
+
+def _measure(recipe: Recipe, num_steps: int, say: Say) -> dict[str, Any]:
+    dataset = load_dataset(recipe.data)
+    prepare_seconds = 0.0
+    if recipe.encoder.uses_text:
+        load_backbone(recipe.encoder.backbone, recipe.encoder.revision)  # and let it go: its imports stay
+        began = time.perf_counter()
+        fill_cache(recipe, lambda _: None)
+        prepare_seconds = time.perf_counter() - began
+        say(f"prepared in {prepare_seconds:.1f} s")
+    memory = TrainingMemory()
+    training = WatchedTraining(recipe, dataset, num_steps)
+    steps = training.run(lambda: memory.begin(training.model), memory.end)
+    seconds = spread(steps.seconds)
+    say(f"{num_steps} steps, {seconds['median']:.3f} s in the median")
+    queries = measure_queries(training.model, dataset, recipe.method)
+    return {
+        "num_steps": num_steps,
+        "step_seconds": seconds,
+        "steps_per_epoch": training.steps_per_epoch,
+        "tokens_a_step": sum(steps.tokens) / num_steps,
+        "positions_a_step": sum(steps.positions) / num_steps,
+        "flops_a_step": steps.flops,
+        "prepare_seconds": round(prepare_seconds, 3),
+        "memory_mib": memory.to_json(),
+        **queries,
+    }
+
+
+def _with_cache(recipe: Recipe, folder: str) -> Recipe:
+    cache = dataclasses.replace(recipe.encoder.cache, folder=folder)
+    return dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, cache=cache))

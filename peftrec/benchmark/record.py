@@ -168,10 +168,9 @@ def _status(ended: Ended, hidden: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _environment(environment: dict[str, Any], origin: Origin) -> dict[str, Any]:
-    """Take the mark of uncommitted changes off the commit, and add what the run folder does not tell."""
+    """Take the mark of changes off the commit, which may be of files that are no part of the code's digest."""
     commit = environment["commit"]
-    marked = commit is not None and commit.endswith("+")
-    told = {"commit": commit and commit.removesuffix("+"), "dirty": origin.dirty or marked, "code": origin.code}
+    told = {"commit": commit and commit.removesuffix("+"), "dirty": origin.dirty, "code": origin.code}
     return environment | told
 
 

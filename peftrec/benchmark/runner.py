@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from peftrec.benchmark.child import Ended, peftrec_command, run_child
 from peftrec.benchmark.code_version import code_of_commit, code_of_files, is_dirty
@@ -178,7 +178,8 @@ class SuiteRunner:
                 if self._folder.has(run.name) and not self._settings.retry_failed:
                     return  # another process has made it meanwhile
                 self._retried.add(run.name)
-                self._record(run, self._train(run, lock), lock)
+                made = not (self._settings.output / run.name / MANIFEST).is_file()
+                self._record(run, self._train(run, lock), lock, made=made)
         except InputError as error:
             self._refused[run.name] = str(error)
             self._say(f"{run.name}: {error}")
@@ -205,7 +206,7 @@ class SuiteRunner:
             command, log=logs / f"{run.name}.log", threads=self._settings.threads, stop=self._stop, held=(lock,)
         )
 
-    def _record(self, run: PlannedRun, trained: Ended, lock: int) -> None:
+    def _record(self, run: PlannedRun, trained: Ended, lock: int, *, made: bool) -> None:
         folder = self._settings.output / run.name
         ended = trained
         if trained.state == "ok":
@@ -221,22 +222,21 @@ class SuiteRunner:
             self._folder.write(failed_result(run, ended, origin, self._settings.hidden()))
             self._say(f"{run.name}: {ended.state.replace('_', ' ')}: {ended.reason}")
             return
-        environment = json.loads((folder / _ENVIRONMENT).read_text(encoding="utf-8"))
-        origin = Origin(threads=environment["machine"]["threads"], code=self._code_of(environment), dirty=self._dirty)
-        content = result_of_folder(run, folder, ended, origin)
+        content = result_of_folder(run, folder, ended, self._origin(folder, made=made))
         cases = write_case_ranks(folder, self._folder.cases_path(run.name))
         self._folder.write(content | {"cases": cases})
         metric = content["recipe"]["training"]["metric"]
         valid, test = content["valid"]["metrics"][metric], content["test"]["metrics"][metric]
         self._say(f"{run.name}: {metric} {valid:.4f} on validation, {test:.4f} on test, {ended.seconds:.0f} s")
 
-    def _code_of(self, environment: Mapping[str, Any]) -> str | None:
-        """Return the code that a run folder was made by; one that was there before may be of another commit."""
-        commit = environment["commit"]
-        if commit is None:
-            return self._code
-        found = code_of_commit(commit.removesuffix("+"))
-        return self._code if commit.endswith("+") and self._dirty else found
+    def _origin(self, folder: Path, *, made: bool) -> Origin:
+        """Return what made a run folder; one that was there before may be of another commit."""
+        environment = json.loads((folder / _ENVIRONMENT).read_text(encoding="utf-8"))
+        commit, threads = environment["commit"], environment["machine"]["threads"]
+        if made or commit is None:
+            return Origin(threads=threads, code=self._code, dirty=self._dirty)
+        changed = commit.endswith("+")
+        return Origin(threads=threads, code=None if changed else code_of_commit(commit), dirty=changed)
 
     def trouble(self) -> str | None:
         """Return why results that this code would add may not stand beside those that are there, if so."""

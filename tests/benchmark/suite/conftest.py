@@ -54,6 +54,7 @@ class Children:
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
+        self.commit = "c" * 40
         self.ends: dict[str, Ended] = {}
         self.before: Callable[[], None] = lambda: None
 
@@ -80,6 +81,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
     """What stands for the processes of runs; the code counts as committed, which while working it need not be."""
     found = Children()
     monkeypatch.setattr(peftrec.benchmark.runner, "run_child", found)
+    monkeypatch.setattr("peftrec.publishing.environment._commit", lambda: found.commit)
     monkeypatch.setattr(peftrec.benchmark.runner, "is_dirty", lambda: False)
     monkeypatch.setattr(peftrec.benchmark.runner, "code_of_commit", lambda _: "a" * 64)
     monkeypatch.setattr(peftrec.benchmark.runner, "code_of_files", lambda: "a" * 64)

@@ -84,5 +84,5 @@ def test_what_is_committed_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = {path.stem: make_plan(path) for path in paths}
     main = ["full", "full_top2", "lora", "lora_top2", "houlsby", "prefix", "side", "frozen"]
     three = [row.method for row in plans["cpu"].rows if row.dataset == "beauty_3000" and row.seeds == (0, 1, 2)]
-    assert sorted(three) == sorted(main)
+    assert set(three) >= set(main)
     assert all(row.launch for row in plans["gpu"].rows)

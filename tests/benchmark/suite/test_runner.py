@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,7 @@ def test_a_folder_that_is_there_is_taken_up(run: Run, children: Any, tmp_path: P
     assert {name: content["test"]["metrics"] for name, content in after.items()} == {
         name: content["test"]["metrics"] for name, content in before.items()
     }
+    assert {content["environment"]["code"] for content in after.values()} == {"a" * 64}
     # One of another recipe is not, and the rest is made.
     (tmp_path / "results" / f"{KNN[0]}.json").unlink()
     (tmp_path / "runs" / KNN[0]).rename(tmp_path / "aside")
@@ -141,6 +143,18 @@ def test_a_folder_that_is_there_is_taken_up(run: Run, children: Any, tmp_path: P
     assert "holds a run of another recipe: baseline.decay (0.9, the suite has 0.2)" in progress.refused[KNN[0]]
     assert "toy.popularity.seed-0" in progress.done
     assert progress.missing == ()
+
+
+def test_of_a_folder_of_changed_code_nothing_is_known(run: Run, children: Any, tmp_path: Path) -> None:
+    """What this call trains is of the code at hand; who made a folder that was there cannot be asked."""
+    children.commit += "+"
+    run(only=KNN[0], keep="all")
+    made = results(tmp_path)[KNN[0]]["environment"]
+    assert (made["commit"], made["dirty"], made["code"]) == ("c" * 40, False, "a" * 64)
+    (tmp_path / "results" / f"{KNN[0]}.json").unlink()
+    run(only=KNN[0], keep="all")
+    taken = results(tmp_path)[KNN[0]]["environment"]
+    assert (taken["commit"], taken["dirty"], taken["code"]) == ("c" * 40, True, None)
 
 
 def test_a_stopped_training_goes_on(run: Run, children: Any, tmp_path: Path) -> None:
@@ -162,6 +176,7 @@ def test_other_code_is_not_mixed_in(run: Run, children: Any, tmp_path: Path, mon
     # Code that no commit has.
     monkeypatch.setattr(peftrec.benchmark.runner, "is_dirty", lambda: True)
     (tmp_path / "results" / f"{KNN[0]}.json").unlink()
+    shutil.rmtree(tmp_path / "runs")
     with pytest.raises(InputError, match="the code differs from its commit"):
         run()
     run(allow_mixed=True)

@@ -76,12 +76,15 @@ def _measure(recipe: Recipe, num_steps: int, say: Say) -> dict[str, Any]:
     seconds = spread(steps.seconds)
     say(f"{num_steps} steps, {seconds['median']:.3f} s in the median")
     queries = measure_queries(training.model, dataset, recipe.method)
+    tokens, positions = sum(steps.tokens) / num_steps, sum(steps.positions) / num_steps
     return {
         "num_steps": num_steps,
         "step_seconds": seconds,
         "steps_per_epoch": training.steps_per_epoch,
-        "tokens_a_step": sum(steps.tokens) / num_steps,
-        "positions_a_step": sum(steps.positions) / num_steps,
+        "tokens_a_step": tokens,
+        "positions_a_step": positions,
+        "tokens_a_second": tokens / seconds["median"],
+        "positions_a_second": positions / seconds["median"],
         "flops_a_step": steps.flops,
         "prepare_seconds": round(prepare_seconds, 3),
         "memory_mib": memory.to_json(),

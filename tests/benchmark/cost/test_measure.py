@@ -103,6 +103,8 @@ def test_every_method_has_a_cost(
     cost = measure_cost(recipe, num_steps=2, exclusive=False)
     _check(cost, schema)
     assert len(cost["step_seconds"]["values"]) == 2
+    assert cost["tokens_a_second"] == cost["tokens_a_step"] / cost["step_seconds"]["median"]
+    assert cost["positions_a_second"] > 0
     assert cost["memory_mib"]["weights"] > 0
     mergeable = recipe.method.declared().can_merge
     assert (cost["catalogue_seconds"]["merged"] is not None) == mergeable

@@ -40,14 +40,14 @@ def measure_cost(
     Returns:
         `cost` of the published form of a result.
     Raises:
-        RecipeError: if the recipe is one of a baseline, or there are no steps.
+        RecipeError: if the recipe is one of a baseline, there are no steps, or steps are not alike: with
+            `training.encoder_interval` above 1 few of them hold the work of the language model.
         InputError: if the machine is busy, or was busy meanwhile.
     """
     say = say or (lambda _: None)
     if num_steps < 1:
         raise RecipeError(f"steps: {num_steps} is too small; it must be at least 1")
-    if recipe.baseline is not None:
-        raise RecipeError(f"baseline.kind: {recipe.baseline.kind} has no training steps, whose cost is measured")
+    _require_like_steps(recipe)
     if exclusive:
         require_idle(wait_seconds, say)
     with tempfile.TemporaryDirectory(prefix="peftrec-cost-") as folder, OtherWork() as watch:
@@ -90,6 +90,18 @@ def _measure(recipe: Recipe, num_steps: int, say: Say) -> dict[str, Any]:
         "memory_mib": memory.to_json(),
         **queries,
     }
+
+
+def _require_like_steps(recipe: Recipe) -> None:
+    if recipe.baseline is not None:
+        raise RecipeError(f"baseline.kind: {recipe.baseline.kind} has no training steps, whose cost is measured")
+    interval = recipe.training.encoder_interval
+    if interval > 1:
+        # The median would be that of steps of the head alone, and thirty steps may not meet the language model once.
+        raise RecipeError(
+            f"training.encoder_interval: with {interval} the language model is trained in one step of about "
+            f"{interval}, so that no step stands for the others; costs are measured with training.encoder_interval=1"
+        )
 
 
 def _with_cache(recipe: Recipe, folder: str) -> Recipe:

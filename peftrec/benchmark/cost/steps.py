@@ -34,13 +34,13 @@ class Steps:
         seconds: of each.
         tokens: of the distinct items whose texts each encoded, with gradients.
         positions: of padded texts and histories that ran through the models.
-        flops: of matrix products, forward and backward, of a step; counted on steps of their own behind the others.
+        flops: of matrix products, forward and backward, of a step of its own behind the others.
     """
 
     seconds: list[float] = dataclasses.field(default_factory=list)
     tokens: list[int] = dataclasses.field(default_factory=list)
     positions: list[int] = dataclasses.field(default_factory=list)
-    flops: float = 0.0
+    flops: int = 0
 
 
 class WatchedTraining:
@@ -49,16 +49,14 @@ class WatchedTraining:
     Frozen epochs at the start are left out: it is the steps of the method that cost. Nothing is evaluated or kept.
 
     Args:
-        recipe: resolved; of a model.
+        recipe: resolved; of a model whose language model steps whenever the head does.
         dataset: of the recipe.
         num_steps: that count.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, num_steps: int) -> None:
-        # Where items are encoded for several steps at once, operations are counted over as many.
-        self._num_counted = recipe.training.encoder_interval
         self.num_steps = num_steps
-        total = WARM_STEPS + num_steps + self._num_counted
+        total = WARM_STEPS + num_steps + 1  # operations are counted on the last one
         training = dataclasses.replace(
             recipe.training,
             num_epochs=total,
@@ -113,7 +111,7 @@ class WatchedTraining:
             self._counter.stop()
             for remove in removals:
                 remove()
-        self.steps.flops = self._counter.flops / self._num_counted
+        self.steps.flops = self._counter.flops
         return self.steps
 
     def _step_ended(self, after: Callable[[], None]) -> None:

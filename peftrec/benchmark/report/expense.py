@@ -96,9 +96,12 @@ def table_tpme(rows: Sequence[Row], expenses: Sequence[Expense]) -> list[float |
         rows: of the table.
         expenses: theirs.
     Returns:
-        None for rows without costs, for all if fewer than two have them, and for all if machines differ.
+        None for rows without costs or whose memory is not known, for all if fewer than two have both, and for all if
+        machines differ.
     """
-    places = [place for place, row in enumerate(rows) if row.cost is not None]
+    places = [
+        place for place, row in enumerate(rows) if row.cost is not None and expenses[place].memory_mib is not None
+    ]
     machines = {machine_of(row.cost["environment"]) for row in rows if row.cost is not None}
     found: list[float | None] = [None] * len(rows)
     if len(places) < 2 or len(machines) > 1:

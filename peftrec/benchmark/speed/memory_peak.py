@@ -16,6 +16,7 @@ from pathlib import Path
 from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload
 
 _MIB = 2**20
+_STATUS = Path("/proc/self/status")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,19 @@ class ResidentMemory:
     that only what rises above it is seen.
     """
 
-    def reset(self) -> None:
-        """Forget the peak, after collecting garbage."""
+    @property
+    def tells_now(self) -> bool:
+        """Whether the system tells what is resident now, and not only the most since the process began."""
+        return _STATUS.is_file()
+
+    def reset(self) -> bool:
+        """Forget the peak, after collecting garbage; return whether the system permits that."""
         gc.collect()
         try:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         except OSError:
-            return
+            return False
+        return True
 
     def now_mib(self) -> float:
         """Return what is resident now."""
@@ -59,9 +66,8 @@ class ResidentMemory:
         return self._field("VmHWM")
 
     def _field(self, name: str) -> float:
-        status = Path("/proc/self/status")
-        if status.is_file():
-            for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+        if self.tells_now:
+            for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
                 if line.startswith(f"{name}:"):
                     return int(line.split()[1]) / 1024
         from peftrec.training.memory import peak_memory_mib

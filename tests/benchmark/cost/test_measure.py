@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from peftrec.benchmark.cost.measure import measure_cost
 from peftrec.benchmark.cost.memory import TrainingMemory
 from peftrec.benchmark.cost.steps import WARM_STEPS, WatchedTraining
 from peftrec.benchmark.report.schema import ResultSchema
+from peftrec.benchmark.speed import memory_peak
+from peftrec.benchmark.speed.memory_peak import ResidentMemory
 from peftrec.config import InputError, RecipeError
 from peftrec.data import TrainingWindows
 from peftrec.methods import METHODS
@@ -60,6 +63,30 @@ def test_memory_above_weights_and_imports() -> None:
         assert found["training"] == pytest.approx(64, abs=8)
 
 
+def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was held before, and let go, is no part of the training."""
+    monkeypatch.setattr(ResidentMemory, "reset", lambda _: False)
+    before = torch.ones(2**26)  # 256 MiB
+    del before
+    memory, model = TrainingMemory(), nn.Linear(2**11, 2**11, bias=False)
+    memory.begin(model)
+    block = torch.ones(2**24)  # 64 MiB
+    time.sleep(0.2)
+    del block
+    memory.end()
+    if memory.to_json()["kind"] == "rss" and ResidentMemory().tells_now:
+        assert memory.to_json()["training"] == pytest.approx(64, abs=8)
+
+
+def test_memory_where_the_system_does_not_tell_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_peak, "_STATUS", Path("/nowhere"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    memory = TrainingMemory()
+    memory.begin(nn.Linear(2**11, 2**11, bias=False))
+    memory.end()
+    assert memory.to_json() == {"baseline": None, "weights": 16.0, "training": None, "kind": "rss"}
+
+
 def test_steps_are_those_of_training(make_recipe: Callable[..., Any], toy_dataset: Any) -> None:
     recipe = make_recipe(*IN_BATCH)
     watched = WatchedTraining(recipe, toy_dataset, 5)
@@ -94,6 +121,39 @@ def test_frozen_text_encodes_nothing(make_recipe: Callable[..., Any], toy_datase
     assert steps.flops < top.run(_nothing, _nothing).flops < full.flops
 
 
+def test_operations_by_hand(make_recipe: Callable[..., Any], toy_dataset: Any) -> None:
+    """What the backbone adds to the steps of frozen text, and what encoding again adds where no graph is kept.
+
+    C texts of P places through three layers of six matrices, attention of 4 heads of 8, and a mean over places.
+    """
+    chunks: list[tuple[int, int]] = []
+
+    def flops(*overrides: str) -> int:
+        watched = WatchedTraining(make_recipe(*IN_BATCH, *overrides), toy_dataset, 1)
+        encoder = watched.model.text_encoder
+
+        def record(_: Any, arguments: tuple[Any, ...]) -> None:
+            texts, items_C = arguments[:2]
+            chunks.append((len(items_C), int(texts.lengths[items_C].max())))
+
+        encoder.register_forward_pre_hook(record)
+        return watched.run(_nothing, chunks.clear).flops
+
+    frozen, full = flops("method={kind: frozen}"), flops("method={kind: full}")
+    [(C, P)] = chunks
+    linear, attention, pooling = (
+        2 * C * P * 3 * (4 * 32 * 32 + 2 * 32 * 48),
+        3 * 2 * (C * 4) * P * P * 8,
+        2 * C * P * 32,
+    )
+    # Text vectors want gradients of the whitening and of the head's first matrix, which frozen text does not need.
+    head = 2 * C * 32 * (32 + 16)
+    assert full - frozen == 3 * linear + 7 * attention + 2 * pooling + head
+    again = flops("method={kind: full}", "training.graph_memory_mib=0")
+    assert chunks == [(C, P)] * 2
+    assert again - full == linear + 2 * attention + pooling
+
+
 @pytest.mark.parametrize("kind", METHODS.kinds())
 def test_every_method_has_a_cost(
     kind: str, make_recipe: Callable[..., Any], schema: dict[str, Any], tmp_path: Path
@@ -123,6 +183,8 @@ def test_ids_alone(make_recipe: Callable[..., Any], schema: dict[str, Any]) -> N
 def test_what_has_no_steps_is_refused(make_recipe: Callable[..., Any]) -> None:
     with pytest.raises(RecipeError, match="popularity has no training steps"):
         measure_cost(make_recipe("baseline={kind: popularity}"), exclusive=False)
+    with pytest.raises(RecipeError, match=r"training.encoder_interval: with 40 .* measured with training.encoder_int"):
+        measure_cost(make_recipe("loss={kind: full_softmax}", "training.encoder_interval=40"), exclusive=False)
     with pytest.raises(RecipeError, match="steps: 0 is too small"):
         measure_cost(make_recipe(), num_steps=0, exclusive=False)
 
@@ -140,6 +202,21 @@ def test_refused_while_something_else_computes(monkeypatch: pytest.MonkeyPatch) 
         idle.require_idle(0.0, said.append)
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
     idle.require_idle(0.0, said.append)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system does not tell who computes")
+def test_refused_beside_a_process_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # so that one process is enough on any machine
+    code = "print('began', flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code, "a-secret"], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            with pytest.raises(InputError, match="the machine is busy: other processes take") as refused:
+                idle.require_idle(0.0, lambda _: None)
+        finally:
+            child.kill()
+    assert "secret" not in str(refused.value)
 
 
 def test_refused_when_others_began_meanwhile(make_recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def spread(value: float) -> dict[str, Any]:
     return {"min": value, "median": value, "max": value, "values": [value]}
 
 
-def cost(step: float = 0.5, memory: float = 300.0, machine: str = "box") -> dict[str, Any]:
+def cost(step: float = 0.5, memory: float | None = 300.0, machine: str = "box") -> dict[str, Any]:
     return {
         "environment": {"machine": {"processor": machine}},
         "other_work": 0.01,

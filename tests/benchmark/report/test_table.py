@@ -194,6 +194,15 @@ def test_tpme_by_hand() -> None:
     assert tpme([]) == []
 
 
+def test_no_tpme_for_memory_that_is_not_known(make_result: Make, results: Path) -> None:
+    """None is no memory of 0, which would be the least of the table."""
+    for method in ("full", "lora", "houlsby"):
+        make_result(method, [1, 1], cost=cost(memory=None if method == "lora" else 300.0))
+    found = {name: line.tpme for name, line in lines(results).items()}
+    assert found.pop("lora") is None
+    assert None not in found.values()
+
+
 def test_no_tpme_over_several_machines(make_result: Make, results: Path) -> None:
     make_result("full", [1, 1], cost=cost(machine="one"))
     make_result("lora", [1, 1], cost=cost(machine="two"))

@@ -60,8 +60,8 @@ def tune(
         What `trials.json` holds.
     Raises:
         RecipeError: if an argument is wrong or the folder holds something else.
-        InputError: if several processes were launched, data or storage cannot be read, the study was begun otherwise, or no trial ended well; what
-            goes wrong in one trial is its reason, and the study goes on.
+        InputError: if several processes were launched, data or storage cannot be read, the study was begun otherwise,
+            or no trial ended well; what goes wrong in one trial is its reason, and the study goes on.
     """
     require_one_process()
     say = report or (lambda _: None)

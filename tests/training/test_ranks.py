@@ -92,8 +92,8 @@ def test_two_processes_have_the_gradients_of_one(
     largest = max(float(gradient.abs().max()) for key, gradient in expected.items() if key != "loss")
     for key, gradient in expected.items():
         assert torch.equal(first[key], second[key]), key
-        # Relative to the tensor's own size; one that is all rounding is compared with the largest: biases of keys change
-        # nothing, and a margin starts where the loss is least.
+        # Relative to the tensor's own size; one that is all rounding is compared with the largest: biases of keys
+        # change nothing, and a margin starts where the loss is least.
         nothing = key == "scale.margin" or key.endswith("key.bias")
         size = max(float(gradient.norm()), (1e-2 if nothing else 1e-4) * largest)
         assert float((first[key] - gradient).norm()) <= 1e-5 * size, key

@@ -29,7 +29,7 @@ from peftrec.publishing import (
     save_model_run,
 )
 from peftrec.recipe import Recipe
-from peftrec.training import peak_memory_mib, recover_folder, replace_folder
+from peftrec.training import peak_memory_mib, recover_folder, replace_folder, require_one_process
 
 Report = Callable[[str], None]
 
@@ -57,9 +57,10 @@ def train(
         What `metrics.json` holds.
     Raises:
         RecipeError: if the output folder is taken.
-        InputError: if data, backbone, method or a loss value is wrong.
+        InputError: if data, backbone, method or a loss value is wrong, or several processes were launched.
     """
     say = report or (lambda _: None)
+    require_one_process()
     folder = Path(recipe.output_dir)
     if recover_folder(folder):
         say(f"{folder}: put back the run that a stopped replacement had left aside")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,24 @@ class UserBatch:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def rows(self, start: int, stop: int) -> UserBatch:
+        """Return some of the rows, padded as before."""
+        stop = min(stop, len(self))
+        rows, low, high = slice(start, stop), self.seen_offsets[start], self.seen_offsets[stop]
+        return replace(
+            self,
+            users=self.users[rows],
+            inputs=self.inputs[rows],
+            targets=self.targets[rows],
+            starts=self.starts[rows],
+            seen_offsets=self.seen_offsets[start : stop + 1] - low,
+            seen_items=self.seen_items[low:high],
+            events=None if self.events is None else self.events[rows],
+            times=None if self.times is None else self.times[rows],
+            ratings=None if self.ratings is None else self.ratings[rows],
+            past=None if self.past is None else self.past[rows],
+        )
 
     def past_events(self) -> NDArray[np.int64]:
         """How many of the user's training events lie before each target, shape (B, L): its place among them."""

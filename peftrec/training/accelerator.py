@@ -17,7 +17,7 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         training: the `training` section.
         folder: trackers write under `private/` of it; None where there is no run folder.
     Raises:
-        InputError: if a tracker is missing, the device lacks a precision, or several processes were launched.
+        InputError: if a tracker is missing, or the device lacks a precision.
     """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
@@ -34,9 +34,4 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         project_dir=None if folder is None else str(folder / "private" / "trackers"),
     )
     check_device(training, accelerator.device)
-    if accelerator.num_processes > 1:
-        raise InputError(
-            f"{accelerator.num_processes} processes were launched, but training runs in one process; launch with "
-            f"--config_file recipes/accelerate/cpu.yaml (or one_gpu.yaml), or --num_processes 1"
-        )
     return accelerator

@@ -44,6 +44,10 @@ class Candidates:
     negative_C: torch.Tensor | None = None
     picks_BLK: torch.Tensor | None = None
 
+    def rows(self, start: int, stop: int) -> Candidates:
+        """Return the same candidates for some rows of the batch."""
+        return self if self.picks_BLK is None else dataclasses.replace(self, picks_BLK=self.picks_BLK[start:stop])
+
 
 def find_candidates(
     batch: UserBatch,

@@ -9,6 +9,7 @@ from peftrec.data import UserBatch
 from peftrec.losses import DrawnNegatives, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.negative_sampler import NegativeSampler
+from peftrec.training.ranks import Ranks
 from peftrec.training.step import StepPlan, plan_step
 
 
@@ -21,6 +22,7 @@ class Planner:
         item_counts: training events of every item, shape (N,).
         seed: the run's.
         target_weights: how much a target of each item counts, shape (N,); None counts all alike.
+        ranks: the processes that share each batch; None is one alone.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class Planner:
         item_counts: NDArray[np.int64],
         seed: int,
         target_weights: NDArray[np.float64] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.loss, self.item_counts, self.seed = model, loss, item_counts, seed
         self.target_weights = target_weights
+        self.ranks = Ranks() if ranks is None else ranks
         self._epoch, self._number = 0, 0
         source = loss.source
         self._sampler = NegativeSampler(source, model, item_counts) if isinstance(source, DrawnNegatives) else None
@@ -42,9 +46,18 @@ class Planner:
         self._epoch, self._number = epoch, 0
 
     def plan(self, batch: UserBatch) -> StepPlan:
-        """Return the plan of the epoch's next batch."""
+        """Return the plan of this process's users of the epoch's next batch; its candidates are those of all users."""
         self._number += 1
+        return self._plan(batch, None if self.ranks.alone else self.ranks.rows(len(batch)))
+
+    def whole(self, batch: UserBatch) -> StepPlan:
+        """Return the plan of all users of the batch that was planned last."""
+        return self._plan(batch, None)
+
+    def _plan(self, batch: UserBatch, rows: tuple[int, int] | None) -> StepPlan:
         # The number is not 0, so that this is not the stream of the windows, (seed, epoch).
         random = np.random.default_rng([self.seed, self._epoch, self._number])
         drawn = None if self._sampler is None else self._sampler.draw(batch, self._number, random)
-        return plan_step(batch, self.loss, self.item_counts, self.model.profiles, drawn, random, self.target_weights)
+        return plan_step(
+            batch, self.loss, self.item_counts, self.model.profiles, drawn, random, self.target_weights, rows
+        )

@@ -70,6 +70,24 @@ class StepPlan:
         return float(self.weights_BL[self.targets_BL >= 0].sum(dtype=torch.float64))
 
 
+@dataclasses.dataclass(frozen=True)
+class StepTotals:
+    """What a step has in all its batches, those of other processes among them.
+
+    Args:
+        weight: the sum of its positions' weights.
+        positions: that have a next item.
+    """
+
+    weight: float
+    positions: float
+
+
+def totals_of(plans: Sequence[StepPlan]) -> StepTotals:
+    """Add up batches."""
+    return StepTotals(sum(plan.total_weight for plan in plans), sum(plan.num_positions for plan in plans))
+
+
 def plan_step(
     batch: UserBatch,
     loss: LossConfig,
@@ -78,6 +96,7 @@ def plan_step(
     drawn: Drawn | None = None,
     random: np.random.Generator | None = None,
     target_weights_N: NDArray[np.float64] | None = None,
+    rows: tuple[int, int] | None = None,
 ) -> StepPlan:
     """Find the items that a step encodes, and where the batch finds them.
 
@@ -89,6 +108,7 @@ def plan_step(
         drawn: negatives, where the loss has some drawn.
         random: of this batch; read only where positions have negatives of their own.
         target_weights_N: how much a target of each item counts; None counts all alike.
+        rows: plan these users alone, among the candidates of all; None plans all.
     Raises:
         InputError: if the loss is of ratings and there are none.
     """
@@ -97,9 +117,11 @@ def plan_step(
             f"loss.kind: {loss.kind} learns how events were rated, but the data set was made without ratings; set "
             f"data.ratings: true"
         )
+    found = find_candidates(batch, loss, item_counts_N, drawn, random)
+    if rows is not None:
+        batch, found = batch.rows(*rows), found.rows(*rows)
     seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
     past_BL = batch.past_events()
-    found = find_candidates(batch, loss, item_counts_N, drawn, random)
     # One more place than items, so that -1 maps to -1.
     place = np.full(len(item_counts_N) + 1, -1)
     place[found.items] = np.arange(len(found.items))
@@ -122,7 +144,7 @@ def step_loss(
     text_vectors_CH: torch.Tensor | None,
     profile: ProfileVectors | None = None,
     debias: Debias | None = None,
-    step: Sequence[StepPlan] | None = None,
+    step: StepTotals | None = None,
 ) -> torch.Tensor:
     """Return the mean loss over the positions of a batch, with what the scorer's second stage and penalties add to it.
 
@@ -137,18 +159,18 @@ def step_loss(
         text_vectors_CH: text vectors of `plan.items_C`, all from one state of the encoder; None for ids alone.
         profile: vectors of the users' texts, where the model reads them.
         debias: penalties beside the loss; None adds nothing.
-        step: the plans of all batches of the step, this one among them; None where it is the only one.
+        step: of all batches of the step, this one among them; None where it is the only one.
     """
-    step = [plan] if step is None else step
+    step = totals_of([plan]) if step is None else step
     inputs = step_inputs(model, plan, text_vectors_CH, profile)
     result = loss.compute(inputs)
     if model.second_stage is not None:
         result = result + model.second_stage.loss(inputs, model.scale())
-    result = result * (plan.total_weight / sum(part.total_weight for part in step))
+    result = result * (plan.total_weight / step.weight)
     if debias is None or not debias.config.has_penalty:
         return result
     penalty = debias.penalty(inputs, plan.items_C.to(model.device))
-    return result + penalty * (plan.num_positions / sum(part.num_positions for part in step))
+    return result + penalty * (plan.num_positions / step.positions)
 
 
 def step_inputs(

@@ -12,6 +12,8 @@ from peftrec.encoders import TrainingVectors
 from peftrec.losses import LossConfig
 from peftrec.models import ProfileVectors, RecommenderModel
 from peftrec.training.config import TrainingConfig
+from peftrec.training.ranks import Ranks
+from peftrec.training.shared_vectors import shared_vectors
 from peftrec.training.step import StepPlan
 
 
@@ -30,14 +32,22 @@ class TextTable:
         loss: says whether the candidates are the catalogue.
         config: the `training` section.
         steps_per_epoch: S.
+        ranks: the processes that share the encoding; None is one alone.
     """
 
     def __init__(
-        self, model: RecommenderModel, loss: LossConfig, config: TrainingConfig, *, steps_per_epoch: int
+        self,
+        model: RecommenderModel,
+        loss: LossConfig,
+        config: TrainingConfig,
+        *,
+        steps_per_epoch: int,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model = model
         self.whole_catalogue = loss.candidates == "catalogue"
         self.steps_per_epoch = steps_per_epoch
+        self.ranks = Ranks() if ranks is None else ranks
         self.tables_per_epoch = max(1, round(steps_per_epoch / config.encoder_interval))
         self.graph_bytes = config.graph_memory_mib * 2**20
         self._table: TrainingVectors | None = None
@@ -65,7 +75,7 @@ class TextTable:
         if not (tuned and catalogue.encoder.trained_parameters()):
             return catalogue.vectors()[plan.items_C.to(self.model.device)]
         if self._table is None:
-            self._table = catalogue.training_vectors(plan.items_C, graph_bytes=self.graph_bytes)
+            self._table = shared_vectors(catalogue, plan.items_C, self.ranks, graph_bytes=self.graph_bytes)
         return self._table.vectors_NH
 
     def profile(self, plan: StepPlan, *, tuned: bool) -> ProfileVectors | None:
@@ -106,8 +116,8 @@ class TextTable:
         for parameter, gradient in self._held.items():
             parameter.grad = gradient / self._steps
         if self._table is not None:
-            assert self._table.vectors_NH.grad is not None, "the loss did not reach the text vectors"
-            self._table.vectors_NH.grad /= self._steps
+            if self._table.vectors_NH.grad is not None:  # None in a process that had no user since the last step
+                self._table.vectors_NH.grad /= self._steps
             self._table.backward()
         self._table, self._steps, self._held = None, 0, {}
         return True

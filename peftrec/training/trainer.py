@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
-from peftrec.data import TrainingWindows
+from peftrec.data import TrainingWindows, UserBatch
 from peftrec.losses import Debias, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
@@ -27,34 +26,13 @@ from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
 from peftrec.training.planner import Planner
 from peftrec.training.progress import TrainingProgress
+from peftrec.training.ranks import Ranks
+from peftrec.training.result import TrainingResult
 from peftrec.training.same_recipe import flatten
-from peftrec.training.step import StepPlan, grouped, step_loss
+from peftrec.training.step import StepPlan, StepTotals, grouped, step_loss, totals_of
 from peftrec.training.text_table import TextTable
 
 Evaluate = Callable[[RecommenderModel], dict[str, float]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """What training came to.
-
-    Args:
-        start: validation metrics before the first step.
-        epochs: one row an epoch: loss, validation metrics, seconds.
-        best_epoch: the epoch whose weights the model now has; 0 is the start.
-        best_metric: its validation metric.
-        num_steps: optimiser steps taken in all.
-        train_seconds: without loading and without the final evaluation.
-        peak_memory_mib: of the process.
-    """
-
-    start: dict[str, float]
-    epochs: tuple[dict[str, float], ...]
-    best_epoch: int
-    best_metric: float
-    num_steps: int
-    train_seconds: float
-    peak_memory_mib: float
 
 
 class Trainer:
@@ -73,7 +51,7 @@ class Trainer:
         folder: for checkpoints, `metrics.jsonl` and tracker files; None keeps nothing.
         recipe: handed to the trackers as hyper-parameters.
     Raises:
-        InputError: if several processes were launched, or a setting does not fit the loss.
+        InputError: if a setting does not fit the loss.
     """
 
     def __init__(
@@ -97,16 +75,17 @@ class Trainer:
                 f"every step, so there is no table to keep; use 1, or loss.kind=full_softmax"
             )
         self.accelerator = make_accelerator(training, folder)
+        self.ranks = Ranks.of(self.accelerator)
         model.to(self.accelerator.device)
         self.model, self.windows = model, windows
         target_weights = None if debias is None else debias.target_weights_N
-        self.planner = Planner(model, loss, item_counts, training.seed, target_weights)
+        self.planner = Planner(model, loss, item_counts, training.seed, target_weights, self.ranks)
         self.loss, self.debias, self.config, self.evaluate, self.folder = loss, debias, training, evaluate, folder
         self.augmenter = build_augmenter(training.augmentation, training.seed, text_vectors, item_counts)
         self.clip_norm = optimizer.clip_norm
         self.recipe = flatten(recipe or {})
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
-        self.text_table = TextTable(model, loss, training, steps_per_epoch=self.steps_per_epoch)
+        self.text_table = TextTable(model, loss, training, steps_per_epoch=self.steps_per_epoch, ranks=self.ranks)
         first_tuned = min(training.warmup_frozen_epochs * self.steps_per_epoch, self.num_steps)
         self.num_encoder_steps = self.text_table.num_encoder_steps(first_tuned, self.num_steps)
         # The language model makes fewer steps than the head; its schedule counts its own.
@@ -132,7 +111,12 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch."""
-        return math.ceil(self.windows.num_batches(self.config.users_a_batch) / self.config.accumulation_steps)
+        return math.ceil(self.windows.num_batches(self._users_at_once) / self.config.accumulation_steps)
+
+    @property
+    def _users_at_once(self) -> int:
+        """Users of a batch in all processes together."""
+        return self.config.users_a_batch * self.ranks.count
 
     @property
     def num_steps(self) -> int:
@@ -191,6 +175,7 @@ class Trainer:
 
     def _start(self, resume: bool) -> dict[str, Any]:
         self._fits_margin = self.loss.learns_margin and not resume
+        self.ranks.begin_alike(self.model, self.config.seed)
         if resume:
             state, self.best = load_checkpoint(
                 self._checkpoint, model=self.model, optimizer=self.optimizer, recipe=self.recipe
@@ -211,13 +196,17 @@ class Trainer:
         """Train one epoch and return the mean loss over its positions, weighted as the loss weighs them."""
         self.model.train()
         tuned = self._moves_encoder and epoch > self.config.warmup_frozen_epochs
-        batches = self.windows.epoch(self.config.seed, epoch, self.config.users_a_batch)
+        batches = self.windows.epoch(self.config.seed, epoch, self._users_at_once)
         batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
         self.planner.start_epoch(epoch)
         total = weights = 0.0
         for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):
             plans = [self.planner.plan(batch) for batch in group]
-            loss, weight = self._accumulate(plans, tuned), sum(plan.total_weight for plan in plans)
+            own = totals_of(plans)
+            step = StepTotals(*self.ranks.total([own.weight, own.positions]))
+            if self._fits_margin:
+                self._fit_margin(group[0], plans[0], tuned)
+            loss, weight = self._accumulate(plans, step, tuned), step.weight
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss became {loss} in step {state['step'] + 1} (epoch {epoch}). Lower the learning rates or "
@@ -232,24 +221,30 @@ class Trainer:
                 break
         return total / weights if weights else 0.0
 
-    def _accumulate(self, plans: list[StepPlan], tuned: bool) -> float:
-        """Add up the gradients of the batches of a step and return their loss."""
+    def _accumulate(self, plans: list[StepPlan], step: StepTotals, tuned: bool) -> float:
+        """Add up the gradients of the batches of a step and return their loss, that of all processes together."""
         total = 0.0
         for plan in plans:
             text_CH = self.text_table.vectors(plan, tuned=tuned)
             profile = self.text_table.profile(plan, tuned=tuned)
-            if self._fits_margin:
-                fit_margin(self.model, plan, self.loss, text_CH, profile)
-                self._fits_margin = False
-            # Head and loss are small beside the language model, and stay float32 where that trains in bfloat16.
-            loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias, plans)
-            self.accelerator.backward(loss)
-            total += float(loss.detach())
+            if plan.num_positions:  # of a last batch some processes may have no user
+                # Head and loss are small beside the language model, and stay float32 where that trains in bfloat16.
+                loss = step_loss(self.model, plan, self.loss, text_CH, profile, self.debias, step)
+                self.accelerator.backward(loss)
+                total += float(loss.detach())
             if tuned:
                 self.text_table.batch_done()
-        return total
+        return self.ranks.total([total])[0]
+
+    def _fit_margin(self, batch: UserBatch, plan: StepPlan, tuned: bool) -> None:
+        """Start the learned margin from the whole first batch, whichever of its users are this process's."""
+        text_CH = self.text_table.vectors(plan, tuned=tuned)
+        whole = plan if self.ranks.alone else self.planner.whole(batch)
+        fit_margin(self.model, whole, self.loss, text_CH, self.text_table.profile(whole, tuned=False))
+        self._fits_margin = False
 
     def _optimizer_step(self, state: dict[str, Any], *, moves_encoder: bool) -> None:
+        self.ranks.add_gradients([one for group in self.optimizer.param_groups for one in group["params"]])
         if moves_encoder:
             for method in self.model.methods():
                 penalty = method.penalty()
@@ -272,7 +267,8 @@ class Trainer:
     def _validate(self, epoch: int, state: dict[str, Any]) -> dict[str, float]:
         """Evaluate, keep the weights if they are the best so far, and see whether to stop."""
         self.model.eval()
-        metrics = self.evaluate(self.model)
+        measured = self.evaluate(self.model)
+        metrics = dict(zip(measured, self.ranks.same(list(measured.values())), strict=True))
         if self.config.metric not in metrics:
             raise InputError(
                 f"training.metric: '{self.config.metric}' is not evaluated; there are {', '.join(metrics)}"

@@ -12,6 +12,7 @@ import torch
 from peftrec.config import InputError
 from peftrec.data import Dataset, load_dataset
 from peftrec.recipe import Recipe, recipe_with
+from peftrec.training import require_one_process
 from peftrec.tuning.optimiser import PrunerName, SamplerName
 from peftrec.tuning.record import BEST, check_study_folder, write_record
 from peftrec.tuning.space import Space
@@ -59,9 +60,10 @@ def tune(
         What `trials.json` holds.
     Raises:
         RecipeError: if an argument is wrong or the folder holds something else.
-        InputError: if data or storage cannot be read, the study was begun otherwise, or no trial ended well; what
-            goes wrong in one trial is its reason, and the study goes on.
+        InputError: if several processes were launched, data or storage cannot be read, the study was begun otherwise,
+            or no trial ended well; what goes wrong in one trial is its reason, and the study goes on.
     """
+    require_one_process()
     say = report or (lambda _: None)
     folder = Path(folder)
     check_study_folder(folder)

@@ -419,3 +419,14 @@ def test_rules_that_cannot_be_kept_are_told_before_the_training(
         train(make_recipe(rule, output_dir=tmp_path / "run"), report=lines.append)
     assert lines == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_processes_are_refused(
+    make_recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import accelerate
+
+    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
+    with pytest.raises(InputError, match="2 processes were launched"):
+        train(make_recipe(output_dir=tmp_path / "run"))
+    assert not list(tmp_path.iterdir())

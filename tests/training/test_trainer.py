@@ -345,16 +345,6 @@ def test_trackers_write_files(make_recipe: Callable[..., Any], prepare: Callable
     assert files
 
 
-def test_several_processes_are_refused(
-    make_recipe: Callable[..., Any], prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import accelerate
-
-    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
-    with pytest.raises(InputError, match="2 processes were launched"):
-        prepare(make_recipe())
-
-
 def test_a_tracker_that_is_not_installed_is_refused(
     make_recipe: Callable[..., Any], prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,3 +176,16 @@ def test_other_files_are_left_alone(make_recipe: MakeRecipe, toy_dataset: Any, t
         with pytest.raises(RecipeError, match=message):
             tune(recipe, space, folder, sampler="grid", dataset=toy_dataset)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_several_processes_of_one_launch_are_refused(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They would add up the gradients of different trials."""
+    import accelerate
+
+    recipe = make_recipe("baseline.kind=item_knn")
+    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
+    with pytest.raises(InputError, match="2 processes were launched"):
+        tune(recipe, read_space(GRID, recipe), tmp_path / "study", sampler="grid")
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from peftrec.encoders import load_backbone
 from peftrec.frozen import fill_cache
 from peftrec.publishing.environment import describe_environment
 from peftrec.recipe import Recipe
+from peftrec.training import require_one_process
 
 Say = Callable[[str], None]
 
@@ -48,6 +49,7 @@ def measure_cost(
     if num_steps < 1:
         raise RecipeError(f"steps: {num_steps} is too small; it must be at least 1")
     _require_like_steps(recipe)
+    require_one_process()
     if exclusive:
         require_idle(wait_seconds, say)
     with tempfile.TemporaryDirectory(prefix="peftrec-cost-") as folder, OtherWork() as watch:

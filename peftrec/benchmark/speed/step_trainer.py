@@ -15,7 +15,7 @@ from peftrec.recipe import Recipe
 from peftrec.training import Trainer
 from peftrec.training.config import TrainingConfig
 from peftrec.training.progress import TrainingProgress
-from peftrec.training.step import step_loss
+from peftrec.training.step import step_loss, totals_of
 
 # What a step's seconds are told apart into; the rest is the user model with the loss, forward and backward.
 PARTS = ("planning", "encoder forward", "encoder backward", "optimiser", "user model and loss")
@@ -84,7 +84,7 @@ class StepTrainer(Trainer):
         """
         self.model.train()
         plan = self.planner.plan(batch)
-        loss = self._accumulate([plan], True)
+        loss = self._accumulate([plan], totals_of([plan]), True)
         encoder = self.model.text_encoder
         assert encoder is not None
         found = {

@@ -1,0 +1,124 @@
+"""Several processes learn what one learns."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from peftrec.training.ranks import Ranks
+
+PROBE = Path(__file__).with_name("rank_probe.py")
+IN_BATCH = ["loss={kind: in_batch_softmax}", "encoder.token_budget=64"]
+METHODS = {
+    "lora": "{kind: lora, rank: 4}",
+    "adapter": "{kind: adapter, placement: houlsby, reduction_factor: 4}",
+    "prefix": "{kind: prefix, num_tokens: 3}",
+    "side": "{kind: side, width: 8}",
+    "full": "{kind: full}",
+    "lora_top1": "{kind: lora, rank: 4, layers: 1}",
+}
+# 60 windows: with 16 users in each of two processes batches of 32 and 28.
+CASES: dict[str, tuple[list[str], list[str]]] = {
+    **{
+        name: ([*IN_BATCH, f"method={method}", "training.batch_users=16"], ["training.batch_users=32"])
+        for name, method in METHODS.items()
+    },
+    # Graphs that are not kept: texts are encoded twice, chunk by chunk, and ranks have other numbers of chunks.
+    "cached": ([*IN_BATCH, "training.batch_users=16", "training.graph_memory_mib=0"], ["training.batch_users=32"]),
+    # Of 3 users one process has one, the other two.
+    "uneven": ([*IN_BATCH, "training.batch_users=30", "data.sample={users: 3, seed: 0}"], ["training.batch_users=60"]),
+    "one_user": ([*IN_BATCH, "training.batch_users=9", "data.sample={users: 1, seed: 0}"], ["training.batch_users=18"]),
+    "accumulated": (
+        [*IN_BATCH, "training.batch_users=8", "training.accumulation_steps=2"],
+        ["training.batch_users=16", "training.accumulation_steps=2"],
+    ),
+    "catalogue": (["loss={kind: full_softmax}", "training.batch_users=16"], ["training.batch_users=32"]),
+    "sampled": (["loss={kind: sampled_softmax}", "training.batch_users=16"], ["training.batch_users=32"]),
+    "margin": (["loss={kind: bce}", "training.batch_users=16"], ["training.batch_users=32"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def probe() -> Any:
+    spec = importlib.util.spec_from_file_location("rank_probe", PROBE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def two(make_recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """The gradients of both processes in every case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(make_recipe().to_yaml(), encoding="utf-8")
+    cases = {name: (str(recipe), overrides) for name, (overrides, _) in CASES.items()}
+    (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*words, str(PROBE), str(folder / "cases.json"), str(folder)],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {name: [load_file(folder / f"{name}.rank{rank}.safetensors") for rank in (0, 1)] for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_have_the_gradients_of_one(
+    name: str, two: dict[str, list[dict[str, Any]]], probe: Any, make_recipe: Callable[..., Any]
+) -> None:
+    """One process with batch 2 B, two with B each: the same loss and gradients."""
+    from peftrec.data import load_dataset
+
+    own, alone = CASES[name]
+    recipe = make_recipe(*own, *alone)
+    expected = probe.gradients(recipe, load_dataset(recipe.data))
+    first, second = two[name]
+    assert first.keys() == second.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for key, gradient in expected.items() if key != "loss")
+    for key, gradient in expected.items():
+        assert torch.equal(first[key], second[key]), key
+        # Relative to the tensor's own size; one that is all rounding is compared with the largest: biases of keys
+        # change nothing, and a margin starts where the loss is least.
+        nothing = key == "scale.margin" or key.endswith("key.bias")
+        size = max(float(gradient.norm()), (1e-2 if nothing else 1e-4) * largest)
+        assert float((first[key] - gradient).norm()) <= 1e-5 * size, key
+
+
+def test_shares_are_even_and_all_there() -> None:
+    lengths = torch.tensor([9, 1, 5, 5, 2, 8, 3])
+    shares = Ranks(1, 3).shares(lengths)
+    assert sorted(torch.cat(shares).tolist()) == list(range(7))
+    again = Ranks(0, 3).shares(lengths)
+    assert [share.tolist() for share in shares] == [share.tolist() for share in again]
+    work = [int(lengths[share].sum()) for share in shares]
+    assert max(work) - min(work) <= int(lengths.max())
+    assert [len(share) for share in Ranks(0, 4).shares(torch.tensor([3]))] == [1, 0, 0, 0]
+
+
+def test_rows_are_dealt_out_once() -> None:
+    for number in (0, 1, 2, 7, 8):
+        parts = [Ranks(index, 3).rows(number) for index in range(3)]
+        assert [row for start, stop in parts for row in range(start, stop)] == list(range(number))
+
+
+def test_alone_nothing_is_sent() -> None:
+    ranks = Ranks()
+    assert ranks.alone
+    assert ranks.is_first
+    assert ranks.total([1.0, 2.0]) == [1.0, 2.0]
+    assert ranks.rows(5) == (0, 5)

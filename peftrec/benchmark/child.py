@@ -21,6 +21,8 @@ _POLL_SECONDS: Final = 0.2
 _END_SECONDS: Final = 60.0
 _SHOWN_LINES: Final = 4
 _SHOWN_LETTERS: Final = 600
+# How much of the end of a log is looked at: a process may write more than memory holds.
+_READ_BYTES: Final = 2**18
 # What the library, torch, CUDA, the C++ library and the system say when memory is not to be had.
 _NO_MEMORY: Final = (
     "memoryerror", "not enough memory", "out of memory", "cannot allocate memory", "can't allocate memory", "bad_alloc",
@@ -69,7 +71,11 @@ def run_child(
             pass_fds=tuple(held),
             start_new_session=True,  # Ctrl-C reaches this process, which decides what becomes of the others
         )
-        interrupted = _wait(process, stop)
+        try:
+            interrupted = _wait(process, stop)
+        except BaseException:  # such as Ctrl-C here, which does not reach the process by itself
+            _end(process)
+            raise
     code = process.returncode
     state = "interrupted" if interrupted and code else _state(code, said := _said(log, said_before), kills)
     reason = None if state in ("ok", "interrupted") else _reason(code, said)
@@ -96,14 +102,18 @@ def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> bool:
             process.wait(_POLL_SECONDS)
             return False
         if stop.is_set():
-            break
+            _end(process)
+            return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a process and those that it started, and kill them where they do not end by themselves."""
     for sign, seconds in ((signal.SIGINT, _END_SECONDS), (signal.SIGKILL, None)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
             break
-    return True
 
 
 def _state(code: int, said: str, kills_before: int) -> State:
@@ -121,13 +131,17 @@ def _reason(code: int, said: str) -> str:
     told = " ".join(lines[-_SHOWN_LINES:])[-_SHOWN_LETTERS:]
     if code >= 0:
         return told or f"exit code {code}, without a word"
-    name = signal.Signals(-code).name
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # those for applications have no name
+        name = f"signal {-code}"
     return f"ended by {name}{f', after: {told}' if told else ''}"
 
 
 def _said(log: Path, start: int) -> str:
+    """Return the end of what was added to a log."""
     with log.open("rb") as file:
-        file.seek(start)
+        file.seek(max(start, file.seek(0, os.SEEK_END) - _READ_BYTES))
         return file.read().decode(errors="replace")
 
 

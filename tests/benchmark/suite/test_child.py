@@ -44,6 +44,19 @@ def test_a_signal(tmp_path: Path) -> None:
     assert found.reason == "ended by SIGKILL, after: on the way"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="signals for applications are those of Linux")
+def test_a_signal_without_a_name(tmp_path: Path) -> None:
+    found = ended(f"import os; os.kill(os.getpid(), {signal.SIGRTMIN + 1})", tmp_path)
+    assert (found.state, found.reason) == ("killed", f"ended by signal {signal.SIGRTMIN + 1}")
+
+
+def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peftrec.benchmark.child._READ_BYTES", 1000)
+    found = ended("print('out of memory\\n' + 'step\\n' * 1000 + 'no such file'); raise SystemExit(1)", tmp_path)
+    assert (found.state, found.reason) == ("failed", "step step step no such file")
+    assert ended("print('out of memory'); raise SystemExit(1)", tmp_path).state == "out_of_memory"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS holds on Linux")
 def test_memory_that_is_not_to_be_had(tmp_path: Path) -> None:
     limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28)); x = bytearray(2**30)"
@@ -70,6 +83,20 @@ def test_stopped(tmp_path: Path, deaf: bool, monkeypatch: pytest.MonkeyPatch) ->
     thread.join()
     assert (found.state, found.reason) == ("interrupted", None)
     assert found.seconds < 30
+
+
+def test_an_interruption_here_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a session of its own, which Ctrl-C does not reach."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(process: subprocess.Popen[bytes], _: threading.Event) -> bool:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("peftrec.benchmark.child._wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ended("import time; time.sleep(60)", tmp_path)
+    assert started[0].poll() is not None
 
 
 def test_a_lock_outlives_who_took_it(tmp_path: Path) -> None:

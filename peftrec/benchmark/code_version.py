@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import peftrec
+from peftrec.config import InputError
+from peftrec.publishing import replace_text
 
 PACKAGE: Final = Path(peftrec.__file__).parent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CodeState:
+    """Which code made something.
+
+    Args:
+        code: its digest; None where it cannot be known, or was not one.
+        dirty: whether it differed from its commit.
+    """
+
+    code: str | None
+    dirty: bool
+
+    def write(self, path: Path) -> None:
+        """Note it in a file."""
+        replace_text(path, json.dumps(dataclasses.asdict(self)) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> CodeState | None:
+        """Return what a file notes; None where there is none.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: does not tell which code began a run ({error}); remove it") from None
+
+
 # What starts, searches, serves and reports runs decides nothing about what a run becomes.
 _OUTSIDE: Final = ("benchmark", "cli", "serving", "tuning")
 

@@ -8,9 +8,10 @@ from typing import Literal
 from peftrec.benchmark.estimate import Estimate, Estimator
 from peftrec.benchmark.plan import Plan, PlannedRun
 from peftrec.benchmark.result_folder import Result, reached
-from peftrec.benchmark.runner import Settings, SuiteRunner
+from peftrec.benchmark.runner import SuiteRunner
+from peftrec.benchmark.settings import Settings
 
-State = Literal["done", "failed", "missing"]
+State = Literal["done", "failed", "refused", "missing"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class ForecastRun:
 
     Args:
         name: of the run; where its values wait for trials, they are left open.
-        state: `failed` runs are not run again unless asked for.
+        state: `failed` runs are not run again unless asked for, and neither are those whose result is `refused`.
         estimate: None where it has a result.
     """
 
@@ -34,11 +35,13 @@ class Forecast:
 
     Args:
         runs: each once.
-        troubles: why the suite would refuse to run here, if it would.
+        troubles: why the suite would refuse to run here, if it would, and why results of its runs do not count.
+        strangers: results in the folder that are of no run of the suite.
     """
 
     runs: tuple[ForecastRun, ...]
     troubles: tuple[str, ...]
+    strangers: tuple[str, ...] = ()
 
     @property
     def num_missing(self) -> int:
@@ -77,11 +80,19 @@ def forecast(plan: Plan, settings: Settings) -> Forecast:
     contents = runner.contents()
     estimator = Estimator(contents.values(), _machine_flops, settings.places)
     metrics = {name: reached(content) for name, content in contents.items()}
-    runs = [_forecast(run, run.name, contents.get(run.name), estimator) for run in plan.runs(metrics)]
-    runs += [_forecast(run, _open_name(run), None, estimator) for run in plan.waiting(metrics)]
+    progress = runner.progress()
+    runs = [
+        ForecastRun(name=run.name, state="refused", estimate=None)
+        if run.name in progress.refused
+        else _forecast(run, run.name, contents.get(run.name), estimator)
+        for run in plan.runs(metrics)
+    ]
+    runs += [_forecast(run, run.open_name, None, estimator) for run in plan.waiting(metrics)]
     trouble = runner.trouble()
     return Forecast(
-        runs=tuple(run for run in runs if settings.wants(run.name)), troubles=() if trouble is None else (trouble,)
+        runs=tuple(run for run in runs if settings.wants(run.name)),
+        troubles=(*([] if trouble is None else [trouble]), *progress.refused.values()),
+        strangers=progress.strangers,
     )
 
 
@@ -89,10 +100,6 @@ def _forecast(run: PlannedRun, name: str, content: Result | None, estimator: Est
     if content is None:
         return ForecastRun(name=name, state="missing", estimate=estimator.estimate(run))
     return ForecastRun(name=name, state="done" if reached(content) is not None else "failed", estimate=None)
-
-
-def _open_name(run: PlannedRun) -> str:
-    return f"{run.row.name}.best.seed-{run.seed}"
 
 
 def _machine_flops() -> float | None:

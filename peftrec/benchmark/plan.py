@@ -102,6 +102,11 @@ class PlannedRun:
         return ".".join([self.row.name, *tuned, f"seed-{self.seed}"])
 
     @property
+    def open_name(self) -> str:
+        """Return a name for it while its values wait for trials."""
+        return f"{self.row.name}.best.seed-{self.seed}"
+
+    @property
     def overrides(self) -> list[str]:
         """Return everything that is set beside the recipe, but for places."""
         return [*self.row.overrides, *overrides_of(self.values), f"training.seed={self.seed}"]
@@ -157,6 +162,13 @@ class Plan:
         """Return repeats that wait for trials, or that no trial ended well for: their values are not known."""
         known = {row.name for row, values in self.settled(reached) if values is not None}
         return [run for row in self.rows if row.name not in known for run in row.repeats({})]
+
+    def possible(self) -> Iterator[PlannedRun]:
+        """Yield every run that there may come to be: all trials, and repeats with each of the values that are tried."""
+        for row in self.rows:
+            yield from row.trials()
+            source = row if row.tuned_on is None else self._row(_source(row))
+            yield from (run for values in source.points for run in row.repeats(values))
 
     def _row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)

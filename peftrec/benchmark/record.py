@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ SCHEMA_VERSION: Final = 1
 # Drawn from the rest, whenever somebody asks.
 _REPORTS: Final = "report_"
 _MODEL: Final = "model"
+_SHOWN_KEYS: Final = 3
+_ENVIRONMENT: Final = "environment.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,23 +69,59 @@ def result_of_folder(run: PlannedRun, folder: Path, ended: Ended, origin: Origin
         ended: how its process ended.
         origin: of the result.
     Raises:
-        InputError: if the folder was made from another recipe, naming the keys.
+        InputError: if the folder was made from another recipe, naming the keys, or is damaged.
     """
-    metrics = _json(folder / METRICS)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run": _run(run, origin.threads),
-        "status": _status(ended, {}),
-        "recipe": stored_recipe(run, folder).to_dict(),
-        "data_sha256": metrics["data_sha256"],
-        "environment": _environment(_json(folder / "environment.json"), origin),
-        "parameters": metrics["parameters"],
-        "files": published_files(folder),
-        "training": {"epochs": [], "best_epoch": 0, "num_steps": 0} | metrics["training"],
-        "valid": metrics["valid"][_MODEL],
-        "test": metrics["test"][_MODEL],
-        "slices": [_slice(part) for part in metrics["test"].get("slices", [])],
-    }
+    with _damage_named(folder):
+        metrics = _json(folder / METRICS)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "run": _run(run, origin.threads),
+            "status": _status(ended, {}),
+            "recipe": stored_recipe(run, folder).to_dict(),
+            "data_sha256": metrics["data_sha256"],
+            "environment": _environment(_json(folder / _ENVIRONMENT), origin),
+            "parameters": metrics["parameters"],
+            "files": published_files(folder),
+            "training": {"epochs": [], "best_epoch": 0, "num_steps": 0} | metrics["training"],
+            "valid": metrics["valid"][_MODEL],
+            "test": metrics["test"][_MODEL],
+            "slices": [_slice(part) for part in metrics["test"].get("slices", [])],
+        }
+
+
+def trained_seconds(folder: Path) -> float:
+    """Return the seconds of building and training that a run folder tells of.
+
+    Raises:
+        InputError: if the folder is damaged.
+    """
+    with _damage_named(folder):
+        training = _json(folder / METRICS)["training"]
+        return float(training["train_seconds"] + training.get("build_seconds", 0.0))
+
+
+def stored_origin(folder: Path) -> tuple[str | None, int]:
+    """Return the commit that made a run folder, `+` where it had changes, and its threads.
+
+    Raises:
+        InputError: if the folder is damaged.
+    """
+    with _damage_named(folder):
+        environment = _json(folder / _ENVIRONMENT)
+        return environment["commit"], int(environment["machine"]["threads"])
+
+
+@contextlib.contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Raise an `InputError` where the content of a run folder is not what a run writes."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder}: is damaged ({type(error).__name__}: {error}); remove it to make it again"
+        ) from None
 
 
 def stored_recipe(run: PlannedRun, folder: Path) -> Recipe:
@@ -92,15 +131,9 @@ def stored_recipe(run: PlannedRun, folder: Path) -> Recipe:
         InputError: if it is another recipe than that of the run.
     """
     planned, stored = run.recipe(), load_recipe(folder / RECIPE)
-    wanted, found = flatten(planned.to_dict()), flatten(stored.to_dict())
-    free = {*PLACES, "output_dir"}
-    changed = [
-        f"{key} ({found.get(key)!r}, the suite has {wanted.get(key)!r})"
-        for key in sorted(wanted.keys() | found.keys())
-        if key not in free and wanted.get(key) not in ("auto", found.get(key))
-    ]
-    if changed:
-        raise InputError(f"{folder}: holds a run of another recipe: {'; '.join(changed[:3])}; move it away")
+    changes = recipe_changes(planned, stored)
+    if changes is not None:
+        raise InputError(f"{folder}: holds a run of another recipe: {changes}; move it away")
     cache = dataclasses.replace(stored.encoder.cache, folder=planned.encoder.cache.folder)
     return dataclasses.replace(
         stored,
@@ -108,6 +141,18 @@ def stored_recipe(run: PlannedRun, folder: Path) -> Recipe:
         encoder=dataclasses.replace(stored.encoder, cache=cache),
         output_dir=planned.output_dir,
     )
+
+
+def recipe_changes(planned: Recipe, stored: Recipe) -> str | None:
+    """Return the first keys in which a stored recipe differs from a planned one, but for places; None if in none."""
+    wanted, found = flatten(planned.to_dict()), flatten(stored.to_dict())
+    free = {*PLACES, "output_dir"}
+    changed = [
+        f"{key} ({found.get(key)!r}, the suite has {wanted.get(key)!r})"
+        for key in sorted(wanted.keys() | found.keys())
+        if key not in free and wanted.get(key) not in ("auto", found.get(key))
+    ]
+    return "; ".join(changed[:_SHOWN_KEYS]) or None
 
 
 def published_files(folder: Path) -> dict[str, int]:
@@ -178,4 +223,4 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+        raise InputError(f"{path}: cannot be read ({error}); remove the folder, and the run is made again") from None

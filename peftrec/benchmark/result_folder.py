@@ -43,20 +43,20 @@ class ResultFolder:
             found[path.stem] = content
         return found
 
-    def has(self, name: str) -> bool:
-        """Tell whether a run has a result."""
-        return self._path(name).is_file()
-
     def write(self, content: Result) -> None:
         """Write a result, whole or not at all.
 
         Raises:
-            InputError: if it is not of the published form.
+            InputError: if it is not of the published form, or holds a number that JSON does not have.
         """
         name = content["run"]["name"]
         self._schema.check(content, name)
+        try:
+            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise InputError(f"{name}: no JSON can be made of its result ({error})") from None
         self.folder.mkdir(parents=True, exist_ok=True)
-        replace_text(self._path(name), json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        replace_text(self._path(name), text + "\n")
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[int | None]:

@@ -4,70 +4,21 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import fnmatch
-import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Final, Literal
 
 from peftrec.benchmark.child import Ended, peftrec_command, run_child
-from peftrec.benchmark.code_version import code_of_commit, code_of_files, is_dirty
-from peftrec.benchmark.plan import PLACES, Plan, PlannedRun
-from peftrec.benchmark.record import Origin, failed_result, hidden_places, result_of_folder, stored_recipe
+from peftrec.benchmark.claim import claim_fault, is_failure_of
+from peftrec.benchmark.code_watch import CodeWatch
+from peftrec.benchmark.plan import Plan, PlannedRun
+from peftrec.benchmark.record import Origin, failed_result, result_of_folder, stored_recipe, trained_seconds
 from peftrec.benchmark.result_folder import Result, ResultFolder, reached
+from peftrec.benchmark.settings import Settings
 from peftrec.config import InputError, RecipeError
-from peftrec.publishing import MANIFEST, METRICS, PRIVATE, write_case_ranks
+from peftrec.publishing import MANIFEST, PRIVATE, write_case_ranks
 
-Keep = Literal["all", "best", "none"]
 Say = Callable[[str], None]
-_ENVIRONMENT: Final = "environment.json"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a suite is run.
-
-    Args:
-        results: folder of the JSON files.
-        output: folder of the run folders, and of what runs said.
-        jobs: runs at a time.
-        threads: that each of them computes with.
-        only: a pattern of names, such as `beauty.*.lora.*`; None runs all.
-        keep: run folders that stay when their result is written: `best` keeps those of the best values.
-        retry_failed: run again what did not end well.
-        allow_mixed: whether results of other code may stand there, and code may differ from its commit.
-        places: overrides that say where things lie on this machine, such as `data.root=../data`.
-    """
-
-    results: Path
-    output: Path
-    jobs: int = 1
-    threads: int = 1
-    only: str | None = None
-    keep: Keep = "best"
-    retry_failed: bool = False
-    allow_mixed: bool = False
-    places: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for override in self.places:
-            key = override.partition("=")[0].strip()
-            if "=" not in override or key not in PLACES:
-                raise RecipeError(
-                    f"override {override!r}: of a suite only {' and '.join(PLACES)} can be overridden, which say where "
-                    f"things lie; what decides results stands in its file"
-                )
-
-    def wants(self, name: str) -> bool:
-        """Tell whether a run is asked for."""
-        return self.only is None or fnmatch.fnmatchcase(name, self.only)
-
-    def hidden(self) -> dict[str, str]:
-        """Return the paths of this machine that no result may name."""
-        pairs = [override.partition("=") for override in self.places]
-        return hidden_places({key.strip(): value.strip() for key, _, value in pairs})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,8 +29,10 @@ class Progress:
         done: names of runs with a result that ended well.
         failed: of those that did not, each with its reason.
         missing: of runs that have none and can be named.
-        refused: of those that were not made, each with why: another process makes it, or its folder holds another run.
+        refused: of those that were not made, each with why: another process makes it, its folder or its result is that
+            of another run, or files cannot be read or written.
         waiting: how many repeats wait for trials that have not ended, or can never be made as none ended well.
+        strangers: names of results in the folder that are of no run of the suite; a report shows them all the same.
     """
 
     done: tuple[str, ...]
@@ -87,6 +40,7 @@ class Progress:
     missing: tuple[str, ...]
     refused: Mapping[str, str]
     waiting: int
+    strangers: tuple[str, ...]
 
 
 class SuiteRunner:
@@ -96,15 +50,20 @@ class SuiteRunner:
         plan: of the suite.
         settings: how it is run.
         say: is handed one line at a time.
+    Raises:
+        RecipeError: if no run of the suite is asked for.
     """
 
     def __init__(self, plan: Plan, settings: Settings, say: Say) -> None:
         self._plan, self._settings, self._say = plan, settings, say
         self._folder = ResultFolder(settings.results)
         self._stop = threading.Event()
-        self._code, self._dirty = code_of_files(), is_dirty()
+        self._code = CodeWatch(settings.output / "logs", allow_mixed=settings.allow_mixed)
+        self._possible = {run.name: run for run in plan.possible()}
+        self._faults: dict[str, str | None] = {}
         self._refused: dict[str, str] = {}
         self._retried: set[str] = set()
+        self._check_wanted()
 
     def run(self) -> Progress:
         """Run until nothing more can be; an interruption stops the runs, whose checkpoints stay.
@@ -149,18 +108,35 @@ class SuiteRunner:
             },
             missing=tuple(name for name in named if name not in contents and name not in self._refused),
             refused=dict(sorted(self._refused.items())),
-            waiting=sum(self._settings.wants(run.name) for run in self._plan.waiting(metrics)),
+            waiting=sum(self._settings.wants(run.open_name) for run in self._plan.waiting(metrics)),
+            strangers=tuple(name for name in self._folder.read() if name not in self._possible),
         )
 
     def contents(self) -> dict[str, Result]:
-        """Return the results that count as runs which have ended."""
+        """Return the results that count as runs of the suite which have ended."""
         found = self._folder.read()
-        again = self._settings.retry_failed
-        return {
-            name: content
-            for name, content in found.items()
-            if content["status"]["state"] == "ok" or not again or name in self._retried
-        }
+        return {name: found[name] for name, run in self._possible.items() if name in found and self._counts(run, found)}
+
+    def _counts(self, run: PlannedRun, found: Mapping[str, Result]) -> bool:
+        """Tell whether a result is that of a run; one that ended well and is not is refused."""
+        content = found[run.name]
+        if content["status"]["state"] != "ok":
+            again = self._settings.retry_failed and run.name not in self._retried
+            return not again and is_failure_of(run, content)
+        if run.name not in self._faults:
+            self._faults[run.name] = claim_fault(run, content, self._settings.results)
+        fault = self._faults[run.name]
+        if fault is not None:
+            self._refused[run.name] = fault
+        return fault is None
+
+    def _check_wanted(self) -> None:
+        names = [*self._possible, *(run.open_name for run in self._plan.waiting({}))]
+        if not any(map(self._settings.wants, names)):
+            raise RecipeError(
+                f"only: {self._settings.only!r} matches no run of the suite; they are called {names[0]}, and so on: "
+                f"--dry-run lists them"
+            )
 
     def _ready(self, running: set[str]) -> list[PlannedRun]:
         """Return the runs that can begin, in the order of the plan."""
@@ -175,12 +151,12 @@ class SuiteRunner:
             with self._folder.locked(run.name) as lock:
                 if lock is None:
                     raise InputError("another process makes it")
-                if self._folder.has(run.name) and not self._settings.retry_failed:
+                if run.name in self.contents():
                     return  # another process has made it meanwhile
                 self._retried.add(run.name)
-                made = not (self._settings.output / run.name / MANIFEST).is_file()
-                self._record(run, self._train(run, lock), lock, made=made)
-        except InputError as error:
+                self._code.check_unchanged()
+                self._record(run, self._train(run, lock), lock)
+        except (InputError, OSError) as error:
             self._refused[run.name] = str(error)
             self._say(f"{run.name}: {error}")
 
@@ -189,12 +165,12 @@ class SuiteRunner:
         folder = self._settings.output / run.name
         if (folder / MANIFEST).is_file():
             stored_recipe(run, folder)
-            training = json.loads((folder / METRICS).read_text(encoding="utf-8"))["training"]
-            seconds = training["train_seconds"] + training.get("build_seconds", 0.0)
+            seconds = trained_seconds(folder)
             self._say(f"{run.name}: its run folder is there")
             return Ended(state="ok", reason=None, exit_code=0, seconds=seconds)
         partial = folder.with_name(f"{folder.name}.partial")
         stopped = (partial / PRIVATE / "checkpoints").is_dir()
+        self._code.begin(run.name, stopped=partial if stopped else None)
         words = [*run.words(output_dir=folder, places=self._settings.places), *(["--resume"] if stopped else [])]
         self._say(f"{run.name}: {'goes on' if stopped else 'begins'}")
         return self._child(run, peftrec_command(words, run.row.launch), lock)
@@ -206,7 +182,7 @@ class SuiteRunner:
             command, log=logs / f"{run.name}.log", threads=self._settings.threads, stop=self._stop, held=(lock,)
         )
 
-    def _record(self, run: PlannedRun, trained: Ended, lock: int, *, made: bool) -> None:
+    def _record(self, run: PlannedRun, trained: Ended, lock: int) -> None:
         folder = self._settings.output / run.name
         ended = trained
         if trained.state == "ok":
@@ -218,38 +194,32 @@ class SuiteRunner:
             self._say(f"{run.name}: stopped; its checkpoint stays")
             return
         if ended.state != "ok":
-            origin = Origin(threads=self._settings.threads, code=self._code, dirty=self._dirty)
+            origin = Origin(threads=self._settings.threads, code=self._code.now.code, dirty=self._code.now.dirty)
             self._folder.write(failed_result(run, ended, origin, self._settings.hidden()))
             self._say(f"{run.name}: {ended.state.replace('_', ' ')}: {ended.reason}")
             return
-        content = result_of_folder(run, folder, ended, self._origin(folder, made=made))
+        content = result_of_folder(run, folder, ended, self._code.origin(run.name, folder))
         cases = write_case_ranks(folder, self._folder.cases_path(run.name))
         self._folder.write(content | {"cases": cases})
         metric = content["recipe"]["training"]["metric"]
         valid, test = content["valid"]["metrics"][metric], content["test"]["metrics"][metric]
         self._say(f"{run.name}: {metric} {valid:.4f} on validation, {test:.4f} on test, {ended.seconds:.0f} s")
 
-    def _origin(self, folder: Path, *, made: bool) -> Origin:
-        """Return what made a run folder; one that was there before may be of another commit."""
-        environment = json.loads((folder / _ENVIRONMENT).read_text(encoding="utf-8"))
-        commit, threads = environment["commit"], environment["machine"]["threads"]
-        if made or commit is None:
-            return Origin(threads=threads, code=self._code, dirty=self._dirty)
-        changed = commit.endswith("+")
-        return Origin(threads=threads, code=None if changed else code_of_commit(commit), dirty=changed)
-
     def trouble(self) -> str | None:
         """Return why results that this code would add may not stand beside those that are there, if so."""
         if self._settings.allow_mixed or not self._ready(set()):
             return None
-        if self._dirty:
+        if self._code.at_start.dirty:
             return (
                 "the code differs from its commit, which results are to name; commit it, or pass --allow-mixed, which "
                 "they then tell"
             )
+        counted = self.contents()
         for name, content in self._folder.read().items():
             environment = content.get("environment")
-            if environment is not None and environment.get("code") != self._code:
+            if name not in counted and content["status"]["state"] != "ok":
+                continue  # it is made again, or has no figures that could be mixed
+            if environment is not None and environment.get("code") != self._code.at_start.code:
                 return (
                     f"{self._settings.results / name}.json: was made by other code (commit {environment['commit']}); "
                     f"check that commit out, move the results away, or pass --allow-mixed, which the report tells"

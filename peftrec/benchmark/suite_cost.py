@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Final
 
 from peftrec.benchmark.child import run_child
+from peftrec.benchmark.code_version import CodeState
+from peftrec.benchmark.code_watch import CodeWatch
 from peftrec.benchmark.plan import Plan, PlannedRun
 from peftrec.benchmark.result_folder import Result, ResultFolder, reached
-from peftrec.benchmark.runner import Say, Settings
+from peftrec.benchmark.runner import Say, SuiteRunner
+from peftrec.benchmark.settings import Settings
 
 # Long enough for the load average to forget a training that has just ended.
 _WAIT_SECONDS: Final = 300
 
 
-def measure_suite(plan: Plan, settings: Settings, say: Say) -> dict[str, str]:
+def measure_suite(plan: Plan, settings: Settings, say: Say) -> tuple[int, dict[str, str]]:
     """Measure the costs of every row that has a result and no costs; what is measured is written at once.
 
     Runs have all cores, one after the other, and each is a process of its own that waits up to five minutes for the
@@ -29,24 +32,30 @@ def measure_suite(plan: Plan, settings: Settings, say: Say) -> dict[str, str]:
         settings: how it is run.
         say: is handed one line at a time.
     Returns:
-        Why costs of a run were not measured, by its name.
+        How many rows were measured; and why costs of a run were not, by its name.
+    Raises:
+        RecipeError: if no run of the suite is asked for.
+        InputError: if a result is broken or foreign.
     """
     folder, troubles = ResultFolder(settings.results), dict[str, str]()
-    for run in list(_unmeasured(plan, settings, folder)):
+    code = CodeWatch(settings.output / "logs", allow_mixed=settings.allow_mixed)
+    unmeasured = _unmeasured(plan, settings, say)
+    for run in unmeasured:
         with folder.locked(run.name) as lock:
             if lock is None:
                 troubles[run.name] = "another process works on it"
                 continue
-            trouble = _measure(run, settings, folder, lock)
+            trouble = code.cost_fault(folder.read()[run.name]["environment"])
+            trouble = trouble or _measure(run, settings, folder, lock, code.now)
         if trouble is not None:
             troubles[run.name] = trouble
         say(f"{run.name}: {trouble or 'costs measured'}")
-    return troubles
+    return len(unmeasured) - len(troubles), troubles
 
 
-def _unmeasured(plan: Plan, settings: Settings, folder: ResultFolder) -> Iterator[PlannedRun]:
-    """Yield the run of the best values on the first seed, of each row of a model."""
-    contents = folder.read()
+def _unmeasured(plan: Plan, settings: Settings, say: Say) -> list[PlannedRun]:
+    """Return the run of the best values on the first seed, of each row of a model."""
+    contents, found = SuiteRunner(plan, settings, say).contents(), []
     for row, values in plan.settled({name: reached(content) for name, content in contents.items()}):
         if row.is_baseline or values is None:
             continue
@@ -54,20 +63,22 @@ def _unmeasured(plan: Plan, settings: Settings, folder: ResultFolder) -> Iterato
         first = min(runs, key=lambda run: run.seed)
         content = contents.get(first.name)
         if content is not None and _wants(content) and settings.wants(first.name):
-            yield first
+            found.append(first)
+    return found
 
 
 def _wants(content: Result) -> bool:
     return content["status"]["state"] == "ok" and content.get("cost") is None
 
 
-def _measure(run: PlannedRun, settings: Settings, folder: ResultFolder, lock: int) -> str | None:
+def _measure(run: PlannedRun, settings: Settings, folder: ResultFolder, lock: int, code: CodeState) -> str | None:
     """Measure in a process of its own and write what it found; return why not, if so."""
     logs = settings.output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     found = logs / f"{run.name}.cost.json"
     found.unlink(missing_ok=True)
-    words = run.words(output_dir=run.output_dir, places=[place for place in settings.places if "cache" not in place])
+    data = [place for place in settings.places if place.startswith("data.")]  # its cache is one of its own
+    words = run.words(output_dir=run.output_dir, places=data)
     ended = run_child(
         [
             sys.executable,
@@ -86,6 +97,7 @@ def _measure(run: PlannedRun, settings: Settings, folder: ResultFolder, lock: in
     )
     if ended.state != "ok":
         return ended.reason or ended.state
-    content = folder.read()[run.name]
-    folder.write({**content, "cost": json.loads(found.read_text(encoding="utf-8"))})
+    cost = json.loads(found.read_text(encoding="utf-8"))
+    cost["environment"] |= dataclasses.asdict(code)
+    folder.write({**folder.read()[run.name], "cost": cost})
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from peftrec.cli.verb import add_overrides, add_verb, positive
 
 if TYPE_CHECKING:
     from peftrec.benchmark.plan import Plan
-    from peftrec.benchmark.runner import Progress, Settings
+    from peftrec.benchmark.runner import Progress
+    from peftrec.benchmark.settings import Settings
 
+_SHOWN_NAMES = 4
 _DESCRIPTION = """\
 Run what is missing of a suite, each run in a process of its own, and write one JSON file a run with the ranks of its
 test cases beside it. Trials of a row come first; the best in validation is repeated with the other seeds. What has a
@@ -59,7 +62,8 @@ def add_parser(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from peftrec.benchmark.plan import make_plan
-    from peftrec.benchmark.runner import Settings, run_suite
+    from peftrec.benchmark.runner import run_suite
+    from peftrec.benchmark.settings import Settings
 
     plan = make_plan(arguments.suite)
     settings = Settings(
@@ -76,15 +80,14 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _print_plan(plan, settings)
         return
-    if arguments.cost:
-        _measure(plan, settings)
-        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        progress = run_suite(plan, settings, _say)
+        if arguments.cost:
+            _measure(plan, settings)
+        else:
+            _tell(run_suite(plan, settings, _say), settings)
     finally:
         signal.signal(signal.SIGTERM, before)
-    _tell(progress, settings)
 
 
 def _say(line: str) -> None:
@@ -95,7 +98,8 @@ def _measure(plan: Plan, settings: Settings) -> None:
     from peftrec.benchmark.suite_cost import measure_suite
     from peftrec.config import InputError
 
-    troubles = measure_suite(plan, settings, _say)
+    num_measured, troubles = measure_suite(plan, settings, _say)
+    print(f"the costs of {num_measured} rows were measured; results in {settings.results}")
     if troubles:
         raise InputError(f"the costs of {len(troubles)} runs were not measured, see above")
 
@@ -109,8 +113,17 @@ def _tell(progress: Progress, settings: Settings) -> None:
         print(f"  {name}: {reason}")
     if progress.waiting:
         print(f"  {progress.waiting} repeats wait for trials that have no result that ended well")
+    if progress.strangers:
+        print(f"  {_strangers(progress.strangers)}")
     if troubles:
         raise InputError(f"{len(troubles)} runs of the suite have no result that ended well, see above")
+
+
+def _strangers(names: Sequence[str]) -> str:
+    """Say what lies among the results and is of no run: rows that were renamed, values that are no longer tried."""
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    more = ", ..." if len(names) > _SHOWN_NAMES else ""
+    return f"{len(names)} results are of no run of this suite, and reported all the same: {shown}{more}"
 
 
 def _print_plan(plan: Plan, settings: Settings) -> None:
@@ -145,8 +158,9 @@ def _print_plan(plan: Plan, settings: Settings) -> None:
         f"{len(found.runs)} runs, {found.num_missing} to be made: {_duration(found.seconds)} with one run at a time"
         f"{unknown}; at most {_gibibytes(found.memory_mib)} each"
     )
-    for reason in found.troubles:
-        out.print(reason, soft_wrap=True)
+    notes = [_strangers(found.strangers)] if found.strangers else []
+    for reason in (*found.troubles, *notes):
+        out.print(reason, soft_wrap=True, markup=False, highlight=False)
 
 
 def _duration(seconds: float | None) -> str:

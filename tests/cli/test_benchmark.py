@@ -57,6 +57,7 @@ def test_what_failed_is_told_and_the_exit_code_says_so(
     assert "2 runs, 0 to be made" in shown
     # Baselines have no costs to measure.
     assert main([*words, "--cost"]) == 0
+    assert "the costs of 0 rows were measured" in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,6 +72,6 @@ def test_what_is_wrong_is_told(words: list[str], capsys: pytest.CaptureFixture[s
 def test_costs_that_were_not_measured_are_told(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("peftrec.benchmark.suite_cost.measure_suite", lambda *_: {"toy.lora.seed-0": "busy"})
+    monkeypatch.setattr("peftrec.benchmark.suite_cost.measure_suite", lambda *_: (0, {"toy.lora.seed-0": "busy"}))
     assert main([*words, "--cost"]) == 1
     assert "the costs of 1 runs were not measured" in capsys.readouterr().err

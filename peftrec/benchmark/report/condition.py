@@ -40,6 +40,9 @@ def cost_notes(measured: MeasuredTable) -> list[str]:
         notes.append(f"Whether other work ran meanwhile is not known for {_list(unknown)}.")
     kinds = sorted({_MEMORY[cost["memory_mib"].get("kind", "rss")] for cost in known.values()})
     notes.append(f"Memory is what {' and '.join(kinds)}, at the peak of training, above imports, data and weights.")
+    mixed = [line.row.label for line in measured.models if line.row.costs_of_other_code]
+    if mixed:
+        notes.append(f"MIXED: costs were measured with other code than the results for {_list(mixed)}.")
     machines = {machine_of(cost["environment"]) for cost in known.values()}
     if len(machines) > 1:
         notes.append(f"Costs come from {len(machines)} kinds of machines, so they are not comparable; no TPME.")

@@ -61,6 +61,12 @@ class Row:
         """Return the costs of the first run that has some: they do not depend on the seed."""
         return next((result.content["cost"] for result in self.runs if result.content.get("cost")), None)
 
+    @property
+    def costs_of_other_code(self) -> bool:
+        """Tell whether the costs name other code than the results; where they name none, nothing is known."""
+        code = None if self.cost is None else self.cost["environment"].get("code")
+        return code is not None and any(code != run.content["environment"].get("code") for run in self.runs)
+
     def values(self, metric: str) -> NDArray[np.float64]:
         """Return a metric of every user in every run, shape (S, U)."""
         return aligned([run.cases for run in self.runs], metric, [run.name for run in self.runs])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from peftrec.benchmark.report.cell import ONE_SEED, cost_table, digits, main_table
+from peftrec.benchmark.report.condition import cost_notes
 from peftrec.benchmark.report.expense import tpme
 from peftrec.benchmark.report.finding import findings
 from peftrec.benchmark.report.measured import Line, MeasuredTable, measure_table
@@ -215,3 +217,17 @@ def test_no_tpme_over_several_machines(make_result: Make, results: Path) -> None
 )
 def test_digits(value: float | None, text: str) -> None:
     assert digits(value) == text
+
+
+def test_costs_of_other_code_are_told(make_result: Make, results: Path) -> None:
+    one, other = cost(), cost()
+    one["environment"]["code"], other["environment"]["code"] = "a" * 64, "b" * 64
+    for method, costs in {"full": one, "lora": other, "prefix": cost()}.items():
+        make_result(method, [1, 1], cost=costs)
+    for path in results.glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["environment"]["code"] = "a" * 64
+        path.write_text(json.dumps(content), encoding="utf-8")
+    (table,) = measured(results)
+    told = [note for note in cost_notes(table) if note.startswith("MIXED")]
+    assert told == ["MIXED: costs were measured with other code than the results for lora."]

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+import peftrec.benchmark.code_watch
 import peftrec.benchmark.runner
 from peftrec.benchmark.child import Ended
 from peftrec.benchmark.plan import Plan, make_plan
-from peftrec.benchmark.runner import Progress, Settings, run_suite
+from peftrec.benchmark.runner import Progress, run_suite
+from peftrec.benchmark.settings import Settings
 from peftrec.cli import main
 
 SUITE = """
@@ -82,9 +84,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
     found = Children()
     monkeypatch.setattr(peftrec.benchmark.runner, "run_child", found)
     monkeypatch.setattr("peftrec.publishing.environment._commit", lambda: found.commit)
-    monkeypatch.setattr(peftrec.benchmark.runner, "is_dirty", lambda: False)
-    monkeypatch.setattr(peftrec.benchmark.runner, "code_of_commit", lambda _: "a" * 64)
-    monkeypatch.setattr(peftrec.benchmark.runner, "code_of_files", lambda: "a" * 64)
+    monkeypatch.setattr(peftrec.benchmark.code_watch, "is_dirty", lambda: False)
+    monkeypatch.setattr(peftrec.benchmark.code_watch, "code_of_commit", lambda _: "a" * 64)
+    monkeypatch.setattr(peftrec.benchmark.code_watch, "code_of_files", lambda: "a" * 64)
     return found
 
 

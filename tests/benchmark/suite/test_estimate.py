@@ -9,7 +9,7 @@ import pytest
 from peftrec.benchmark.estimate import Estimator
 from peftrec.benchmark.forecast import forecast
 from peftrec.benchmark.plan import Plan, make_plan
-from peftrec.benchmark.runner import Settings
+from peftrec.benchmark.settings import Settings
 
 SUITE = """
 trials: 1

@@ -9,7 +9,7 @@ import pytest
 
 from peftrec.benchmark.forecast import forecast
 from peftrec.benchmark.plan import make_plan
-from peftrec.benchmark.runner import Settings
+from peftrec.benchmark.settings import Settings
 from peftrec.cli import main
 
 REPOSITORY = Path(__file__).parents[3]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import peftrec.benchmark.suite_cost
 from peftrec.benchmark.child import Ended
 from peftrec.benchmark.plan import Plan, make_plan
 from peftrec.benchmark.result_folder import ResultFolder
-from peftrec.benchmark.runner import Settings, run_suite
+from peftrec.benchmark.runner import run_suite
+from peftrec.benchmark.settings import Settings
 from peftrec.benchmark.suite_cost import measure_suite
 
 SPREAD = {"min": 1.0, "median": 2.0, "max": 3.0, "values": [1.0, 2.0, 3.0]}
@@ -41,6 +43,8 @@ def test_once_a_row_and_written_into_its_first_result(
     frozen: tuple[Plan, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, settings = frozen
+    places = ("data.root=/the/cache/of/data", "encoder.cache.folder=/elsewhere")
+    settings = dataclasses.replace(settings, places=places)
     commands: list[list[str]] = []
     ends: list[Ended] = [Ended(state="failed", reason="the machine is busy", exit_code=1, seconds=1.0)]
 
@@ -53,21 +57,46 @@ def test_once_a_row_and_written_into_its_first_result(
 
     monkeypatch.setattr(peftrec.benchmark.suite_cost, "run_child", run_child)
     before = ResultFolder(settings.results).read()
-    troubles = measure_suite(plan, settings, lambda _: None)
+    num_measured, troubles = measure_suite(plan, settings, lambda _: None)
+    assert num_measured == 0
     (name,) = troubles
     assert troubles[name] == "the machine is busy"
     assert ResultFolder(settings.results).read() == before
-    assert measure_suite(plan, settings, lambda _: None) == {}
-    assert measure_suite(plan, settings, lambda _: None) == {}  # it is there
+    assert measure_suite(plan, settings, lambda _: None) == (1, {})
+    assert measure_suite(plan, settings, lambda _: None) == (0, {})  # it is there
     assert len(commands) == 2
     after = ResultFolder(settings.results).read()
     assert {key for key in after if after[key].get("cost")} == {name}
     assert {**after[name], "cost": None} == {**before[name], "cost": None}
     best = max((key for key in before if "seed-0" in key and "frozen" in key), key=_valid(before))
     assert name == best
+    assert after[name]["cost"]["environment"] == {"code": "a" * 64, "dirty": False}
     words = commands[0][commands[0].index("peftrec.benchmark.cost") + 1 :]
     assert words[0].endswith("recipe.yaml")
     assert "method={kind: frozen}" in words
+    assert "data.root=/the/cache/of/data" in words
+    assert not [word for word in words if word.startswith("encoder.cache")]
+
+
+def test_costs_of_other_code_are_refused(frozen: tuple[Plan, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, settings = frozen
+
+    def run_child(command: Sequence[str], **_: Any) -> Ended:
+        Path(command[-1]).write_text(json.dumps(COST), encoding="utf-8")
+        return Ended(state="ok", reason=None, exit_code=0, seconds=1.0)
+
+    monkeypatch.setattr(peftrec.benchmark.suite_cost, "run_child", run_child)
+    monkeypatch.setattr("peftrec.benchmark.code_watch.code_of_files", lambda: "b" * 64)
+    num_measured, troubles = measure_suite(plan, settings, lambda _: None)
+    assert num_measured == 0
+    assert next(iter(troubles.values())).startswith(f"its result is of other code (commit {'c' * 40})")
+    monkeypatch.setattr("peftrec.benchmark.code_watch.is_dirty", lambda: True)
+    _, troubles = measure_suite(plan, settings, lambda _: None)
+    assert next(iter(troubles.values())).startswith("the code differs from its commit")
+    mixed = dataclasses.replace(settings, allow_mixed=True)
+    assert measure_suite(plan, mixed, lambda _: None) == (1, {})
+    (cost,) = filter(None, (content.get("cost") for content in ResultFolder(settings.results).read().values()))
+    assert cost["environment"] == {"code": "b" * 64, "dirty": True}
 
 
 def _valid(results: Any) -> Callable[[str], float]:

@@ -8,6 +8,8 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import polars as pl
+
 from peftrec.benchmark.child import Ended, peftrec_command, run_child
 from peftrec.benchmark.claim import claim_fault, is_failure_of
 from peftrec.benchmark.code_watch import CodeWatch
@@ -156,7 +158,11 @@ class SuiteRunner:
                 self._retried.add(run.name)
                 self._code.check_unchanged()
                 self._record(run, self._train(run, lock), lock)
-        except (InputError, OSError) as error:
+        except (
+            InputError,
+            OSError,
+            pl.exceptions.PolarsError,
+        ) as error:  # a full disk is the latter's while ranks are written
             self._refused[run.name] = str(error)
             self._say(f"{run.name}: {error}")
 

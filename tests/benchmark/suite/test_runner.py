@@ -307,12 +307,15 @@ def test_what_one_run_suffers_stops_no_other(
     run(keep="all")
     for path in (tmp_path / "results").iterdir():
         path.unlink()
+    repeat = next(path.name for path in (tmp_path / "runs").glob("*.seed-1"))
     (tmp_path / "runs" / KNN[0] / "metrics.json").write_text("{", encoding="utf-8")
     (tmp_path / "runs" / KNN[1] / "metrics.json").write_text("{}", encoding="utf-8")
 
     def full(folder: Path, path: Path) -> Any:
         if "popularity" in path.name:
-            raise OSError(28, "No space left on device", str(path))
+            raise pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)")
+        if "seed-1" in path.name:
+            raise PermissionError(13, "Permission denied", str(path))
         return write_case_ranks(folder, path)
 
     monkeypatch.setattr(peftrec.benchmark.runner, "write_case_ranks", full)
@@ -320,6 +323,11 @@ def test_what_one_run_suffers_stops_no_other(
     assert progress.refused[KNN[0]].startswith(f"{tmp_path / 'runs' / KNN[0] / 'metrics.json'}: cannot be read")
     assert progress.refused[KNN[1]].startswith(f"{tmp_path / 'runs' / KNN[1]}: is damaged (KeyError: 'training')")
     assert "No space left on device" in progress.refused["toy.popularity.seed-0"]
+    shutil.rmtree(tmp_path / "runs" / KNN[0])
+    shutil.rmtree(tmp_path / "runs" / KNN[1])
+    progress = run(keep="all")
+    assert progress.done == tuple(KNN)
+    assert "Permission denied" in progress.refused[repeat]
 
 
 def test_a_number_that_json_does_not_have(run: Run, children: Any, tmp_path: Path) -> None:

@@ -59,6 +59,24 @@ def test_foreign_and_broken_json(good: Make, results: Path, text: str, words: st
     assert entry.refused
 
 
+def test_parts_of_another_form(good: Make, results: Path) -> None:
+    """Each would else be met where it is drawn or told, and end the whole report."""
+    part = {"kind": "target", "name": "cold", "num_cases": 2, "num_users": 2, "metrics": {}, "intervals": {}}
+    block = json.loads(good("full", [1, 1, 1, 1], name="full").read_text(encoding="utf-8"))["test"]
+    training = {"best_epoch": 1, "num_steps": 1, "train_seconds": 1.0}
+    broken: dict[str, dict[str, Any]] = {
+        "slices.0.intervals.ndcg@10": {"slices": [part | {"intervals": {"ndcg@10": [0.1]}}]},
+        "slices.0.metrics": {"slices": [part | {"metrics": None}]},
+        "training.epochs.0.ndcg@10": {"training": training | {"epochs": [{"ndcg@10": "high"}]}},
+        "test.protocol.num_items": {"test": block | {"protocol": block["protocol"] | {"num_items": "all"}}},
+    }
+    for number, changes in enumerate(broken.values()):
+        edit(good("side", [1, 1, 1, 1], name=f"side{number}"), **changes)
+    told = {entry.name: entry.reason for entry in left_out(results)}
+    for number, place in enumerate(broken):
+        assert f"is no result of a benchmark: {place}: " in told.pop(f"side{number}.json")
+
+
 def test_a_result_without_its_metric_or_under_another_name(good: Make, results: Path) -> None:
     path = good("side", [1, 1, 1, 1], name="side")
     test = json.loads(path.read_text(encoding="utf-8"))["test"]

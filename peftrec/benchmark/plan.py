@@ -17,6 +17,8 @@ from peftrec.tuning.trial import overrides_of
 
 # What may be given on the command line of a suite: where things lie, which is another place on each machine.
 PLACES: Final = ("data.root", "encoder.cache.folder")
+# What a run sets itself, so that setting it for a row would do nothing.
+_OWN: Final = {"training.seed": "groups set with seeds", "output_dir": "follows from the name of a run"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,6 +211,9 @@ def _rows(name: str, suite: Suite, group: GroupEntry) -> Iterator[Row]:
 def _row(name: str, suite: Suite, group: GroupEntry, dataset: str, backbone: str | None, method: str) -> Row:
     data, entry = suite.datasets[dataset], suite.methods[method]
     overrides = (*data.set, *(suite.backbones[backbone].set if backbone is not None else ()), *entry.set)
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) in _OWN:
+            raise RecipeError(f"methods.{method} on {dataset}: set has {key!r}, which {_OWN[key]}; leave it out")
     recipe_path = entry.recipes.get(dataset, data.recipe)
     try:
         recipe = load_recipe(recipe_path, overrides)
@@ -259,6 +264,15 @@ def _check_rows(rows: Sequence[Row]) -> None:
     for row in rows:
         if row.tuned_on is not None and _source(row) not in tuning:
             raise RecipeError(f"groups: {row.name} takes the values of {_source(row)}, which no group tunes")
+    told: dict[tuple[str, str | None, str], str] = {}
+    for row in rows:
+        key = (row.dataset, row.backbone, row.method)
+        if key in told:
+            raise RecipeError(
+                f"groups: {row.name} and {told[key]} both read {row.backbone or 'no text'}, and tables tell rows of a "
+                f"method apart by that; give one of them a method of its own"
+            )
+        told[key] = row.name
     runs = [run.name for row in rows for run in row.trials()]
     for place, name in enumerate(runs):
         if name in runs[:place]:

@@ -128,6 +128,8 @@ class Suite:
         for family in ("datasets", "methods"):
             labels: dict[str, str] = {}
             for key, entry in getattr(self, family).items():
+                if not entry.label.strip() or not entry.label.isprintable():
+                    raise ValueError(f"{family}.{key}.label: {entry.label!r} is no line that a table could show")
                 if entry.label in labels:
                     raise ValueError(
                         f"{family}.{key}.label: '{entry.label}' is that of {labels[entry.label]} too; tables tell rows "

@@ -71,10 +71,30 @@ def test_budget_and_recipes_are_checked(suite_path: Path) -> None:
     assert "a grid needs" in told("[0.2, 0.9]", "{low: 0.2, high: 0.9}")
     assert "there is no such file" in told("recipe.yaml", "nothing.yaml")
     assert "set and axes both have" in told('item_knn}"]', 'item_knn}", baseline.decay=0.5]')
+    seed = 'item_knn}", training.seed=3]'
+    assert told('item_knn}"]', seed) == (
+        "methods.item_knn on toy: set has 'training.seed', which groups set with seeds; leave it out"
+    )
+    assert "set has 'output_dir', which follows" in told('item_knn}"]', 'item_knn}", output_dir=runs/mine]')
     twice = "methods: [popularity]}\n  - {datasets: [toy], methods: [popularity], seeds: [1]}"
     assert told("methods: [popularity]}", twice) == (
         "groups: toy.popularity stands in two groups; one of them is enough"
     )
+
+
+def test_rows_that_tables_could_not_tell_apart(suite_path: Path) -> None:
+    """A row is a method with a language model: a report would take these for the same run twice."""
+    text = suite_path.read_text(encoding="utf-8")
+    backbones = "backbones:\n  whole: {}\n  cut: {set: [encoder.max_tokens=8]}\nmethods:\n  lora: {label: LoRA}"
+    text = text.replace("methods:\n  item_knn", f"{backbones}\n  item_knn", 1)
+    group = "  - {{datasets: [toy], backbones: [{}], methods: [{}]}}\n"
+    suite_path.write_text(text + group.format("whole, cut", "lora"), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"groups: toy.cut.lora and toy.whole.lora both read .*tiny"):
+        make_plan(suite_path)
+    both = text + group.format("whole", "lora, popularity") + group.format("cut", "lora")
+    suite_path.write_text(both.replace("cut: {set", "cut: {set: [encoder.backbone=other, encoder.max_tokens=8]} #"))
+    with pytest.raises(RecipeError, match=r"toy.whole.popularity and toy.popularity both read no text"):
+        make_plan(suite_path)
 
 
 def test_what_is_committed_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from peftrec.config import RecipeError
         ("seeds: [0, 1]", "seeds: [-1]", "groups[1].seeds[0]: -1 is out of range"),
         ("seeds: [0, 1]", "backbones: [bert]", "groups[1].backbones: unknown 'bert'. Backbones: none"),
         ("label: popularity", "label: item-kNN", "methods.popularity.label: 'item-kNN' is that of item_knn too"),
+        ("label: popularity", "label: ' '", "methods.popularity.label: ' ' is no line that a table could show"),
+        ("label: popularity", 'label: "a\\nb"', "methods.popularity.label: 'a\\nb' is no line"),
         ("  popularity:\n", "  Popularity:\n", "methods: 'Popularity' becomes part of files' names"),
         ("datasets: [toy], methods: [popularity]", "datasets: [toy], methods: [item_knn]", "methods.popularity: no"),
         ("trials: 2", "trials: 2\nbackbones: {bert: {}}", "backbones.bert: no group names it"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,14 +81,28 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _print_plan(plan, settings)
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with _stoppable():
         if arguments.cost:
             _measure(plan, settings)
         else:
             _tell(run_suite(plan, settings, _say), settings)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Stop at SIGTERM as at Ctrl-C, and trainings even where Ctrl-C is ignored, as behind `&` in a script.
+
+    What is ignored here would be ignored by the trainings too; a handler is not handed on.
+    """
+    handlers: dict[signal.Signals, Any] = {signal.SIGTERM: signal.default_int_handler}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        handlers[signal.SIGINT] = lambda *_: None
+    before = {sign: signal.signal(sign, handler) for sign, handler in handlers.items()}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def _say(line: str) -> None:

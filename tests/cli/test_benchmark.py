@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def test_what_failed_is_told_and_the_exit_code_says_so(
     assert main([*words, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "2 runs, 0 to be made" in shown
+    # Rows that were renamed leave results behind.
+    stray = tmp_path / "results" / "toy.knn.seed-0.json"
+    text = stray.with_name("toy.item_knn.seed-0.json").read_text(encoding="utf-8")
+    stray.write_text(text.replace("toy.item_knn", "toy.knn"), encoding="utf-8")
+    assert main(words) == 1
+    told = "1 results are of no run of this suite, and reported all the same: toy.knn.seed-0"
+    assert told in capsys.readouterr().out
+    assert main([*words, "--dry-run"]) == 0
+    assert told in capsys.readouterr().out
+    assert main([*words, "--only", "*lora*"]) == 2
+    assert "only: '*lora*' matches no run of the suite" in capsys.readouterr().err
     # Baselines have no costs to measure.
     assert main([*words, "--cost"]) == 0
     assert "the costs of 0 rows were measured" in capsys.readouterr().out
@@ -75,3 +87,26 @@ def test_costs_that_were_not_measured_are_told(
     monkeypatch.setattr("peftrec.benchmark.suite_cost.measure_suite", lambda *_: (0, {"toy.lora.seed-0": "busy"}))
     assert main([*words, "--cost"]) == 1
     assert "the costs of 1 runs were not measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [[], ["--cost"]])
+def test_signals(words: list[str], monkeypatch: pytest.MonkeyPatch, mode: list[str]) -> None:
+    """SIGTERM stops a suite; SIGINT, where it is ignored, stays so here, but not in trainings: they are stopped by it."""
+    seen = []
+
+    def look(*_: Any, **__: Any) -> Any:
+        seen.extend(map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("peftrec.benchmark.runner.SuiteRunner.run", look)
+    monkeypatch.setattr("peftrec.benchmark.suite_cost.measure_suite", look)
+    before = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main([*words, *mode]) == 130
+        assert signal.getsignal(signal.SIGTERM) is before[signal.SIGTERM]
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+    assert seen[0] is signal.default_int_handler
+    assert callable(seen[1])

@@ -175,6 +175,7 @@ def hidden_places(places: Mapping[str, str]) -> dict[str, str]:
     hidden = {str(Path(path).absolute()): key for key, path in places.items()}
     hidden |= {str(Path(path)): key for key, path in places.items() if len(Path(path).parts) > 1}
     hidden |= {str(Path.cwd()): ".", os.path.expanduser("~"): "~"}  # noqa: PTH111 -- as text
+    hidden.pop(os.sep, None)  # it stands in every path, and names none
     return dict(sorted(hidden.items(), key=lambda pair: -len(pair[0])))
 
 

@@ -56,4 +56,5 @@ class Settings:
     def hidden(self) -> dict[str, str]:
         """Return the paths of this machine that no result may name."""
         pairs = [override.partition("=") for override in self.places]
-        return hidden_places({key.strip(): value.strip() for key, _, value in pairs})
+        places = {key.strip(): value.strip() for key, _, value in pairs}
+        return hidden_places(places | {"output": str(self.output), "results": str(self.results)})

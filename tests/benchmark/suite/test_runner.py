@@ -14,6 +14,7 @@ import pytest
 import peftrec.benchmark.code_watch
 import peftrec.benchmark.runner
 from peftrec.benchmark.child import Ended
+from peftrec.benchmark.record import hidden_places
 from peftrec.benchmark.result_folder import ResultFolder
 from peftrec.config import InputError, RecipeError
 from peftrec.publishing import write_case_ranks
@@ -109,13 +110,18 @@ def test_no_trial_ended_well(run: Run, children: Any) -> None:
     assert (len(progress.done), len(progress.failed), progress.waiting) == (1, 2, 1)
 
 
-def test_paths_of_this_machine_are_not_told(run: Run, children: Any, tmp_path: Path, toy_data: Path) -> None:
-    reason = f"peftrec: {toy_data}/items.csv: row 3"
+def test_paths_of_this_machine_are_not_told(
+    run: Run, children: Any, tmp_path: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = f"peftrec: {toy_data}/items.csv: row 3; {tmp_path}/runs/logs"
     children.ends = {KNN[0]: Ended(state="failed", reason=reason, exit_code=1, seconds=2.0)}
     run(places=(f"data.root={toy_data}",), only="*knn*")
     found = results(tmp_path)
-    assert found[KNN[0]]["status"]["reason"] == "peftrec: data.root/items.csv: row 3"
+    assert found[KNN[0]]["status"]["reason"] == "peftrec: data.root/items.csv: row 3; output/logs"
     assert all(f"data.root={toy_data}" in words for words in children.commands)
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("HOME", "/")
+    assert hidden_places({"data.root": "/srv/data", "output": "/"}) == {"/srv/data": "data.root"}
 
 
 def test_places_alone_are_overridden(run: Run, children: Any) -> None:

@@ -94,3 +94,13 @@ def test_a_forecast_runs_nothing(plan: Plan, children: Any, run: Callable[..., A
     found = forecast(plan, settings)
     assert {one.state for one in found.runs} == {"done"}
     assert (found.num_missing, found.seconds, found.memory_mib) == (0, 0.0, None)
+    # One that is of another recipe is not made, and one of no run of the suite is named.
+    path = tmp_path / "results" / "toy.popularity.seed-0.json"
+    text = path.read_text(encoding="utf-8")
+    path.with_name("toy.old.seed-0.json").write_text(text.replace("toy.popularity", "toy.old"), encoding="utf-8")
+    path.write_text(text.replace('"window": 1.0', '"window": 0.5'), encoding="utf-8")
+    found = forecast(plan, settings)
+    assert [one.state for one in found.runs] == ["refused", "done", "done", "done"]
+    assert (found.num_missing, found.strangers) == (0, ("toy.old.seed-0",))
+    (trouble,) = found.troubles
+    assert "toy.popularity.seed-0.json: is of another recipe: baseline.window (0.5, the suite has 1.0)" in trouble

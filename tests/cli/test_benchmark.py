@@ -91,7 +91,7 @@ def test_costs_that_were_not_measured_are_told(
 
 @pytest.mark.parametrize("mode", [[], ["--cost"]])
 def test_signals(words: list[str], monkeypatch: pytest.MonkeyPatch, mode: list[str]) -> None:
-    """SIGTERM stops a suite; SIGINT, where it is ignored, stays so here, but not in trainings: they are stopped by it."""
+    """SIGTERM stops a suite. An ignored SIGINT stays ignored here, but not in trainings, which are stopped by it."""
     seen = []
 
     def look(*_: Any, **__: Any) -> Any:

@@ -64,8 +64,13 @@ class Result:
 
     @property
     def valid(self) -> float:
-        """Return what it reached in validation, which may choose among runs."""
+        """Return the NDCG@10 that it reached in validation."""
         return float(self.content["valid"]["metrics"][METRICS[0]])
+
+    @property
+    def choice(self) -> float:
+        """Return the validation metric that chooses among trials, which is that of the recipe."""
+        return float(self.content["valid"]["metrics"][_choosing(self.content)])
 
     @property
     def tested_on(self) -> str:
@@ -150,11 +155,18 @@ def _checked(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path.name}: calls itself '{content['run']['name']}'; a file has the name of its run")
     if content["status"]["state"] != "ok":
         return content
+    if content["valid"]["metrics"].get(_choosing(content)) is None:
+        raise InputError(f"{path.name}: valid.metrics has no {_choosing(content)}, which recipe.training.metric names")
     for split in ("valid", "test"):
         for metric in METRICS:
             if content[split]["metrics"].get(metric) is None:
                 raise InputError(f"{path.name}: {split}.metrics has no {metric}; evaluation.ks must have 10 in it")
     return content
+
+
+def _choosing(content: Mapping[str, Any]) -> str:
+    training = content["recipe"].get("training")
+    return str(training.get("metric", METRICS[0])) if isinstance(training, dict) else METRICS[0]
 
 
 def _claimed_twice(contents: Mapping[str, Mapping[str, Any]]) -> list[LeftOut]:

@@ -153,7 +153,8 @@ def _row(alike: Sequence[Result], num_trials: int) -> tuple[Row, list[LeftOut]]:
     """Make the row of a method's runs; those that do not fit into it are left out."""
     trials = [result for result in alike if result.run["stage"] == "trial"]
     seeds = [result for result in alike if result.run["stage"] == "seed"]
-    best = max(trials, key=lambda result: result.valid, default=None)
+    repeated = {_json(result.run["values"]) for result in seeds}
+    best = max(trials, key=lambda result: _preference(result, repeated), default=None)
     values, warning = _chosen(best, seeds)
     runs = [result for result in seeds if same_values(result.run["values"], values)]
     runs += [result for result in trials if same_values(result.run["values"], values)]
@@ -181,6 +182,11 @@ def _row(alike: Sequence[Result], num_trials: int) -> tuple[Row, list[LeftOut]]:
         tuned_on=told.get("tuned_on"),
     )
     return row, left_out
+
+
+def _preference(trial: Result, repeated: set[str]) -> tuple[float, bool, bool]:
+    """Return what a trial is chosen by; of equal ones, that which the suite went on with, as repeats and costs tell."""
+    return trial.choice, _told(trial) in repeated, bool(trial.content.get("cost"))
 
 
 def _chosen(best: Result | None, seeds: Sequence[Result]) -> tuple[Mapping[str, Any], str]:

@@ -82,8 +82,10 @@ def test_a_result_without_its_metric_or_under_another_name(good: Make, results: 
     test = json.loads(path.read_text(encoding="utf-8"))["test"]
     edit(path, test=test | {"metrics": {"hr@10": 1.0}})
     good("ia3", [1, 1, 1, 1], name="ia3").rename(results / "moved.json")
+    edit(good("prefix", [1, 1, 1, 1], name="prefix"), recipe={"training": {"metric": "mrr@20"}})
     named = {entry.name: entry.reason for entry in left_out(results)}
     assert named["side.json"] == "test.metrics has no ndcg@10; evaluation.ks must have 10 in it"
+    assert named["prefix.json"] == "valid.metrics has no mrr@20, which recipe.training.metric names"
     assert named["moved.json"] == "calls itself 'ia3'; a file has the name of its run"
 
 

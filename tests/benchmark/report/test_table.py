@@ -231,3 +231,17 @@ def test_costs_of_other_code_are_told(make_result: Make, results: Path) -> None:
     (table,) = measured(results)
     told = [note for note in cost_notes(table) if note.startswith("MIXED")]
     assert told == ["MIXED: costs were measured with other code than the results for lora."]
+
+
+def test_the_metric_of_the_recipe_chooses_among_trials(make_result: Make, results: Path) -> None:
+    """That which the suite chose by, and repeated; among equal ones that which it went on with."""
+    for name, ndcg, hr in (("a", 0.5, 0.1), ("b", 0.2, 0.9), ("c", 0.1, 0.9)):
+        path = make_result("full", [1, 1], name=name, values={"rate": name}, valid=ndcg)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["recipe"]["training"] = {"metric": "hr@10"}
+        content["valid"]["metrics"]["hr@10"] = hr
+        path.write_text(json.dumps(content), encoding="utf-8")
+    assert [run.name for run in lines(results)["full"].row.runs] == ["b"]
+    make_result("full", [1, 1], name="d", values={"rate": "c"}, seed=1, stage="seed")
+    row = lines(results)["full"].row
+    assert ([run.name for run in row.runs], row.warning) == (["c", "d"], "")

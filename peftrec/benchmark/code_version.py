@@ -15,6 +15,8 @@ from peftrec.config import InputError
 from peftrec.publishing import replace_text
 
 PACKAGE: Final = Path(peftrec.__file__).parent
+# What starts, searches, serves and reports runs decides nothing about what a run becomes.
+_OUTSIDE: Final = ("benchmark", "cli", "serving", "tuning")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,10 +48,6 @@ class CodeState:
             return None
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: does not tell which code began a run ({error}); remove it") from None
-
-
-# What starts, searches, serves and reports runs decides nothing about what a run becomes.
-_OUTSIDE: Final = ("benchmark", "cli", "serving", "tuning")
 
 
 def code_of_files(package: Path = PACKAGE) -> str:

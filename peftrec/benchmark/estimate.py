@@ -15,8 +15,10 @@ from peftrec.data import load_dataset
 from peftrec.recipe import Recipe, recipe_with
 
 # Bytes of a stored weight, by `encoder.quantization`.
-_QUANTIZED_BYTES: Final[Mapping[str, float]] = {"nf4": 0.56, "fp4": 0.56, "int8": 1.0, "float8": 1.0}
-_FULL_BYTES: Final = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+_QUANTIZED_BYTES: Final[Mapping[str, float]] = {"nf4": 0.56, "fp4": 0.56, "int8": 1.0}
+_FULL_BYTES: Final[Mapping[str, float]] = {"float32": 4.0, "bfloat16": 2.0}
+# Of a weight that trains in full: its gradient and two moments.
+_TRAINED_BYTES: Final = 12.0
 # Python, torch, transformers, and tables of some ten thousand rows.
 _PROCESS_MIB: Final = 900.0
 # Of the rate of a matrix product, what training reached with texts of some twenty tokens (`docs/speed.md` has more).
@@ -28,7 +30,8 @@ class Estimate:
     """What a run is expected to take.
 
     Args:
-        seconds: of the whole process, with one run on the machine; None where nothing tells.
+        seconds: of the whole process: from results as it took there, by arithmetic with the machine to itself; None
+            where nothing tells.
         memory_mib: at its peak; None likewise.
         basis: where the figures come from.
     """
@@ -84,11 +87,13 @@ class Estimator:
         """
         if row.size is None or row.size.parameters is None or row.is_baseline:
             return None
-        tokens, flops = self._tokens(row), self._flops()
-        if tokens is None or flops is None or row.launch is not None:  # what it is launched on is another machine
+        if row.launch is not None:  # what it is launched on is another machine
             return None
-        reach, layers = _reach(row.recipe.to_dict()), row.size.layers
-        share = {"none": 0.0, "all": 1.0}.get(reach, 1.0 if layers is None else min(1.0, _number(reach) / layers))
+        tokens = self._tokens(row)
+        flops = None if tokens is None else self._flops()
+        if tokens is None or flops is None:
+            return None
+        share = _trained_share(row)
         once = 2 * (1 - share) * tokens[0]
         operations = row.size.parameters * (once + 6 * share * row.recipe.training.num_epochs * tokens[1])
         return operations / (_EFFICIENCY * flops)
@@ -98,8 +103,8 @@ class Estimator:
         if row.size is None or row.size.parameters is None or row.is_baseline:
             return None
         parameters, encoder = row.size.parameters, row.recipe.encoder
-        width = _QUANTIZED_BYTES.get(encoder.quantization, _FULL_BYTES.get(str(encoder.dtype), 4.0))
-        trained = 12.0 if row.recipe.method.kind == "full" else 0.0
+        width = _QUANTIZED_BYTES.get(encoder.quantization) or _FULL_BYTES[encoder.dtype]
+        trained = _TRAINED_BYTES * _trained_share(row) if row.recipe.method.kind == "full" else 0.0
         return _PROCESS_MIB + parameters * (width + trained) / 2**20 + row.recipe.training.graph_memory_mib
 
     def _tokens(self, row: Row) -> tuple[float, float] | None:
@@ -141,8 +146,12 @@ def _reach(recipe: Mapping[str, Any]) -> Any:
     return method.get("layers", "all")
 
 
-def _number(reach: Any) -> float:
-    return float(reach) if isinstance(reach, int) else 1.0
+def _trained_share(row: Row) -> float:
+    """Return the share of the layers that gradients go through; all where the suite does not tell their number."""
+    reach, layers = _reach(row.recipe.to_dict()), None if row.size is None else row.size.layers
+    if reach == "none":
+        return 0.0
+    return 1.0 if reach == "all" or layers is None else min(1.0, float(reach) / layers)
 
 
 def _scaled_seconds(content: Result, recipe: Recipe) -> float:

@@ -256,10 +256,9 @@ def _points(entry: MethodEntry, recipe: Recipe) -> tuple[Mapping[str, Any], ...]
 
 def _check_rows(rows: Sequence[Row]) -> None:
     """Refuse rows that claim one name, or that take values from a row which does not tune."""
-    names = [row.name for row in rows]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise RecipeError(f"groups: {name} stands in two groups; one of them is enough")
+    twice = _first_twice([row.name for row in rows])
+    if twice is not None:
+        raise RecipeError(f"groups: {twice} stands in two groups; one of them is enough")
     tuning = {row.name for row in rows if row.tuned_on is None}
     for row in rows:
         if row.tuned_on is not None and _source(row) not in tuning:
@@ -273,10 +272,13 @@ def _check_rows(rows: Sequence[Row]) -> None:
                 f"method apart by that; give one of them a method of its own"
             )
         told[key] = row.name
-    runs = [run.name for row in rows for run in row.trials()]
-    for place, name in enumerate(runs):
-        if name in runs[:place]:
-            raise RecipeError(f"groups: two runs would be called {name}; give axes whose keys end otherwise")
+    twice = _first_twice([run.name for row in rows for run in row.trials()])
+    if twice is not None:
+        raise RecipeError(f"groups: two runs would be called {twice}; give axes whose keys end otherwise")
+
+
+def _first_twice(names: Sequence[str]) -> str | None:
+    return next((name for place, name in enumerate(names) if name in names[:place]), None)
 
 
 def _source(row: Row) -> str:

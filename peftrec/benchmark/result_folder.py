@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from peftrec.benchmark.report.schema import ResultSchema
 from peftrec.config import InputError
+from peftrec.encoders.file_lock import file_lock
 from peftrec.publishing import replace_text
 
 Result = Mapping[str, Any]
@@ -65,28 +65,9 @@ class ResultFolder:
         A process that inherits the open file holds the lock too, so that a training outlives who started it without
         being started twice.
         """
-        import fcntl  # not on every system, and only who runs suites needs it
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f".{name}.lock"
-        while True:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(file)
-                yield None
-                return
-            # Who held it before may have removed the file meanwhile: then this is a lock on nothing.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), path.stat()):
-                    break
-            os.close(file)
-        try:
-            yield file
-        finally:
-            path.unlink(missing_ok=True)
-            os.close(file)
+        with file_lock(self.folder / f".{name}.lock", wait=False) as lock:
+            yield lock
 
     def cases_path(self, name: str) -> Path:
         """Return where the ranks of a run's cases lie."""

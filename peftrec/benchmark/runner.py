@@ -162,7 +162,7 @@ class SuiteRunner:
             InputError,
             OSError,
             pl.exceptions.PolarsError,
-        ) as error:  # a full disk is the latter's while ranks are written
+        ) as error:  # a full disk, where ranks are written, is the last
             self._refused[run.name] = str(error)
             self._say(f"{run.name}: {error}")
 

@@ -79,17 +79,9 @@ def _measure(run: PlannedRun, settings: Settings, folder: ResultFolder, lock: in
     found.unlink(missing_ok=True)
     data = [place for place in settings.places if place.startswith("data.")]  # its cache is one of its own
     words = run.words(output_dir=run.output_dir, places=data)
+    options = ["--wait", str(_WAIT_SECONDS), "--output", str(found)]
     ended = run_child(
-        [
-            sys.executable,
-            "-m",
-            "peftrec.benchmark.cost",
-            *words[1:],
-            "--wait",
-            str(_WAIT_SECONDS),
-            "--output",
-            str(found),
-        ],
+        [sys.executable, "-m", "peftrec.benchmark.cost", *words[1:], *options],
         log=logs / f"{run.name}.cost.log",
         threads=os.cpu_count() or 1,
         stop=threading.Event(),

@@ -9,7 +9,6 @@ FOLDER/states/KEY.lock             held by the process that writes it
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 from peftrec.config import InputError
 from peftrec.encoders.array_file import check_array
+from peftrec.encoders.file_lock import file_lock
 from peftrec.encoders.state_entry import MANIFEST, BrokenEntryError, Entry, EntryWriter, read_manifest, sync_folder
 
 Say = Callable[[str], None]
@@ -117,9 +117,9 @@ class StateStore:
         if key not in self.keys():
             raise InputError(f"{self.root}: holds no entry '{key}'; 'peftrec cache list' shows what there is")
         with self._writing(), self._lock(key.removesuffix(_WORK), wait=False) as got:
-            if got:
+            if got is not None:
                 self._remove(self.root / key)
-            return got
+            return got is not None
 
     def _usable(self, key: str, identity: dict[str, Any], say: Say) -> Entry | None:
         try:
@@ -158,7 +158,7 @@ class StateStore:
         for name in self.keys():
             if name.endswith(_WORK):
                 with self._lock(name.removesuffix(_WORK), wait=False) as got:
-                    if got:
+                    if got is not None:
                         self._remove(self.root / name)
 
     def _check_space(self, num_bytes: int) -> None:
@@ -184,34 +184,13 @@ class StateStore:
     @contextlib.contextmanager
     def _locked(self, key: str, say: Say) -> Iterator[None]:
         with self._lock(key, wait=False) as got:
-            if got:
+            if got is not None:
                 yield
                 return
         say(f"cache: waiting for another process that writes {key}")
         with self._lock(key, wait=True):
             yield
 
-    @contextlib.contextmanager
-    def _lock(self, key: str, *, wait: bool) -> Iterator[bool]:
-        """Hold the lock of an entry; a process that ends, however it does, holds it no longer."""
-        import fcntl  # not on every system, and only who writes needs it
-
-        path = self.root / f"{key}.lock"
-        while True:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                os.close(file)
-                yield False
-                return
-            # Who held it before may have removed the file meanwhile: then this is a lock on nothing.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), path.stat()):
-                    break
-            os.close(file)
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-            os.close(file)
+    def _lock(self, key: str, *, wait: bool) -> contextlib.AbstractContextManager[int | None]:
+        """Hold the lock of an entry."""
+        return file_lock(self.root / f"{key}.lock", wait=wait)

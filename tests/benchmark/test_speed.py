@@ -22,7 +22,7 @@ from peftrec.benchmark.speed.padded import PaddedTraining, best_users, lora_conf
 from peftrec.benchmark.speed.path_comparison import PathComparison
 from peftrec.benchmark.speed.report import Results, lines
 from peftrec.benchmark.speed.sentence_pairs import cut_texts, history_pairs
-from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload, part_of
+from peftrec.benchmark.speed.setting import PATHS, Setting, make_workload
 from peftrec.benchmark.speed.step_trainer import PARTS, StepTrainer
 from peftrec.config import InputError
 from peftrec.data import load_dataset
@@ -131,7 +131,7 @@ class TestWorkload:
 
     def test_parts_of_a_batch_hold_its_rows(self, workload: Any) -> None:
         batch = workload.batches[0]
-        part = part_of(batch, 2, 5)
+        part = batch.rows(2, 5)
         assert (part.inputs == batch.inputs[2:5]).all()
         rows = [batch.seen_items[batch.seen_offsets[row] : batch.seen_offsets[row + 1]] for row in (2, 3, 4)]
         assert (part.seen_items == np.concatenate(rows)).all()

@@ -13,7 +13,7 @@ from peftrec.benchmark.speed.drawing import draw_curves
 from peftrec.benchmark.speed.padded import PaddedTraining
 from peftrec.benchmark.speed.path_comparison import TRAINED
 from peftrec.benchmark.speed.report import Results
-from peftrec.benchmark.speed.setting import PATHS, Setting, Workload, make_workload, part_of
+from peftrec.benchmark.speed.setting import PATHS, Setting, Workload, make_workload
 from peftrec.benchmark.speed.step_trainer import StepTrainer
 from peftrec.benchmark.speed.suite import Suite
 from peftrec.data import UserBatch
@@ -89,7 +89,7 @@ def _point(suite: Suite, place: int, users: int, *, history: int | None = None) 
     suite.comparison.find_best("padded_lora", theirs, work.batches[0])
     # As many rows as were best at the usual history.
     size = suite.comparison.micro_users("padded_lora", theirs.width)
-    batch, warm = work.batches[0], part_of(work.batches[0], 0, _WARM_USERS)
+    batch, warm = work.batches[0], work.batches[0].rows(0, _WARM_USERS)
     few = max(1, _WARM_USERS // size)
     runners: dict[str, Runner] = {path: _Step(trainer, batch) for path, trainer in ours.items()}
     runners["padded_lora"] = lambda _: theirs.timed_step(batch, size, at_most=few)

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.benchmark.speed.machine import undisturbed
-from peftrec.benchmark.speed.setting import part_of
 from peftrec.build import build_model
 from peftrec.data import Dataset, UserBatch
 from peftrec.methods import METHODS
@@ -95,7 +94,7 @@ class PaddedTraining:
 
     def micro_batches(self, batch: UserBatch, users: int) -> list[tuple[UserBatch, StepPlan]]:
         """Cut a batch into micro-batches; which rows hold which items is found beforehand, outside of the step."""
-        parts = [part_of(batch, start, start + users) for start in range(0, len(batch), users)]
+        parts = [batch.rows(start, start + users) for start in range(0, len(batch), users)]
         return [(part, plan_step(part, self.recipe.loss, self.item_counts)) for part in parts]
 
     def loss(self, batch: UserBatch, plan: StepPlan, encode: Callable[..., torch.Tensor] | None = None) -> torch.Tensor:
@@ -151,7 +150,7 @@ class PaddedTraining:
 
     def seconds_a_user(self, batch: UserBatch, users: int) -> float:
         """Return the seconds of a micro-batch by its users, the better of the first two; nothing moves."""
-        parts = self.micro_batches(part_of(batch, 0, min(len(batch), 2 * users)), users)
+        parts = self.micro_batches(batch.rows(0, min(len(batch), 2 * users)), users)
         seconds = min(self._accumulate([part]) / len(part[0]) for part in parts)
         self.optimizer.zero_grad(set_to_none=True)
         return seconds

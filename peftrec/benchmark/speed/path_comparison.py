@@ -11,7 +11,7 @@ from peftrec.benchmark.speed.alternation import Alternation, Spread, alternate
 from peftrec.benchmark.speed.floor import language_model_work
 from peftrec.benchmark.speed.machine import memory_bandwidth
 from peftrec.benchmark.speed.padded import Kind, PaddedTraining, best_users
-from peftrec.benchmark.speed.setting import PATHS, Setting, Workload, make_workload, part_of
+from peftrec.benchmark.speed.setting import PATHS, Setting, Workload, make_workload
 from peftrec.benchmark.speed.step_trainer import StepTrainer
 from peftrec.data import Dataset, UserBatch
 from peftrec.encoders import load_backbone
@@ -51,7 +51,7 @@ class OwnSteps:
 
     def warm_up(self, _: int) -> float:
         """Run two steps on some users, and find how often quick steps are repeated; return the seconds of one."""
-        small = part_of(self.batches[0], 0, _WARM_USERS)
+        small = self.batches[0].rows(0, _WARM_USERS)
         self.trainer.step(small)
         seconds = self.trainer.timed_step(small)
         self.repeats = max(1, min(100, math.ceil(_SECONDS / seconds * len(small) / len(self.batches[0]))))

@@ -161,22 +161,3 @@ def _moved(batch: UserBatch, user_place: NDArray[np.int64], item_place: NDArray[
         targets=item_place[batch.targets],
         seen_items=item_place[batch.seen_items],
     )
-
-
-def part_of(batch: UserBatch, start: int, stop: int) -> UserBatch:
-    """Return some rows of a batch, padded as before."""
-    rows = slice(start, stop)
-    low, high = batch.seen_offsets[start], batch.seen_offsets[min(stop, len(batch))]
-    return dataclasses.replace(
-        batch,
-        users=batch.users[rows],
-        inputs=batch.inputs[rows],
-        targets=batch.targets[rows],
-        starts=batch.starts[rows],
-        seen_offsets=batch.seen_offsets[start : stop + 1] - low,
-        seen_items=batch.seen_items[low:high],
-        events=None if batch.events is None else batch.events[rows],
-        times=None if batch.times is None else batch.times[rows],
-        ratings=None if batch.ratings is None else batch.ratings[rows],
-        past=None if batch.past is None else batch.past[rows],
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "debias_curve.py"
 
 
 @pytest.fixture(scope="module")
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("debias_curve", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[Path], Any]) -> Any:
+    return load_script(SCRIPT)
 
 
 def test_a_curve(script: Any, make_recipe: Callable[..., Any], tmp_path: Path) -> None:

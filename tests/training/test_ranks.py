@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -49,13 +48,8 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def probe() -> Any:
-    spec = importlib.util.spec_from_file_location("rank_probe", PROBE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def probe(load_script: Callable[[Path], Any]) -> Any:
+    return load_script(PROBE)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,3 +102,14 @@ def run(plan: Plan, tmp_path: Path) -> Callable[..., Progress]:
     lines: list[str] = []
     run.lines = lines  # type: ignore[attr-defined]
     return run
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """Reads the results that `run` has written, by name."""
+
+    def read() -> dict[str, Any]:
+        paths = sorted((tmp_path / "results").glob("*.json"))
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+    return read

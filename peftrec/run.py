@@ -20,6 +20,7 @@ from peftrec.data import Dataset, load_dataset
 from peftrec.evaluating import REFERENCE_FOLDER
 from peftrec.fitting import make_trainer
 from peftrec.frozen import frozen_vectors, published_vectors
+from peftrec.launch import require_one_process
 from peftrec.measuring import check_rules, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
@@ -29,7 +30,7 @@ from peftrec.publishing import (
     save_model_run,
 )
 from peftrec.recipe import Recipe
-from peftrec.training import peak_memory_mib, recover_folder, replace_folder, require_one_process
+from peftrec.training import peak_memory_mib, recover_folder, replace_folder
 
 Report = Callable[[str], None]
 

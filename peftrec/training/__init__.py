@@ -3,7 +3,6 @@
 from peftrec.training.batch_plan import BatchPlan, plan_for_model
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.folder import recover_folder, replace_folder
-from peftrec.training.launch import require_one_process
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.result import TrainingResult
 from peftrec.training.trainer import Trainer
@@ -18,5 +17,4 @@ __all__ = [
     "plan_for_model",
     "recover_folder",
     "replace_folder",
-    "require_one_process",
 ]

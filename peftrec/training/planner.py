@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.data import UserBatch
+from peftrec.launch import Ranks
 from peftrec.losses import DrawnNegatives, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.negative_sampler import NegativeSampler
-from peftrec.training.ranks import Ranks
 from peftrec.training.step import StepPlan, plan_step
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from peftrec.encoders import CatalogueText, TrainingVectors
-from peftrec.training.ranks import Ranks
+from peftrec.launch import Ranks
 
 
 def shared_vectors(

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from peftrec.encoders import TrainingVectors
+from peftrec.launch import Ranks
 from peftrec.losses import LossConfig
 from peftrec.models import ProfileVectors, RecommenderModel
 from peftrec.training.config import TrainingConfig
-from peftrec.training.ranks import Ranks
 from peftrec.training.shared_vectors import shared_vectors
 from peftrec.training.step import StepPlan
 

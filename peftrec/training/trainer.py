@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError
 from peftrec.data import TrainingWindows, UserBatch
+from peftrec.launch import Ranks
 from peftrec.losses import Debias, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
@@ -26,7 +27,6 @@ from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
 from peftrec.training.planner import Planner
 from peftrec.training.progress import TrainingProgress
-from peftrec.training.ranks import Ranks
 from peftrec.training.result import TrainingResult
 from peftrec.training.same_recipe import flatten
 from peftrec.training.step import StepPlan, StepTotals, grouped, step_loss, totals_of

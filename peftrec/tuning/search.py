@@ -11,8 +11,8 @@ import torch
 
 from peftrec.config import InputError
 from peftrec.data import Dataset, load_dataset
+from peftrec.launch import require_one_process
 from peftrec.recipe import Recipe, recipe_with
-from peftrec.training import require_one_process
 from peftrec.tuning.optimiser import PrunerName, SamplerName
 from peftrec.tuning.record import BEST, check_study_folder, write_record
 from peftrec.tuning.space import Space

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from peftrec.training.ranks import Ranks
+from peftrec.launch import Ranks
 
 PROBE = Path(__file__).with_name("rank_probe.py")
 IN_BATCH = ["loss={kind: in_batch_softmax}", "encoder.token_budget=64"]

@@ -17,9 +17,9 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import load_dataset
 from peftrec.encoders import load_backbone
 from peftrec.frozen import fill_cache
+from peftrec.launch import require_one_process
 from peftrec.publishing.environment import describe_environment
 from peftrec.recipe import Recipe
-from peftrec.training import require_one_process
 
 Say = Callable[[str], None]
 

@@ -1,0 +1,6 @@
+"""The processes of a launch: who one is among them, and what they tell each other."""
+
+from peftrec.launch.one_process import require_one_process
+from peftrec.launch.ranks import Ranks
+
+__all__ = ["Ranks", "require_one_process"]

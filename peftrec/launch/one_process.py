@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from peftrec.config import InputError
+from peftrec.launch.launched import launched
 
 
 def require_one_process() -> None:
@@ -11,9 +12,7 @@ def require_one_process() -> None:
     Raises:
         InputError: if several processes were launched.
     """
-    from accelerate import Accelerator
-
-    count = Accelerator(mixed_precision="no").num_processes
+    count = launched().count
     if count > 1:
         raise InputError(
             f"{count} processes were launched, but runs are made in one process; launch with "

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import nn
 
 
@@ -97,6 +99,23 @@ class Ranks:
         for share, rows in zip(shares, sent, strict=True):
             found_CH[share.to(found_CH.device)] = rows[: len(share)]
         return found_CH
+
+    def joined(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows of all processes, those of the first process first, shape (sum of R, ...).
+
+        Args:
+            rows: of this process, shape (R, ...); R may be 0, all else is the same everywhere.
+        """
+        if self.alone:
+            return rows
+        own = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.count)]
+        dist.all_gather(counts, torch.tensor([len(own)], device=self.device))
+        padded = own.new_zeros(max(int(count) for count in counts), *own.shape[1:])
+        padded[: len(own)] = own
+        sent = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(sent, padded)
+        return torch.cat([part[: int(count)] for part, count in zip(sent, counts, strict=True)]).cpu().numpy()
 
     def add(self, tensor: torch.Tensor) -> None:
         """Add up a tensor over all processes, in place."""

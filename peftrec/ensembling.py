@@ -33,7 +33,7 @@ from peftrec.publishing import (
 )
 from peftrec.recipe import Recipe, load_recipe, recipe_for_evaluation
 from peftrec.retrieval import By, Fusion, weight_grid
-from peftrec.training import peak_memory_mib, recover_folder, replace_folder
+from peftrec.training import CHECKPOINTS, peak_memory_mib, recover_folder, replace_folder
 
 Weights = Sequence[float] | Literal["auto"] | None
 
@@ -84,7 +84,7 @@ def ensemble(
     recover_folder(folder)
     check_output_folder(folder, overwrite=overwrite)
     work = folder.with_name(folder.name + ".partial")
-    if not overwrite and (work / PRIVATE / "checkpoints").is_dir():
+    if not overwrite and (work / CHECKPOINTS).is_dir():
         raise RecipeError(f"{work} holds a stopped run; pass --overwrite to remove it")
     sources = _sources([Path(run) for run in runs], folder)
     if weights is not None and weights != "auto" and len(weights) != len(sources):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from peftrec.build import Built, build_debias
 from peftrec.data import Dataset, TrainingWindows
+from peftrec.launch import Ranks
 from peftrec.measuring import measure
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.recipe import Recipe
@@ -23,6 +24,7 @@ def make_trainer(
     say: Say,
     folder: Path | None,
     observe: Callable[[dict[str, float]], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Recipe, Trainer]:
     """Make the trainer of a recipe, and the recipe with what was left to it to choose.
 
@@ -33,13 +35,18 @@ def make_trainer(
         say: is handed one line at a time.
         folder: for checkpoints; None keeps nothing.
         observe: is handed the validation metrics, at the start and after every epoch that is evaluated.
+        ranks: the processes that train together; None is one alone.
     """
+    ranks = Ranks() if ranks is None else ranks
     model, counts = built.model, dataset.item_counts()
     windows = TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats)
     if recipe.training.batch_users == "auto":
         plan = plan_for_model(model, recipe.user, windows, counts, recipe.loss, recipe.training)
         say(plan.describe())
-        recipe = dataclasses.replace(recipe, training=plan.resolve(recipe.training))
+        training = plan.resolve(recipe.training)
+        # Planned for a step of all processes together.
+        users = -(-training.users_a_batch // ranks.count)
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(training, batch_users=users))
     debias = build_debias(recipe, dataset)
     for line in [] if debias is None else debias.describe():
         say(line)
@@ -61,6 +68,7 @@ def make_trainer(
         debias=debias,
         evaluate=evaluate,
         folder=folder,
+        ranks=ranks,
         recipe=recipe.to_dict() | {"data_sha256": dataset.content_hash(times=recipe.reads_times)},
     )
     return recipe, trainer

@@ -15,12 +15,12 @@ import torch
 
 from peftrec.baselines import fit_references, store_references
 from peftrec.build import build
-from peftrec.config import RecipeError
+from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, load_dataset
 from peftrec.evaluating import REFERENCE_FOLDER
 from peftrec.fitting import make_trainer
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.launch import require_one_process
+from peftrec.launch import Ranks, launched
 from peftrec.measuring import check_rules, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
@@ -30,7 +30,7 @@ from peftrec.publishing import (
     save_model_run,
 )
 from peftrec.recipe import Recipe
-from peftrec.training import peak_memory_mib, recover_folder, replace_folder
+from peftrec.training import CHECKPOINTS, peak_memory_mib, recover_folder, replace_folder
 
 Report = Callable[[str], None]
 
@@ -45,6 +45,8 @@ def train(
 ) -> dict[str, Any]:
     """Run a recipe from tables to a run folder.
 
+    Under `accelerate launch` several processes train together, each with its share of the users; the first one writes.
+
     Work goes into `<output_dir>.partial`, which takes the place of `output_dir` only when everything is written and
     proven; after a kill it holds the checkpoint that `resume` goes on from.
 
@@ -53,50 +55,75 @@ def train(
         overwrite: replace a run that `output_dir` already holds.
         resume: go on from the checkpoint of a run that was stopped.
         dataset: use this instead of loading what the recipe names.
-        report: is handed one line at a time on what goes on; None is silent.
+        report: is handed one line at a time on what goes on, in the first process; None is silent.
     Returns:
         What `metrics.json` holds.
     Raises:
         RecipeError: if the output folder is taken.
-        InputError: if data, backbone, method or a loss value is wrong, or several processes were launched.
+        InputError: if data, backbone, method or a loss value is wrong, or another number of processes was launched than
+            the recipe is made for; see `Trainer.train` for what else stops a training.
+        TrainingStopped: after SIGTERM; `resume` goes on.
     """
-    say = report or (lambda _: None)
-    require_one_process()
+    ranks = launched(recipe.training.timeout_seconds)
+    say = report if report is not None and ranks.is_first else lambda _: None
+    _check_processes(recipe, ranks)
     folder = Path(recipe.output_dir)
-    if recover_folder(folder):
-        say(f"{folder}: put back the run that a stopped replacement had left aside")
-    check_output_folder(folder, overwrite=overwrite)
     work = folder.with_name(folder.name + ".partial")
-    if resume and not work.is_dir():
-        raise RecipeError(f"{work}: there is no stopped run to resume")
-    if not resume and not overwrite and (work / PRIVATE / "checkpoints").is_dir():
-        raise RecipeError(f"{work} holds a stopped run; pass --resume to go on, or --overwrite to start again")
-    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    ranks.first(lambda: _check_folders(folder, work, say, overwrite=overwrite, resume=resume))
+    dataset = ranks.act(lambda: load_dataset(recipe.data) if dataset is None else dataset)
     if not resume:
-        shutil.rmtree(work, ignore_errors=True)
-    check_rules(recipe, dataset)  # what is wrong with them is told before the long part
+        ranks.first(lambda: shutil.rmtree(work, ignore_errors=True))
+    ranks.act(lambda: check_rules(recipe, dataset))  # what is wrong with them is told before the long part
     say(str(dataset.report))
     if dataset.split.leaks:
         say(dataset.split.leaks)
     if recipe.baseline is not None:
         metrics = _fit_baseline(recipe, dataset, work, say)
     else:
-        metrics = _train_model(recipe, dataset, work, say, resume=resume)
-    replace_folder(work, folder)
-    say(f"saved to {folder}")
+        metrics = _train_model(recipe, dataset, work, say, ranks, resume=resume)
+    if ranks.is_first:
+        replace_folder(work, folder)
+        say(f"saved to {folder}")
     return metrics
 
 
-def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, resume: bool) -> dict[str, Any]:
+def _check_processes(recipe: Recipe, ranks: Ranks) -> None:
+    """See that as many processes were launched as the recipe is made for."""
+    wanted = 1 if recipe.baseline is not None else recipe.training.processes
+    if wanted is None or ranks.count == wanted:
+        return
+    if recipe.baseline is not None:
+        raise InputError(f"{ranks.count} processes were launched, but a baseline is fitted in one; launch one")
+    raise InputError(
+        f"training.processes is {wanted}, but {ranks.count} were launched. Launch as many (recipes/accelerate/ has "
+        f"files for accelerate launch --config_file; --num_processes beside --cpu starts one whatever it says), or set "
+        f"training.processes={ranks.count}: then a step has {ranks.count} times training.batch_users"
+    )
+
+
+def _check_folders(folder: Path, work: Path, say: Report, *, overwrite: bool, resume: bool) -> None:
+    """See that a run may be written, before anything is done."""
+    if recover_folder(folder):
+        say(f"{folder}: put back the run that a stopped replacement had left aside")
+    check_output_folder(folder, overwrite=overwrite)
+    if resume and not work.is_dir():
+        raise RecipeError(f"{work}: there is no stopped run to resume")
+    if not resume and not overwrite and (work / CHECKPOINTS).is_dir():
+        raise RecipeError(f"{work} holds a stopped run; pass --resume to go on, or --overwrite to start again")
+
+
+def _train_model(
+    recipe: Recipe, dataset: Dataset, work: Path, say: Report, ranks: Ranks, *, resume: bool
+) -> dict[str, Any]:
     began = time.perf_counter()
-    built = build(recipe, dataset, say)
+    built = ranks.act(lambda: build(recipe, dataset, say))
     model, counts = built.model, dataset.item_counts()
     for line in built.describe(recipe):
         say(line)
     build_seconds = time.perf_counter() - began
     # Before the long part: they may need a backbone that cannot be loaded.
-    references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
-    recipe, trainer = make_trainer(built, recipe, dataset, say, work)
+    references = ranks.act(lambda: fit_references(dataset, lambda: published_vectors(built, recipe, say)))
+    recipe, trainer = make_trainer(built, recipe, dataset, say, work, ranks=ranks)
     untrained = _adapter_states(model)
     work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
@@ -105,13 +132,16 @@ def _train_model(recipe: Recipe, dataset: Dataset, work: Path, say: Report, *, r
     for start, encoder in model.text_encoders().items():
         for name, value in encoder.method.summary().items():
             say(f"{start.replace('_', ' ')}, {name}: {json.dumps(value)}")
-    store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     metrics = {
-        "training": dataclasses.asdict(result) | {"build_seconds": build_seconds},
+        "training": dataclasses.asdict(result) | {"build_seconds": build_seconds, "processes": ranks.count},
         "parameters": [{"part": part, **dataclasses.asdict(count)} for part, count in model.parameter_counts().items()],
         "texts": built.text_counts(),
         "methods": {start: encoder.method.summary() for start, encoder in model.text_encoders().items()},
     } | measure_all({"model": catalogue_scores(model), **of_users(references)}, recipe, dataset, work)
+    trainer.close()
+    if not ranks.is_first:
+        return metrics
+    store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     trained = _adapter_states(model)
     moved = {
         start: any(not torch.equal(tensor, untrained[start][name]) for name, tensor in tensors.items())

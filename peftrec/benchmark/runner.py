@@ -18,7 +18,8 @@ from peftrec.benchmark.record import Origin, failed_result, result_of_folder, st
 from peftrec.benchmark.result_folder import Result, ResultFolder, reached
 from peftrec.benchmark.settings import Settings
 from peftrec.config import InputError, RecipeError
-from peftrec.publishing import MANIFEST, PRIVATE, write_case_ranks
+from peftrec.publishing import MANIFEST, write_case_ranks
+from peftrec.training import CHECKPOINTS
 
 Say = Callable[[str], None]
 
@@ -175,7 +176,7 @@ class SuiteRunner:
             self._say(f"{run.name}: its run folder is there")
             return Ended(state="ok", reason=None, exit_code=0, seconds=seconds)
         partial = folder.with_name(f"{folder.name}.partial")
-        stopped = (partial / PRIVATE / "checkpoints").is_dir()
+        stopped = (partial / CHECKPOINTS).is_dir()
         self._code.begin(run.name, stopped=partial if stopped else None)
         words = [*run.words(output_dir=folder, places=self._settings.places), *(["--resume"] if stopped else [])]
         self._say(f"{run.name}: {'goes on' if stopped else 'begins'}")

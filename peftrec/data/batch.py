@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -148,6 +148,11 @@ class TrainingWindows:
         if not self.num_windows:
             new, weighed = " of a new item" * skip_repeats, " the second of which is a target" * (weights is not None)
             raise InputError(f"nothing to train on: no user has two training events{new}{weighed}")
+
+    @property
+    def user_ids(self) -> Sequence[str]:
+        """The names of users, by their index."""
+        return self._sequences.user_ids
 
     def num_batches(self, batch_size: int) -> int:
         """How many batches an epoch has, the last one smaller where it does not come out even."""

@@ -16,4 +16,4 @@ def launched(timeout_seconds: float = 1800.0) -> Ranks:
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     waits = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout_seconds))
-    return Ranks.of(Accelerator(mixed_precision="no", kwargs_handlers=[waits]))
+    return Ranks.of(Accelerator(mixed_precision="no", kwargs_handlers=[waits]), timeout_seconds)

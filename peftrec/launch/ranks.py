@@ -5,14 +5,21 @@ Shapes: C items of a step, H width of their vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import datetime
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
+
+from peftrec.config import InputError
+from peftrec.launch.roll_call import together
+
+T = TypeVar("T")
 
 
 class Ranks:
@@ -25,16 +32,30 @@ class Ranks:
         index: of this process, from 0.
         count: of all.
         device: that tensors are sent from.
+        hosts: the group that speaks over the CPUs, whatever the device; None is the group of all.
     """
 
-    def __init__(self, index: int = 0, count: int = 1, device: torch.device | None = None) -> None:
-        self.index, self.count = index, count
+    def __init__(
+        self,
+        index: int = 0,
+        count: int = 1,
+        device: torch.device | None = None,
+        hosts: dist.ProcessGroup | None = None,
+    ) -> None:
+        self.index, self.count, self.hosts = index, count, hosts
         self.device = torch.device("cpu") if device is None else device
 
     @classmethod
-    def of(cls, accelerator: Any) -> Ranks:
-        """Return those of an Accelerator."""
-        return cls(accelerator.process_index, accelerator.num_processes, accelerator.device)
+    def of(cls, accelerator: Any, timeout_seconds: float = 1800.0) -> Ranks:
+        """Return those of an Accelerator; all processes ask together.
+
+        Args:
+            accelerator: of Accelerate.
+            timeout_seconds: how long to wait for a process; counts where this is the first call.
+        """
+        count = accelerator.num_processes
+        hosts = _hosts(dist.group.WORLD, timeout_seconds) if count > 1 else None
+        return cls(accelerator.process_index, count, accelerator.device, hosts)
 
     @property
     def alone(self) -> bool:
@@ -69,17 +90,47 @@ class Ranks:
         """Return the sum over all processes of each value."""
         if self.alone:
             return list(values)
-        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(sums)
+        sums = torch.tensor(values, dtype=torch.float64)
+        with together(self):
+            dist.all_reduce(sums, group=self.hosts)
         return [float(value) for value in sums]
 
     def same(self, values: Sequence[float]) -> list[float]:
         """Return the values of the first process, so that all decide alike."""
         if self.alone:
             return list(values)
-        told = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.broadcast(told, src=0)
+        told = torch.tensor(values, dtype=torch.float64)
+        with together(self):
+            dist.broadcast(told, src=0, group=self.hosts)
         return [float(value) for value in told]
+
+    def act(self, work: Callable[[], T]) -> T:
+        """Do something in all processes, and wait for the others; where one of them fails, none goes on.
+
+        Raises:
+            InputError: if another process failed, which says by itself why.
+        """
+        if self.alone:
+            return work()
+        failed: BaseException | None = None
+        try:
+            result = work()
+        except Exception as error:
+            failed = error
+        num_failed = self.total([float(failed is not None)])[0]
+        if failed is not None:
+            raise failed
+        if num_failed:
+            raise InputError(f"process {self.index} stops, because another one of the {self.count} has failed")
+        return result
+
+    def first(self, work: Callable[[], T]) -> T | None:
+        """Let the first process do something while the others wait; where it fails, all stop.
+
+        Returns:
+            What it came to in the first process, None in others.
+        """
+        return self.act(lambda: work() if self.is_first else None)
 
     def gather(self, own_KH: torch.Tensor, shares: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the rows of all processes, each in its place, shape (C, H).
@@ -94,7 +145,8 @@ class Ranks:
         padded = own_KH.new_zeros(width, own_KH.shape[1])
         padded[: len(own_KH)] = own_KH
         sent = [torch.empty_like(padded) for _ in shares]
-        dist.all_gather(sent, padded)
+        with together(self):
+            dist.all_gather(sent, padded)
         found_CH = own_KH.new_empty(sum(len(share) for share in shares), own_KH.shape[1])
         for share, rows in zip(shares, sent, strict=True):
             found_CH[share.to(found_CH.device)] = rows[: len(share)]
@@ -108,19 +160,21 @@ class Ranks:
         """
         if self.alone:
             return rows
-        own = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-        counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.count)]
-        dist.all_gather(counts, torch.tensor([len(own)], device=self.device))
-        padded = own.new_zeros(max(int(count) for count in counts), *own.shape[1:])
-        padded[: len(own)] = own
-        sent = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(sent, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(sent, counts, strict=True)]).cpu().numpy()
+        own = torch.from_numpy(np.ascontiguousarray(rows))
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+        with together(self):
+            dist.all_gather(counts, torch.tensor([len(own)]), group=self.hosts)
+            padded = own.new_zeros(max(int(count) for count in counts), *own.shape[1:])
+            padded[: len(own)] = own
+            sent = [torch.empty_like(padded) for _ in counts]
+            dist.all_gather(sent, padded, group=self.hosts)
+        return torch.cat([part[: int(count)] for part, count in zip(sent, counts, strict=True)]).numpy()
 
     def add(self, tensor: torch.Tensor) -> None:
         """Add up a tensor over all processes, in place."""
         if not self.alone:
-            dist.all_reduce(tensor)
+            with together(self):
+                dist.all_reduce(tensor)
 
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up gradients over all processes, in one reduction for each type of number.
@@ -132,16 +186,15 @@ class Ranks:
         """
         if self.alone or not parameters:
             return
-        there = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=self.device)
-        dist.all_reduce(there, op=dist.ReduceOp.MAX)
-        moved = [parameter for parameter, has in zip(parameters, there.tolist(), strict=True) if has]
+        there = self.total([float(parameter.grad is not None) for parameter in parameters])
+        moved = [parameter for parameter, has in zip(parameters, there, strict=True) if has]
         for dtype in dict.fromkeys(parameter.dtype for parameter in moved):
             alike = [parameter for parameter in moved if parameter.dtype == dtype]
             for parameter in alike:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             flat = torch.cat([_gradient(parameter).flatten() for parameter in alike])
-            dist.all_reduce(flat)
+            self.add(flat)
             start = 0
             for parameter in alike:
                 _gradient(parameter).copy_(flat[start : start + parameter.numel()].view_as(parameter))
@@ -159,11 +212,20 @@ class Ranks:
         with torch.no_grad():
             for tensor in (*module.parameters(), *module.buffers()):
                 sent = tensor.detach().to(self.device).contiguous()
-                dist.broadcast(sent, src=0)
+                with together(self):
+                    dist.broadcast(sent, src=0)
                 if sent.data_ptr() != tensor.data_ptr():
                     tensor.copy_(sent)
         if not self.is_first:
             torch.manual_seed(seed + 1_000_003 * self.index)
+
+
+@functools.cache
+def _hosts(world: dist.ProcessGroup, timeout_seconds: float) -> dist.ProcessGroup:
+    """Return the group that says small things between CPUs, where one can tell who is gone."""
+    assert world is not None, "several processes have a group"
+    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=timeout_seconds))
+    return group
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:

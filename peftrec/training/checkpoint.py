@@ -1,128 +1,162 @@
-"""Checkpoints in safetensors and JSON: nothing is pickled, nothing is half-written."""
+"""A checkpoint: a folder of safetensors and JSON. Nothing is pickled, nothing is half-written."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from peftrec.config import InputError
-from peftrec.models import RecommenderModel
-from peftrec.training.folder import recover_folder, replace_folder
-from peftrec.training.optimizer_kind import flat_state, nested_state
-from peftrec.training.same_recipe import check_same_recipe
+from peftrec.training.state import TrainingState
+
+CONTENT: Final = "checkpoint.json"
+FORMAT_VERSION: Final = 2
+
+Tensors = dict[str, torch.Tensor]
 
 
-def save_checkpoint(
-    folder: Path,
-    *,
-    model: RecommenderModel,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, torch.Tensor],
-    state: dict[str, Any],
-) -> None:
-    """Write a checkpoint beside the folder and rename it into place; an older one stays whole until then.
+class DamagedCheckpointError(InputError):
+    """A folder is no whole checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint:
+    """All that a training needs to go on as if it had never stopped.
 
     Args:
-        folder: replaced as a whole.
-        model: its trained tensors are written.
-        optimizer: moments and step counts of every parameter.
+        model: trained tensors.
         best: trained tensors of the best epoch so far.
-        state: progress, as JSON.
+        method: what PEFT methods know beyond their tensors, such as the averages of AdaLoRA.
+        optimizer: moments and step counts of every parameter.
+        random: states of the generators, by process and device.
+        tables: item vectors that later batches are drawn by.
+        state: how far it has come.
+        settings: flat recipe, hash of the data, number of processes.
     """
-    aside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file(model.trained_state(), aside / "model.safetensors")
-    save_file(best, aside / "best.safetensors")
-    save_file(_method_state(model), aside / "method.safetensors")
-    save_file(flat_state(optimizer), aside / "optimizer.safetensors")
-    save_file({"cpu": torch.get_rng_state()} | _cuda_states(), aside / "random.safetensors")
-    (aside / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
-    for path in aside.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    replace_folder(aside, folder)
+
+    model: Tensors
+    best: Tensors
+    method: Tensors
+    optimizer: Tensors
+    random: Tensors
+    tables: Tensors
+    state: TrainingState
+    settings: dict[str, Any]
 
 
-def load_checkpoint(
-    folder: Path, *, model: RecommenderModel, optimizer: torch.optim.Optimizer, recipe: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Put model, optimiser and random states back and return the progress and the best tensors.
+PARTS: Final = tuple(field.name for field in dataclasses.fields(Checkpoint) if field.name not in ("state", "settings"))
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint beside the folder, see that the disk has it, and give it its name.
 
     Args:
-        folder: from `save_checkpoint`.
-        model: receives the trained tensors.
-        optimizer: receives its state.
-        recipe: flat; must be the one that the checkpoint was made with.
+        folder: must not be there yet.
+        checkpoint: to write.
     Raises:
-        InputError: if the checkpoint is missing, damaged, or of another recipe.
+        InputError: if a trained tensor is not finite, or the disk does not take it; nothing is left behind then.
     """
-    recover_folder(folder)
-    if not (folder / "state.json").is_file():
-        raise InputError(f"{folder}: there is no checkpoint to resume from")
+    for name, tensor in checkpoint.model.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise InputError(
+                f"{name} is not finite after step {checkpoint.state.step}: nothing is saved; checkpoints of earlier "
+                f"steps are kept. Lower the learning rates, or set optimizer.clip_norm"
+            )
+    aside = folder.with_name(f"{folder.name}.partial")
     try:
-        state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        # First, so that the message names the key that changed and not a tensor that does not fit.
-        check_same_recipe(folder, state["recipe"], recipe)
-        tensors, best = load_file(folder / "model.safetensors"), load_file(folder / "best.safetensors")
-        method_state = load_file(folder / "method.safetensors")
-        moments, random = load_file(folder / "optimizer.safetensors"), load_file(folder / "random.safetensors")
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"{folder}: the checkpoint is damaged ({error})") from error
-    model.load_trained_state(tensors)
-    _load_method_state(model, method_state)
-    _load_optimizer_tensors(optimizer, moments, folder)
-    torch.set_rng_state(random["cpu"])
-    for name, value in random.items():
-        if name.startswith("cuda") and torch.cuda.is_available():
-            torch.cuda.set_rng_state(value, int(name.removeprefix("cuda")))
-    return state, best
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for part in PARTS:
+            save_file(getattr(checkpoint, part), aside / _file(part))
+        content = {
+            "format_version": FORMAT_VERSION,
+            "state": checkpoint.state.to_json(),
+            "settings": checkpoint.settings,
+            "sha256": {_file(part): _sha256(aside / _file(part)) for part in PARTS},
+        }
+        (aside / CONTENT).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        for path in (*aside.iterdir(), aside):
+            _sync(path)
+        aside.rename(folder)
+        _sync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise InputError(
+            f"{folder}: the checkpoint of step {checkpoint.state.step} cannot be written ({error}); those of earlier "
+            f"steps are kept. Make room, or mend what is wrong, and start again with --resume"
+        ) from error
 
 
-def write_epochs(folder: Path, epochs: Sequence[dict[str, float]]) -> None:
-    """Write `metrics.jsonl`, a line an epoch; it is never half-written."""
+def read_content(folder: Path) -> dict[str, Any]:
+    """Return what `checkpoint.json` holds: state and settings.
+
+    Raises:
+        DamagedCheckpointError: if it is missing, torn, or of another kind.
+    """
+    path = folder / CONTENT
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
+            raise ValueError(f"has format version {version!r}, not {FORMAT_VERSION}")
+        content["state"] = TrainingState.from_json(content["state"])
+        if content["sha256"].keys() != {_file(part) for part in PARTS}:
+            raise ValueError("names other files")
+        content["settings"] = dict(content["settings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpointError(f"{path}: is no checkpoint of this peftrec, or damaged ({error!r})") from error
+    return content
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Return a whole checkpoint.
+
+    Raises:
+        DamagedCheckpointError: if a file is missing, torn or not the one that was written.
+    """
+    content = read_content(folder)
+    for name, expected in content["sha256"].items():
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:
+            raise DamagedCheckpointError(f"{folder / name}: is missing or cannot be read ({error})") from error
+        if found != expected:
+            raise DamagedCheckpointError(f"{folder / name}: is torn, or not the file that was written")
+    try:
+        parts = {part: load_file(folder / _file(part)) for part in PARTS}
+    except (OSError, SafetensorError) as error:
+        raise DamagedCheckpointError(f"{folder}: is damaged ({error})") from error
+    return Checkpoint(**parts, state=content["state"], settings=content["settings"])
+
+
+def write_epochs(folder: Path, epochs: list[dict[str, float]]) -> None:
+    """Write `metrics.jsonl`, a line an epoch; it is whole at any moment."""
     aside = folder / "metrics.jsonl.partial"
     aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
     aside.rename(folder / "metrics.jsonl")
 
 
-def _method_state(model: RecommenderModel) -> dict[str, torch.Tensor]:
-    """Return what the PEFT methods need beyond `trained_state`."""
-    return {
-        f"{place}.{name}": tensor.detach().clone().contiguous()
-        for place, method in enumerate(model.methods())
-        for name, tensor in method.training_state().items()
-    }
+def _file(part: str) -> str:
+    return f"{part}.safetensors"
 
 
-def _load_method_state(model: RecommenderModel, tensors: dict[str, torch.Tensor]) -> None:
-    for place, method in enumerate(model.methods()):
-        start = f"{place}."
-        method.load_training_state({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cuda_states() -> dict[str, torch.Tensor]:
-    if not torch.cuda.is_available():
-        return {}
-    return {f"cuda{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
-
-
-def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], folder: Path) -> None:
-    full = optimizer.state_dict()
-    state = nested_state(tensors)
-    places = {place for group in full["param_groups"] for place in group["params"]}
-    if not set(state) <= places:
-        raise InputError(
-            f"{folder}: the checkpoint's optimiser holds {len(state)} parameters, the recipe {len(places)}"
-        )
-    optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})
+def _sync(path: Path) -> None:
+    """See that a file, or what a folder calls its files, has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

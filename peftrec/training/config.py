@@ -83,6 +83,14 @@ class TrainingConfig:
         seed: of everything that is random.
         augmentation: what is done to the inputs of training windows; nothing by default.
         trackers: names that Accelerate's `log_with` knows, such as tensorboard.
+        processes: how many processes the recipe is made for; another number is an error. None takes any. `batch_users`
+            is of each process.
+        timeout_seconds: how long processes wait for one that does not answer before they stop and name it.
+        checkpoint_steps: optimiser steps between checkpoints within an epoch; None saves at the end of epochs alone.
+        keep_every: epochs between checkpoints that are kept for good, beside the newest two and that of the best epoch;
+            None keeps no others.
+        on_out_of_memory: `halve` takes a step that ran out of memory again, in chunks (`encoder.token_budget`) and with
+            graphs (`graph_memory_mib`) of half the size, as often as needed, in one process; `stop` says what to lower.
     """
 
     num_epochs: Annotated[int, Range(ge=1)] = 10
@@ -103,6 +111,11 @@ class TrainingConfig:
     seed: Annotated[int, Range(ge=0)] = 0
     augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    processes: Annotated[int, Range(ge=1)] | None = None
+    timeout_seconds: Annotated[float, Range(gt=0)] = 1800.0
+    checkpoint_steps: Annotated[int, Range(ge=1)] | None = None
+    keep_every: Annotated[int, Range(ge=1)] | None = None
+    on_out_of_memory: Literal["stop", "halve"] = "stop"
 
     def __post_init__(self) -> None:
         if self.batch_users == "auto" and self.accumulation_steps != 1:

@@ -49,6 +49,17 @@ class NegativeSampler:
             items, log_missed_N = np.concatenate([items, mined]), log_missed_N + missed_N
         return Drawn(np.unique(items), log_missed_N)
 
+    def tables(self) -> dict[str, torch.Tensor]:
+        """Return the table that hard negatives are mined from until it is made anew; nothing where there is none."""
+        table = None if self._miner is None else self._miner.table
+        return {} if table is None else {"vectors": table[0].contiguous(), "bias": table[1].contiguous()}
+
+    def load_tables(self, tables: dict[str, torch.Tensor]) -> None:
+        """Mine from what `tables` returned."""
+        if self._miner is not None and tables:
+            device = self._miner.model.device
+            self._miner.table = (tables["vectors"].to(device), tables["bias"].to(device))
+
 
 class _HardMiner:
     """Mines what a table of the catalogue scores high for the users of a batch; see `HardNegatives`."""
@@ -57,15 +68,15 @@ class _HardMiner:
         self.source, self.model = source, model
         self._untrained_N = torch.from_numpy(~trained_N)
         self._depth = min(source.depth, int(trained_N.sum()))
-        self._table: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.table: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def mine(
         self, batch: UserBatch, number: int, random: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the items mined for a batch, and the log-probability of every item not to be mined for it."""
         interval = self.source.refresh_batches
-        if self._table is None or number == 1 or (interval is not None and (number - 1) % interval == 0):
-            self._table = self.model.encode_catalogue()
+        if self.table is None or number == 1 or (interval is not None and (number - 1) % interval == 0):
+            self.table = self.model.encode_catalogue()
         items_BK, valid_BK = self._highest(batch)
         # The lowest of random keys; those of what is no item are above all others.
         order_BK = np.argsort(np.where(valid_BK, random.random(valid_BK.shape), 2.0), axis=1)[:, : self.source.per_user]
@@ -77,8 +88,8 @@ class _HardMiner:
 
     def _highest(self, batch: UserBatch) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the items of the highest scores of each user, and which of them are any: those not seen."""
-        assert self._table is not None
-        vectors_ND, bias_N = self._table
+        assert self.table is not None
+        vectors_ND, bias_N = self.table
         device = self.model.device
         chunk = max(1, _MAX_SCORES // len(bias_N))
         items, valid = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from peftrec.data import UserBatch
@@ -41,9 +42,18 @@ class Planner:
         source = loss.source
         self._sampler = NegativeSampler(source, model, item_counts) if isinstance(source, DrawnNegatives) else None
 
-    def start_epoch(self, epoch: int) -> None:
-        """Count the batches of an epoch from 1 again."""
-        self._epoch, self._number = epoch, 0
+    def start_epoch(self, epoch: int, *, done: int = 0) -> None:
+        """Count the batches of an epoch from 1 again, or go on after the first `done` of them."""
+        self._epoch, self._number = epoch, done
+
+    def tables(self) -> dict[str, torch.Tensor]:
+        """Return the item vectors that batches of this epoch are still drawn by; most draw by none."""
+        return {} if self._sampler is None else self._sampler.tables()
+
+    def load_tables(self, tables: dict[str, torch.Tensor]) -> None:
+        """Draw by what `tables` returned."""
+        if self._sampler is not None:
+            self._sampler.load_tables(tables)
 
     def plan(self, batch: UserBatch) -> StepPlan:
         """Return the plan of this process's users of the epoch's next batch; its candidates are those of all users."""

@@ -16,24 +16,29 @@ _FREE = (
     "training.max_steps",
     "training.patience",
     "training.trackers",
+    "training.processes",
+    "training.timeout_seconds",
+    "training.checkpoint_steps",
+    "training.keep_every",
+    "training.on_out_of_memory",
 )
 
 
-def check_same_recipe(checkpoint: Path, stored: dict[str, Any], recipe: dict[str, Any]) -> None:
+def check_same_settings(checkpoint: Path, stored: dict[str, Any], settings: dict[str, Any]) -> None:
     """See that a checkpoint was made with this recipe and data.
 
     Args:
         checkpoint: for the message.
-        stored: flat recipe of the checkpoint.
-        recipe: flat recipe at hand.
+        stored: of the checkpoint: flat recipe, hash of the data, number of processes.
+        settings: those at hand.
     Raises:
         InputError: naming the keys that differ.
     """
-    keys = sorted((stored.keys() | recipe.keys()) - set(_FREE))
+    keys = sorted((stored.keys() | settings.keys()) - set(_FREE))
     changed = [
-        f"{key} (then {stored.get(key)!r}, now {recipe.get(key)!r})"
+        f"{key} (then {stored.get(key)!r}, now {settings.get(key)!r})"
         for key in keys
-        if stored.get(key) != recipe.get(key)
+        if stored.get(key) != settings.get(key)
     ]
     if changed:
         raise InputError(f"{checkpoint}: was made with another recipe or other data: {'; '.join(changed[:4])}")

@@ -55,6 +55,16 @@ class TextTable:
         self._held: dict[nn.Parameter, torch.Tensor] = {}
         self._steps = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way: no gradients wait for a step of the language model."""
+        return self._table is None and not self._steps and not self._held
+
+    def forget(self) -> None:
+        """Leave what is under way, as after a step that failed."""
+        self._table = self._users = None
+        self._held, self._steps = {}, 0
+
     def num_encoder_steps(self, first: int, num_steps: int) -> int:
         """Return how many steps the language model makes in training.
 

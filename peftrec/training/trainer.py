@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,24 @@ from peftrec.losses import Debias, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
 from peftrec.training.augmentation import build_augmenter
-from peftrec.training.checkpoint import load_checkpoint, save_checkpoint, write_epochs
+from peftrec.training.checkpoint import write_epochs
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.device_setting import with_encoder_settings, with_tf32
 from peftrec.training.margin import fit_margin
 from peftrec.training.memory import peak_memory_mib
-from peftrec.training.optimizer import build_optimizer, is_lm_group, rate_factor
+from peftrec.training.optimizer import build_optimizer
+from peftrec.training.out_of_memory import MemoryGuard
 from peftrec.training.planner import Planner
 from peftrec.training.progress import TrainingProgress
 from peftrec.training.result import TrainingResult
 from peftrec.training.same_recipe import flatten
+from peftrec.training.selection import Evaluate, Selection
+from peftrec.training.snapshot import Snapshots
+from peftrec.training.state import TrainingState
 from peftrec.training.step import StepPlan, StepTotals, grouped, step_loss, totals_of
+from peftrec.training.stepper import Stepper
+from peftrec.training.stop_request import StopRequest, TrainingStopped
 from peftrec.training.text_table import TextTable
-
-Evaluate = Callable[[RecommenderModel], dict[str, float]]
 
 
 class Trainer:
@@ -49,7 +53,8 @@ class Trainer:
         text_vectors: of the catalogue, before training, shape (N, H); read only where inputs are substituted.
         debias: weights of targets, and penalties beside the loss; None leaves both out.
         folder: for checkpoints, `metrics.jsonl` and tracker files; None keeps nothing.
-        recipe: handed to the trackers as hyper-parameters.
+        recipe: handed to the trackers as hyper-parameters; a checkpoint is only resumed with the same one.
+        ranks: the processes that train together; None asks Accelerate.
     Raises:
         InputError: if a setting does not fit the loss.
     """
@@ -68,6 +73,7 @@ class Trainer:
         debias: Debias | None = None,
         folder: Path | None = None,
         recipe: dict[str, Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if loss.candidates != "catalogue" and training.encoder_interval > 1:
             raise InputError(
@@ -75,25 +81,38 @@ class Trainer:
                 f"every step, so there is no table to keep; use 1, or loss.kind=full_softmax"
             )
         self.accelerator = make_accelerator(training, folder)
-        self.ranks = Ranks.of(self.accelerator)
+        self.ranks = Ranks.of(self.accelerator) if ranks is None else ranks
         model.to(self.accelerator.device)
         self.model, self.windows = model, windows
         target_weights = None if debias is None else debias.target_weights_N
         self.planner = Planner(model, loss, item_counts, training.seed, target_weights, self.ranks)
         self.loss, self.debias, self.config, self.evaluate, self.folder = loss, debias, training, evaluate, folder
         self.augmenter = build_augmenter(training.augmentation, training.seed, text_vectors, item_counts)
-        self.clip_norm = optimizer.clip_norm
         self.recipe = flatten(recipe or {})
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
         self.text_table = TextTable(model, loss, training, steps_per_epoch=self.steps_per_epoch, ranks=self.ranks)
         first_tuned = min(training.warmup_frozen_epochs * self.steps_per_epoch, self.num_steps)
         self.num_encoder_steps = self.text_table.num_encoder_steps(first_tuned, self.num_steps)
-        # The language model makes fewer steps than the head; its schedule counts its own.
-        steps = {True: self.num_encoder_steps, False: self.num_steps}
-        self._rates = {
-            group["name"]: (group["lr"], rate_factor(optimizer, steps[is_lm_group(group["name"])]))
-            for group in self.optimizer.param_groups
-        }
+        self.stepper = Stepper(
+            model,
+            self.optimizer,
+            optimizer,
+            num_steps=self.num_steps,
+            num_encoder_steps=self.num_encoder_steps,
+            accelerator=self.accelerator,
+            ranks=self.ranks,
+        )
+        self.selection = Selection(model, training, self.ranks)
+        self.snapshots = Snapshots(
+            folder,
+            model,
+            self.optimizer,
+            self.planner,
+            self.ranks,
+            settings=self.recipe,
+            keep_every=training.keep_every,
+        )
+        self.memory = MemoryGuard(model, self.text_table, training, self.ranks)
         if self._moves_encoder and first_tuned >= self.num_steps:
             raise InputError(
                 f"training.max_steps is {training.max_steps}: all of these steps lie in the frozen warm-up, so the "
@@ -129,97 +148,87 @@ class Trainer:
         """Run all epochs, keep the best weights in the model, and return what happened.
 
         Args:
-            resume: go on from the last checkpoint in `folder`.
+            resume: go on from the last whole checkpoint in `folder`.
         Raises:
-            InputError: if the loss or a metric is not finite, or there is nothing to resume from.
+            InputError: if the loss or a metric is not finite, memory runs out, a checkpoint cannot be written, another
+                process does not answer, or there is nothing to resume from.
+            TrainingStopped: after SIGTERM, when the step has ended and is saved.
         """
         state = self._start(resume)
-        with TrainingProgress(self.num_steps, enabled=self.accelerator.is_main_process) as progress:
-            progress.advance(state["step"])
-            if not resume:
-                state["start"] = self._validate(0, state)
-                progress.start(state["start"])
-            for epoch in range(state["epoch"] + 1, self.config.num_epochs + 1):
-                if state["stopped"] or state["step"] >= self.num_steps:
+        shown = self.ranks.is_first
+        with StopRequest() as self._stop, TrainingProgress(self.num_steps, enabled=shown) as progress:
+            progress.advance(state.step)
+            if not state.start:
+                state.start = self.selection.judge(0, state, self.evaluate)
+                progress.start(state.start)
+            for epoch in range(state.epoch + 1, self.config.num_epochs + 1):
+                if state.stopped or (state.step >= self.num_steps and not state.steps_in_epoch):
                     break
-                began = time.perf_counter()
+                self._began = time.perf_counter() - state.epoch_seconds
                 row = {"epoch": float(epoch), "loss": self._epoch(epoch, state, progress)}
-                row["train_seconds"] = time.perf_counter() - began
-                last = epoch == self.config.num_epochs or state["step"] >= self.num_steps
+                row["train_seconds"] = time.perf_counter() - self._began
+                last = epoch == self.config.num_epochs or state.step >= self.num_steps
                 if epoch % self.config.evaluate_every == 0 or last:
-                    row |= self._validate(epoch, state)
-                state["epoch"] = epoch
-                state["epochs"].append(row)
-                state["seconds"] += time.perf_counter() - began
-                progress.epoch(row, best=state["best_epoch"] == epoch)
+                    row |= self.selection.judge(epoch, state, self.evaluate)
+                state.end_epoch(row, time.perf_counter() - self._began)
+                progress.epoch(row, best=state.best_epoch == epoch)
                 self._record(row, state)
         # Before the best weights are put back: a method speaks of how training ended.
         for method in self.model.methods():
             method.finish_training()
-        self.model.load_trained_state(self.best)
-        self.accelerator.end_training()
+        self.model.load_trained_state(self.selection.best)
         return TrainingResult(
-            start=state["start"],
-            epochs=tuple(state["epochs"]),
-            best_epoch=state["best_epoch"],
-            best_metric=state["best_metric"],
-            num_steps=state["step"],
-            train_seconds=state["seconds"],
+            start=state.start,
+            epochs=tuple(state.epochs),
+            best_epoch=state.best_epoch,
+            best_metric=state.best_metric,
+            num_steps=state.step,
+            train_seconds=state.seconds,
             peak_memory_mib=peak_memory_mib(),
         )
 
-    @property
-    def _checkpoint(self) -> Path:
-        assert self.folder is not None, "checkpoints need a folder"
-        return self.folder / "private" / "checkpoints" / "last"
+    def close(self) -> None:
+        """End trackers, and the talk between processes: what needs them all comes before."""
+        self.accelerator.end_training()
 
-    def _start(self, resume: bool) -> dict[str, Any]:
+    def _start(self, resume: bool) -> TrainingState:
         self._fits_margin = self.loss.learns_margin and not resume
+        self._stops = False
         self.ranks.begin_alike(self.model, self.config.seed)
         if resume:
-            state, self.best = load_checkpoint(
-                self._checkpoint, model=self.model, optimizer=self.optimizer, recipe=self.recipe
-            )
+            state, self.selection.best = self.snapshots.load()
             return state
-        self.best = self.model.trained_state()
-        progress = {"epoch": 0, "step": 0, "encoder_steps": 0, "seconds": 0.0, "epochs": []}
-        return progress | {
-            "best_epoch": 0,
-            "best_metric": -math.inf,
-            "waited": 0,
-            "stopped": False,
-            "recipe": self.recipe,
-        }
+        self.selection.best = self.model.trained_state()
+        return TrainingState()
 
     @with_tf32
-    def _epoch(self, epoch: int, state: dict[str, Any], progress: TrainingProgress) -> float:
-        """Train one epoch and return the mean loss over its positions, weighted as the loss weighs them."""
+    def _epoch(self, epoch: int, state: TrainingState, progress: TrainingProgress) -> float:
+        """Train one epoch, or what is left of it, and return its mean loss."""
         self.model.train()
         tuned = self._moves_encoder and epoch > self.config.warmup_frozen_epochs
         batches = self.windows.epoch(self.config.seed, epoch, self._users_at_once)
         batches = batches if self.augmenter is None else self.augmenter.epoch(batches, epoch)
-        self.planner.start_epoch(epoch)
-        total = weights = 0.0
-        for number, group in enumerate(grouped(batches, self.config.accumulation_steps), start=1):
+        groups = enumerate(grouped(batches, self.config.accumulation_steps), start=1)
+        self.planner.start_epoch(epoch, done=state.steps_in_epoch * self.config.accumulation_steps)
+        for number, group in itertools.islice(groups, state.steps_in_epoch, None):
             plans = [self.planner.plan(batch) for batch in group]
             own = totals_of(plans)
-            step = StepTotals(*self.ranks.total([own.weight, own.positions]))
+            weight, positions, stops = self.ranks.total([own.weight, own.positions, float(self._stop.asked)])
             if self._fits_margin:
                 self._fit_margin(group[0], plans[0], tuned)
-            loss, weight = self._accumulate(plans, step, tuned), step.weight
+            step = StepTotals(weight, positions)
+            loss = self.memory.guarded(state.step + 1, lambda: self._accumulate(plans, step, tuned))  # noqa: B023
             if not math.isfinite(loss):
-                raise InputError(
-                    f"the loss became {loss} in step {state['step'] + 1} (epoch {epoch}). Lower the learning rates or "
-                    f"set optimizer.clip_norm; checkpoints of earlier epochs are kept"
-                )
-            total, weights = total + loss * weight, weights + weight
-            last = state["step"] + 1 >= self.num_steps
+                raise self._not_finite(loss, state.step + 1, epoch, number, group)
+            last = state.step + 1 >= self.num_steps
             moves_encoder = tuned and self.text_table.step_done(number, last=last)
             self._optimizer_step(state, moves_encoder=moves_encoder)
+            state.step_done(loss, weight)
             progress.advance(1, loss=loss)
-            if state["step"] >= self.num_steps:
+            self._save_within(state, stops=stops > 0)
+            if state.step >= self.num_steps:
                 break
-        return total / weights if weights else 0.0
+        return state.mean_loss
 
     def _accumulate(self, plans: list[StepPlan], step: StepTotals, tuned: bool) -> float:
         """Add up the gradients of the batches of a step and return their loss, that of all processes together."""
@@ -243,53 +252,37 @@ class Trainer:
         fit_margin(self.model, whole, self.loss, text_CH, self.text_table.profile(whole, tuned=False))
         self._fits_margin = False
 
-    def _optimizer_step(self, state: dict[str, Any], *, moves_encoder: bool) -> None:
-        self.ranks.add_gradients([one for group in self.optimizer.param_groups for one in group["params"]])
-        if moves_encoder:
-            for method in self.model.methods():
-                penalty = method.penalty()
-                if penalty is not None:
-                    penalty.backward()  # type: ignore[no-untyped-call]
-        for group in self.optimizer.param_groups:
-            rate, factor = self._rates[group["name"]]
-            group["lr"] = rate * factor(state["encoder_steps" if is_lm_group(group["name"]) else "step"])
-            if self.clip_norm is not None:
-                self.accelerator.clip_grad_norm_(group["params"], self.clip_norm)
-        self.optimizer.step()
-        if moves_encoder:
-            for method in self.model.methods():
-                method.after_optimizer_step(state["encoder_steps"])
-            state["encoder_steps"] += 1
-            self.model.weights_changed()
-        self.optimizer.zero_grad(set_to_none=True)
-        state["step"] += 1
+    def _optimizer_step(self, state: TrainingState, *, moves_encoder: bool) -> None:
+        self.stepper.step(state, moves_encoder=moves_encoder)
 
-    def _validate(self, epoch: int, state: dict[str, Any]) -> dict[str, float]:
-        """Evaluate, keep the weights if they are the best so far, and see whether to stop."""
-        self.model.eval()
-        measured = self.evaluate(self.model)
-        metrics = dict(zip(measured, self.ranks.same(list(measured.values())), strict=True))
-        if self.config.metric not in metrics:
-            raise InputError(
-                f"training.metric: '{self.config.metric}' is not evaluated; there are {', '.join(metrics)}"
-            )
-        value = metrics[self.config.metric]
-        if not math.isfinite(value):
-            raise InputError(f"{self.config.metric} became {value} in epoch {epoch}")
-        settled = all(method.settled for method in self.model.methods())
-        if settled and value > state["best_metric"]:
-            state.update(best_metric=value, best_epoch=epoch, waited=0)
-            self.best = self.model.trained_state()
-        else:
-            # Before the adapter has moved, or while it must, there is nothing that stopping early could judge.
-            state["waited"] += settled and epoch > self.config.warmup_frozen_epochs
-        state["stopped"] = self.config.patience is not None and state["waited"] >= self.config.patience
-        return metrics
+    def _not_finite(self, loss: float, step: int, epoch: int, number: int, group: list[UserBatch]) -> InputError:
+        users = [self.windows.user_ids[user] for user in group[0].users[:3]]
+        return InputError(
+            f"the loss became {loss} in step {step} (epoch {epoch}, step {number} of it, whose first users are "
+            f"{', '.join(map(repr, users))}). Lower the learning rates or set optimizer.clip_norm; checkpoints of "
+            f"earlier steps are kept"
+        )
 
-    def _record(self, row: dict[str, float], state: dict[str, Any]) -> None:
+    def _record(self, row: dict[str, float], state: TrainingState) -> None:
         if self.config.trackers:
-            self.accelerator.log(row, step=state["step"])
-        if self.folder is None or not self.accelerator.is_main_process:
+            self.accelerator.log(row, step=state.step)
+        if self.folder is not None:
+            self.snapshots.save(state, self.selection.best)
+            if self.ranks.is_first:
+                write_epochs(self.folder, state.epochs)
+
+    def _save_within(self, state: TrainingState, *, stops: bool) -> None:
+        """Save within an epoch where that is due, and end where that was asked for.
+
+        While gradients wait for a step of the language model there is nothing that could be saved: the next step is.
+        """
+        self._stops = self._stops or stops
+        if self.folder is None or not self.text_table.idle:
             return
-        save_checkpoint(self._checkpoint, model=self.model, optimizer=self.optimizer, best=self.best, state=state)
-        write_epochs(self.folder, state["epochs"])
+        every = self.config.checkpoint_steps
+        if not self._stops and (every is None or state.step % every or state.step >= self.num_steps):
+            return
+        state.epoch_seconds = time.perf_counter() - self._began
+        self.snapshots.save(state, self.selection.best)
+        if self._stops:
+            raise TrainingStopped(state.step)

@@ -76,4 +76,7 @@ def _train(recipe: Recipe, dataset: Dataset, stops: Stops, report: Report) -> fl
             raise PrunedError(epoch)
 
     _, trainer = make_trainer(build(recipe, dataset, report), recipe, dataset, report, None, observe)
-    return trainer.train().best_metric
+    try:
+        return trainer.train().best_metric
+    finally:
+        trainer.close()

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from peftrec.config import InputError, RecipeError
+from peftrec.training.checkpoint_folder import CheckpointFolder
 from peftrec.training.optimizer_kind import flat_state, nested_state, optimizer_class
+from peftrec.training.snapshot import CHECKPOINTS
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 
@@ -76,7 +78,8 @@ def test_large_tensors_have_moments_of_8_bits_and_the_checkpoint_holds_them(
     recipe = make_recipe("training.num_epochs=1", "encoder.residual_dim=160", f"optimizer.kind={kind}")
     prepared = prepare(recipe, folder=tmp_path)
     prepared.trainer.train()
-    stored = load_file(tmp_path / "private" / "checkpoints" / "last" / "optimizer.safetensors")
+    newest = CheckpointFolder(tmp_path / CHECKPOINTS).paths()[0]
+    stored = load_file(newest / "optimizer.safetensors")
     groups = prepared.trainer.optimizer.param_groups
     assert [group["name"] for group in groups] == ["lm", "head"]
     parameters = [parameter for group in groups for parameter in group["params"]]

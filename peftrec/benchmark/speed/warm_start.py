@@ -99,9 +99,9 @@ def _start(recipe_file: Path, overrides: list[str]) -> Start:
                 times["first_step"] = time.perf_counter()
                 raise _FirstStepError
 
-        import peftrec.run
+        import peftrec.fitting
 
-        peftrec.run.Trainer = Watched  # type: ignore[attr-defined]
+        peftrec.fitting.Trainer = Watched  # type: ignore[attr-defined]
         began = time.perf_counter()
         try:
             train(recipe)

@@ -62,9 +62,9 @@ def start(suite: Path, tmp_path: Path, *words: str) -> subprocess.Popen[str]:
 
 def training_of(name: str, tmp_path: Path) -> int:
     """Wait until a run has a checkpoint, and return the number of its process."""
-    checkpoint = tmp_path / "runs" / f"{name}.partial" / "private" / "checkpoints" / "last" / "state.json"
+    checkpoints = tmp_path / "runs" / f"{name}.partial" / "private" / "checkpoints"
     for _ in range(1200):
-        if checkpoint.is_file():
+        if any(checkpoints.glob("step-*/checkpoint.json")):
             for folder in Path("/proc").glob("[0-9]*"):
                 try:
                     words = (folder / "cmdline").read_bytes().split(b"\0")

@@ -1,0 +1,80 @@
+"""A step that runs out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from peftrec.config import InputError
+from peftrec.training.out_of_memory import is_out_of_memory
+
+OVERRIDES = (
+    "training.num_epochs=1", "training.batch_users=16", "loss.kind=in_batch_softmax", "encoder.token_budget=128",
+    "training.graph_memory_mib=64", "encoder.max_tokens=16",
+)  # fmt: skip
+
+
+def fails_above(trainer: Any, budget: int, error: BaseException) -> list[int]:
+    """Let the encoder find no memory for chunks above a budget; return the budgets that it was asked with."""
+    encoder, asked = trainer.model.text_encoder, []
+    encode = encoder.training_vectors
+
+    def training_vectors(*arguments: Any, **words: Any) -> Any:
+        asked.append(encoder.config.token_budget)
+        torch.rand(1)  # what was drawn before memory ran out is drawn again
+        found = encode(*arguments, **words)
+        if encoder.config.token_budget > budget:
+            raise error
+        return found
+
+    encoder.training_vectors = training_vectors
+    return asked
+
+
+def test_chunks_are_halved_until_they_fit_and_the_step_is_taken_again(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    halving = prepare(make_recipe(*OVERRIDES, "training.on_out_of_memory=halve"))
+    asked = fails_above(halving.trainer, 32, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    with pytest.warns(UserWarning, match=r"step 1 .* of 128 tokens; it is taken again with 64 tokens and 32 MiB"):
+        found = halving.trainer.train()
+    assert asked[:4] == [128, 64, 32, 32]
+    assert halving.trainer.text_table.graph_bytes == 16 * 2**20
+    # The very steps of a run that began with such chunks.
+    small = prepare(make_recipe(*OVERRIDES, "training.graph_memory_mib=16"))
+    small.model.text_encoder.config = halving.model.text_encoder.config
+    fails_above(small.trainer, 32, RuntimeError("not reached"))
+    wanted = small.trainer.train()
+    assert [row["loss"] for row in found.epochs] == [row["loss"] for row in wanted.epochs]
+    assert all(torch.equal(t, halving.model.trained_state()[n]) for n, t in small.model.trained_state().items())
+
+
+def test_what_to_lower_is_said(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    error = RuntimeError(
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+    )
+    told = r"step 1 ran out of memory .*training\.graph_memory_mib \(now 64\), encoder\.token_budget \(now 128\)"
+    stopping = prepare(make_recipe(*OVERRIDES))
+    fails_above(stopping.trainer, 32, error)
+    with pytest.raises(InputError, match=told):
+        stopping.trainer.train()
+    # Nothing is small enough: it ends, and says so.
+    hopeless = prepare(make_recipe(*OVERRIDES, "training.on_out_of_memory=halve"))
+    fails_above(hopeless.trainer, 0, error)
+    with (
+        pytest.warns(UserWarning, match="taken again"),
+        pytest.raises(InputError, match=r"graph_memory_mib \(now 1\), encoder\.token_budget \(now 16\)"),
+    ):
+        hopeless.trainer.train()
+
+
+def test_other_errors_stay_what_they_are(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
+    broken = prepare(make_recipe(*OVERRIDES, "training.on_out_of_memory=halve"))
+    fails_above(broken.trainer, 0, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        broken.trainer.train()
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(ValueError("not enough memory"))

@@ -17,8 +17,10 @@ examples:
   peftrec train recipes/ml100k/minilm_lora.yaml
   peftrec train recipes/ml100k/minilm_lora.yaml method.rank=4 optimizer.learning_rate=1e-3 output_dir=runs/rank4
   peftrec train recipes/ml100k/minilm_lora.yaml method.kind=frozen --print-recipe
-  accelerate launch --config_file recipes/accelerate/cpu.yaml -m peftrec train recipes/ml100k/minilm_lora.yaml
+  accelerate launch --config_file recipes/accelerate/cpu_2.yaml -m peftrec train recipes/ml100k/minilm_lora.yaml
 
+Launched several times, the processes train together: each has training.batch_users of a step's users and its share of
+the texts. SIGTERM ends the step, saves it, and exits with 143; --resume goes on as if nothing had happened.
 Overriding a kind (method.kind=frozen) sets that section to the defaults of the new kind.
 """
 
@@ -46,12 +48,21 @@ def _run(arguments: argparse.Namespace) -> None:
         return
 
     from peftrec.cli.table import print_results
+    from peftrec.launch import launched
     from peftrec.run import train
+    from peftrec.training import TrainingStopped
 
-    metrics = train(
-        recipe,
-        overwrite=arguments.overwrite,
-        resume=arguments.resume,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    print_results(metrics["test"], metrics)
+    ranks = launched(recipe.training.timeout_seconds)
+    try:
+        metrics = train(
+            recipe,
+            overwrite=arguments.overwrite,
+            resume=arguments.resume,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except TrainingStopped as stop:
+        if ranks.is_first:
+            print(f"stopped by SIGTERM after step {stop.step}, which is saved; --resume goes on", file=sys.stderr)
+        raise
+    if ranks.is_first:
+        print_results(metrics["test"], metrics)

@@ -1,7 +1,7 @@
 """The processes of a launch: who one is among them, and what they tell each other."""
 
-from peftrec.launch.launched import launched
+from peftrec.launch.launched import launched, must_be_cpu
 from peftrec.launch.one_process import require_one_process
 from peftrec.launch.ranks import Ranks
 
-__all__ = ["Ranks", "launched", "require_one_process"]
+__all__ = ["Ranks", "launched", "must_be_cpu", "require_one_process"]

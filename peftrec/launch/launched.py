@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+import torch
+
 from peftrec.launch.ranks import Ranks
 
 
@@ -16,4 +18,13 @@ def launched(timeout_seconds: float = 1800.0) -> Ranks:
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     waits = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout_seconds))
-    return Ranks.of(Accelerator(mixed_precision="no", kwargs_handlers=[waits]), timeout_seconds)
+    accelerator = Accelerator(cpu=must_be_cpu(), mixed_precision="no", kwargs_handlers=[waits])
+    return Ranks.of(accelerator, timeout_seconds)
+
+
+def must_be_cpu() -> bool:
+    """Whether there is nothing but a CPU, as Accelerate has to be told.
+
+    Several processes that `accelerate launch` starts by a file would otherwise each take itself for the only one.
+    """
+    return not torch.accelerator.is_available()

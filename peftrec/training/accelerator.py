@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from peftrec.config import InputError
+from peftrec.launch import must_be_cpu
 from peftrec.training.config import TrainingConfig
 from peftrec.training.device_setting import check_device
 
@@ -29,6 +30,7 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
     # Precision is that of the text encoders (`with_encoder_settings`): Accelerate would keep the first one that a
     # process has trained with.
     accelerator = Accelerator(
+        cpu=must_be_cpu(),
         mixed_precision="no",
         log_with=list(training.trackers) or None,
         project_dir=None if folder is None else str(folder / "private" / "trackers"),

@@ -20,6 +20,7 @@ from peftrec.evaluation import ProductScores, UserScores
 from peftrec.evaluation.curve import exposure_curve, popularity_curve
 from peftrec.evaluation.gap import exposure_rows, gap_rows
 from peftrec.evaluation.impression import impression_results
+from peftrec.evaluation.shared import shared_rows
 from peftrec.evaluation.slice import (
     POPULARITY,
     Slice,
@@ -29,6 +30,7 @@ from peftrec.evaluation.slice import (
     standard_slices,
     told_slices,
 )
+from peftrec.launch import Ranks
 from peftrec.metrics import CategoryShares, ListFacts, auc, list_metrics
 from peftrec.retrieval import Asked, best_lists
 
@@ -41,15 +43,16 @@ class Full:
 
     Args:
         measured: ranks of the run and of what stands beside it.
+        ranks: processes that share the making of lists, called alike on each; None for this one alone.
     """
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: Measured, ranks: Ranks | None = None) -> None:
         self._of = measured
         assert measured.details is not None, "measured in part only"
         self._details = measured.details
         self.cases: Cases = getattr(measured.dataset.split, measured.split)
         self._counts_N = measured.dataset.item_counts()
-        self.lists = {name: self._lists(scores) for name, scores in measured.scores.items()}
+        self.lists = {name: self._lists(scores, ranks) for name, scores in measured.scores.items()}
         facts = self._facts()
         num_ranked_C = self._num_ranked(facts)
         self.found = {}
@@ -85,26 +88,30 @@ class Full:
         rows = {name: impression_results(scores, impressions, num_items) for name, scores in self._of.scores.items()}
         return {"impressions": {"rows": rows, "left_out": impressions.left_out}}
 
-    def _lists(self, scores: UserScores | ProductScores) -> NDArray[np.int64]:
+    def _lists(self, scores: UserScores | ProductScores, ranks: Ranks | None) -> NDArray[np.int64]:
         """Return the best items of every case, shape (C, K); -1 beyond what there is to rank."""
-        recipe, dataset = self._of.recipe, self._of.dataset
-        num_items = len(dataset.catalogue)
+        recipe, sequences = self._of.recipe, self._of.dataset.sequences
+        num_items = len(self._of.dataset.catalogue)
         k, exclude_history = max(recipe.evaluation.ks), recipe.evaluation.exclude_history
-        lists_CK = np.full((len(self.cases), k), -1, dtype=np.int64)
-        for start in range(0, len(self.cases), _CASES_AT_ONCE):
-            part = (dataset.sequences, start, min(start + _CASES_AT_ONCE, len(self.cases)))
-            asked = Asked(
-                histories_BL=self.cases.histories(*part),
-                users_B=self.cases.users[start : part[2]],
-                events_BL=self.cases.event_histories(*part),
-                times_BL=self.cases.time_histories(*part),
-                unknown_B=np.zeros(part[2] - start, dtype=bool),  # ranks are of what the model makes of them, too
-            )
-            items_BK, _ = best_lists(
-                scores, asked, min(k, num_items), torch.zeros(num_items), exclude_history=exclude_history
-            )
-            lists_CK[start : part[2], : items_BK.shape[1]] = items_BK.numpy()
-        return lists_CK
+
+        def find(cases: Cases) -> NDArray[np.int64]:
+            lists_CK = np.full((len(cases), k), -1, dtype=np.int64)
+            for start in range(0, len(cases), _CASES_AT_ONCE):
+                part = (sequences, start, min(start + _CASES_AT_ONCE, len(cases)))
+                asked = Asked(
+                    histories_BL=cases.histories(*part),
+                    users_B=cases.users[start : part[2]],
+                    events_BL=cases.event_histories(*part),
+                    times_BL=cases.time_histories(*part),
+                    unknown_B=np.zeros(part[2] - start, dtype=bool),  # ranks are of what the model makes of them, too
+                )
+                items_BK, _ = best_lists(
+                    scores, asked, min(k, num_items), torch.zeros(num_items), exclude_history=exclude_history
+                )
+                lists_CK[start : part[2], : items_BK.shape[1]] = items_BK.numpy()
+            return lists_CK
+
+        return shared_rows(find, self.cases, sequences, ranks)
 
     def _num_ranked(self, facts: ListFacts) -> NDArray[np.int64]:
         """Return how many items were ranked for each case."""

@@ -16,6 +16,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import Dataset, load_dataset
 from peftrec.evaluation import Evaluation, ProductScores, UserScores
 from peftrec.frozen import frozen_vectors
+from peftrec.launch import Ranks, all_or_none
 from peftrec.losses import ItemPropensities
 from peftrec.measuring import (
     SPLITS,
@@ -92,7 +93,12 @@ class Measured:
 
 
 def evaluate(
-    run: Run | str | Path, *, split: str = "test", overrides: Sequence[str] = (), dataset: Dataset | None = None
+    run: Run | str | Path,
+    *,
+    split: str = "test",
+    overrides: Sequence[str] = (),
+    dataset: Dataset | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run on the data of its recipe, with the references beside it.
 
@@ -101,16 +107,20 @@ def evaluate(
         split: `valid` or `test`.
         overrides: of the sections `data` and `evaluation`, such as `data.root=../elsewhere`.
         dataset: use this instead of loading what the recipe names.
+        ranks: processes that share the cases, called alike on each (`peftrec.launch.launched()`), of which the first
+            writes; None for this one alone.
     Returns:
         `model`, members of an ensemble, `popularity`, `content_knn` as `Evaluation.to_json`; `split`; `leaks`; stored
         `parameters`, `training`; `same_data`: whether users, events and texts are those of the run.
     Raises:
-        InputError: if the data hold other items than the run was trained on.
+        InputError: if the data hold other items than the run was trained on, or another process has failed.
     """
-    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset)
-    if measured.belongs_to_run:
-        with unless_read_only():
-            write_users(measured.run.folder, split, measured.dataset, measured.found, measured.sampled)
+    ranks = Ranks() if ranks is None else ranks
+    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset, ranks=ranks)
+    with all_or_none(ranks):
+        if measured.belongs_to_run and ranks.is_first:
+            with unless_read_only():
+                write_users(measured.run.folder, split, measured.dataset, measured.found, measured.sampled)
     return measured.results()
 
 
@@ -134,6 +144,7 @@ def measure_run(
     overrides: Sequence[str] = (),
     dataset: Dataset | None = None,
     full: bool = False,
+    ranks: Ranks | None = None,
 ) -> Measured:
     """Measure a run and the references beside it; arguments and errors as of `evaluate`. Nothing is written.
 
@@ -165,8 +176,8 @@ def measure_run(
         split=split,
         references=references,
         scores=scores,
-        found={name: measure(score, recipe, dataset, split) for name, score in scores.items()},
-        sampled=sampled_evaluations(scores, recipe, dataset, split),
+        found={name: measure(score, recipe, dataset, split, ranks) for name, score in scores.items()},
+        sampled=sampled_evaluations(scores, recipe, dataset, split, ranks),
         propensities=propensities,
         same_data=same_data,
         own_rules=not any(override.startswith(_RULES) for override in overrides),

@@ -52,7 +52,7 @@ def make_trainer(
         say(line)
 
     def evaluate(trained: RecommenderModel) -> dict[str, float]:
-        metrics = measure(catalogue_scores(trained), recipe, dataset, "valid").summary()
+        metrics = measure(catalogue_scores(trained), recipe, dataset, "valid", ranks).summary()
         if observe is not None:
             observe(metrics)
         return metrics

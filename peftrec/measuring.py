@@ -13,6 +13,7 @@ from peftrec.data import Dataset
 from peftrec.data.group_table import Groups, read_groups
 from peftrec.data.impression import Impressions, read_impressions
 from peftrec.evaluation import Evaluation, ProductScores, UserScores, evaluate_cases, evaluate_sampled
+from peftrec.launch import Ranks, all_or_none
 from peftrec.losses import ItemPropensities
 from peftrec.propensity import propensities_of
 from peftrec.publishing import SAMPLED, write_per_user
@@ -77,8 +78,22 @@ def of_users(baselines: Mapping[str, FittedBaseline]) -> dict[str, UserScores | 
     }
 
 
-def measure(scores: UserScores | ProductScores, recipe: Recipe, dataset: Dataset, split: str) -> Evaluation:
-    """Rank the targets of a split as the recipe says."""
+def measure(
+    scores: UserScores | ProductScores, recipe: Recipe, dataset: Dataset, split: str, ranks: Ranks | None = None
+) -> Evaluation:
+    """Rank the targets of a split as the recipe says.
+
+    Args:
+        scores: of the catalogue.
+        recipe: with its rules of evaluation.
+        dataset: split.
+        split: `valid` or `test`.
+        ranks: processes that share the cases, called alike on each; None for this one alone.
+    Returns:
+        What was found for all cases, on every process.
+    Raises:
+        InputError: as of `evaluate_cases`.
+    """
     return evaluate_cases(
         scores,
         getattr(dataset.split, split),
@@ -89,30 +104,57 @@ def measure(scores: UserScores | ProductScores, recipe: Recipe, dataset: Dataset
         batch_users=recipe.evaluation.batch_users,
         of_users=True,
         names=tuple(dict.fromkeys((*recipe.evaluation.metrics, recipe.training.metric.partition("@")[0]))),
+        processes=ranks,
     )
 
 
 def measure_all(
-    scores: Mapping[str, UserScores | ProductScores], recipe: Recipe, dataset: Dataset, work: Path
+    scores: Mapping[str, UserScores | ProductScores],
+    recipe: Recipe,
+    dataset: Dataset,
+    work: Path,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
-    """Measure each on both splits, write what single users got, and return the means as plain values."""
+    """Measure each on both splits, write what single users got, and return the means as plain values.
+
+    Args:
+        scores: by name.
+        recipe: and `dataset`, `ranks`: as of `measure`.
+        work: the run folder, into which the first process writes.
+    Raises:
+        InputError: as of `measure`.
+    """
+    ranks = Ranks() if ranks is None else ranks
     results: dict[str, Any] = {
         "data_sha256": dataset.content_hash(times=recipe.reads_times),
         "cleaning": dataset.report.to_dict(),
     }
     propensities = case_propensities(recipe, dataset)
     for split in SPLITS:
-        found = {name: measure(score, recipe, dataset, split) for name, score in scores.items()}
-        sampled = sampled_evaluations(scores, recipe, dataset, split)
-        write_users(work, split, dataset, found, sampled)
+        found = {name: measure(score, recipe, dataset, split, ranks) for name, score in scores.items()}
+        sampled = sampled_evaluations(scores, recipe, dataset, split, ranks)
+        with all_or_none(ranks):
+            if ranks.is_first:
+                write_users(work, split, dataset, found, sampled)
         results[split] = results_of(found, dataset, split, sampled, propensities)
     return results
 
 
 def sampled_evaluations(
-    scores: Mapping[str, UserScores | ProductScores], recipe: Recipe, dataset: Dataset, split: str
+    scores: Mapping[str, UserScores | ProductScores],
+    recipe: Recipe,
+    dataset: Dataset,
+    split: str,
+    ranks: Ranks | None = None,
 ) -> dict[str, Evaluation]:
-    """Rank among sampled candidates too where the recipe asks for it; otherwise there is nothing."""
+    """Rank among sampled candidates too where the recipe asks for it; otherwise there is nothing.
+
+    Args:
+        scores: by name.
+        recipe: and `dataset`, `split`, `ranks`: as of `measure`.
+    Raises:
+        InputError: as of `evaluate_sampled`.
+    """
     sampled = recipe.evaluation.sampled_candidates
     if sampled is None:
         return {}
@@ -127,6 +169,7 @@ def sampled_evaluations(
             batch_users=recipe.evaluation.batch_users,
             of_users=True,
             names=recipe.evaluation.metrics,
+            processes=ranks,
         )
         for name, score in scores.items()
     }

@@ -14,6 +14,7 @@ from peftrec.evaluating import Measured, measure_run, unless_read_only
 from peftrec.evaluation import Evaluation
 from peftrec.evaluation.report import sections
 from peftrec.evaluation.report_page import plot_files, report_markdown, report_page
+from peftrec.launch import Ranks, all_or_none
 from peftrec.measuring import write_users
 from peftrec.publishing import MANIFEST, METRICS, Run, replace_text, replace_texts
 
@@ -25,6 +26,7 @@ def report(
     overrides: Sequence[str] = (),
     output: str | Path | None = None,
     dataset: Dataset | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Measure a run in full: metrics of ranks and of lists, slices, gaps between groups, curves; and write it down.
 
@@ -38,26 +40,39 @@ def report(
         overrides: of the sections `data` and `evaluation`.
         output: a folder to write to in place of the run's.
         dataset: use this instead of loading what the recipe names.
+        ranks: processes that share the cases, called alike on each (`peftrec.launch.launched()`), of which the first
+            writes; None for this one alone.
     Returns:
         What `evaluate` does, with metrics of lists among the others, `slices`, `gaps`, `exposure`, `popularity_curve`
-        and `exposure_curve`; and `written`, the files.
+        and `exposure_curve`; and `written`, the files that this process wrote.
     Raises:
         RecipeError: if `output` holds a run.
-        InputError: if the data hold other items than the run was trained on, or lack a column.
+        InputError: if the data hold other items than the run was trained on, or lack a column; if another process has
+            failed.
         OSError: if the disk is full; where nothing may be written into the run, nothing is.
     """
+    ranks = Ranks() if ranks is None else ranks
     if output is not None:
         _check_output(Path(output))
-    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset, full=True)
-    full = Full(measured)
+    measured = measure_run(run, split=split, overrides=overrides, dataset=dataset, full=True, ranks=ranks)
+    full = Full(measured, ranks)
     results = full.results()
-    written: list[str] = []
-    if output is not None:
-        written = _write_folder(Path(output), results, measured, full.found)
-    elif measured.belongs_to_run:
-        with unless_read_only():
-            written = _write_run(results, measured, full.found)
+    with all_or_none(ranks):
+        written = _write(output, results, measured, full.found) if ranks.is_first else []
     return results | {"written": written}
+
+
+def _write(
+    output: str | Path | None, results: dict[str, Any], measured: Measured, found: Mapping[str, Evaluation]
+) -> list[str]:
+    """Write into `output`, or into the run where this belongs to it; return the files."""
+    if output is not None:
+        return _write_folder(Path(output), results, measured, found)
+    written: list[str] = []
+    if measured.belongs_to_run:
+        with unless_read_only():
+            written = _write_run(results, measured, found)
+    return written
 
 
 def _texts(results: Mapping[str, Any], title: str, split: str) -> dict[str, str]:

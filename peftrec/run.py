@@ -20,7 +20,7 @@ from peftrec.data import Dataset, load_dataset
 from peftrec.evaluating import REFERENCE_FOLDER
 from peftrec.fitting import make_trainer
 from peftrec.frozen import frozen_vectors, published_vectors
-from peftrec.launch import Ranks, launched
+from peftrec.launch import Ranks, all_or_none, launched
 from peftrec.measuring import check_rules, measure_all, of_users
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.publishing import (
@@ -68,12 +68,15 @@ def train(
     say = report if report is not None and ranks.is_first else lambda _: None
     _check_processes(recipe, ranks)
     folder = Path(recipe.output_dir)
-    work = folder.with_name(folder.name + ".partial")
-    ranks.first(lambda: _check_folders(folder, work, say, overwrite=overwrite, resume=resume))
-    dataset = ranks.act(lambda: load_dataset(recipe.data) if dataset is None else dataset)
-    if not resume:
-        ranks.first(lambda: shutil.rmtree(work, ignore_errors=True))
-    ranks.act(lambda: check_rules(recipe, dataset))  # what is wrong with them is told before the long part
+    with all_or_none(ranks):
+        if ranks.is_first:
+            _check_folders(folder, say, overwrite=overwrite, resume=resume)
+    work = _work(folder)
+    with all_or_none(ranks):
+        dataset = load_dataset(recipe.data) if dataset is None else dataset
+        if not resume and ranks.is_first:
+            shutil.rmtree(work, ignore_errors=True)
+        check_rules(recipe, dataset)  # what is wrong with them is told before the long part
     say(str(dataset.report))
     if dataset.split.leaks:
         say(dataset.split.leaks)
@@ -101,11 +104,16 @@ def _check_processes(recipe: Recipe, ranks: Ranks) -> None:
     )
 
 
-def _check_folders(folder: Path, work: Path, say: Report, *, overwrite: bool, resume: bool) -> None:
+def _work(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")
+
+
+def _check_folders(folder: Path, say: Report, *, overwrite: bool, resume: bool) -> None:
     """See that a run may be written, before anything is done."""
     if recover_folder(folder):
         say(f"{folder}: put back the run that a stopped replacement had left aside")
     check_output_folder(folder, overwrite=overwrite)
+    work = _work(folder)
     if resume and not work.is_dir():
         raise RecipeError(f"{work}: there is no stopped run to resume")
     if not resume and not overwrite and (work / CHECKPOINTS).is_dir():
@@ -116,16 +124,18 @@ def _train_model(
     recipe: Recipe, dataset: Dataset, work: Path, say: Report, ranks: Ranks, *, resume: bool
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    built = ranks.act(lambda: build(recipe, dataset, say))
+    with all_or_none(ranks):
+        built = build(recipe, dataset, say)
     model, counts = built.model, dataset.item_counts()
     for line in built.describe(recipe):
         say(line)
     build_seconds = time.perf_counter() - began
     # Before the long part: they may need a backbone that cannot be loaded.
-    references = ranks.act(lambda: fit_references(dataset, lambda: published_vectors(built, recipe, say)))
-    recipe, trainer = make_trainer(built, recipe, dataset, say, work, ranks=ranks)
-    untrained = _adapter_states(model)
-    work.mkdir(parents=True, exist_ok=True)
+    with all_or_none(ranks):
+        references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
+        recipe, trainer = make_trainer(built, recipe, dataset, say, work, ranks=ranks)
+        untrained = _adapter_states(model)
+        work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
     if model.catalogue_text is not None:
         model.catalogue_text.drop_rounded_states()  # what is reported and saved is that of the published weights
@@ -137,10 +147,11 @@ def _train_model(
         "parameters": [{"part": part, **dataclasses.asdict(count)} for part, count in model.parameter_counts().items()],
         "texts": built.text_counts(),
         "methods": {start: encoder.method.summary() for start, encoder in model.text_encoders().items()},
-    } | measure_all({"model": catalogue_scores(model), **of_users(references)}, recipe, dataset, work)
+    } | measure_all({"model": catalogue_scores(model), **of_users(references)}, recipe, dataset, work, ranks)
     trainer.close()
     if not ranks.is_first:
         return metrics
+    # From here on the first process is alone.
     store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     trained = _adapter_states(model)
     moved = {

@@ -21,6 +21,7 @@ examples:
   peftrec evaluate runs/first
   peftrec evaluate runs/first --split valid evaluation.ks=[10,50] --output reports/first
   peftrec evaluate runs/first data.root=/path/to/data --json
+  accelerate launch --config_file recipes/accelerate/multi_gpu.yaml -m peftrec evaluate runs/first
 
 Only data.* and evaluation.* can be overridden: the rest is what was trained.
 """
@@ -38,9 +39,15 @@ def add_parser(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from peftrec.cli.table import console, print_lists, print_results
+    from peftrec.launch import launched
     from peftrec.reporting import report
 
-    results = report(arguments.folder, split=arguments.split, overrides=arguments.overrides, output=arguments.output)
+    ranks = launched()
+    results = report(
+        arguments.folder, split=arguments.split, overrides=arguments.overrides, output=arguments.output, ranks=ranks
+    )
+    if not ranks.is_first:
+        return
     if arguments.json:
         print(json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False))
         return

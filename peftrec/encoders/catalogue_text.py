@@ -15,6 +15,7 @@ from peftrec.encoders.gradient_cache import TrainingVectors
 from peftrec.encoders.item_text import ItemTexts
 from peftrec.encoders.text_cache import TextCache
 from peftrec.encoders.text_encoder import TextEncoder
+from peftrec.launch import Ranks, all_or_none
 
 
 class CatalogueText:
@@ -24,11 +25,16 @@ class CatalogueText:
         encoder: the text encoder.
         texts: one text an item; tokenised on first use.
         cache: of the encoder's backbone, which keeps tokens, states and vectors; None computes them here.
+
+    Attributes:
+        ranks: processes that share the encoding of `vectors`, which then all of them must ask for; this one alone
+            unless it is set.
     """
 
     def __init__(self, encoder: TextEncoder, texts: Sequence[str], cache: TextCache | None = None) -> None:
         self.encoder = encoder
         self.cache = cache
+        self.ranks = Ranks()
         self._raw = tuple(texts)
         self._tokenized: ItemTexts | None = None
         self._vectors_NH: torch.Tensor | None = None
@@ -45,12 +51,28 @@ class CatalogueText:
         return self._tokenized
 
     def vectors(self) -> torch.Tensor:
-        """Return the vectors of all items for the present weights, shape (N, H), without gradients."""
+        """Return the vectors of all items for the present weights, shape (N, H), without gradients.
+
+        Several processes encode about as many tokens each. Their chunks are others than those of one process, so that
+        vectors may round otherwise.
+        """
         if self._vectors_NH is None:
-            self._vectors_NH = self.encoder.encode(self.tokenized)
+            self._vectors_NH = self._encoded()
         # The encoder may have moved to another device since.
         self._vectors_NH = self._vectors_NH.to(self.encoder.device)
         return self._vectors_NH
+
+    def _encoded(self) -> torch.Tensor:
+        """Return the vectors of all items, each process encoding its share."""
+        texts, ranks = self.tokenized, self.ranks
+        if ranks.alone:
+            return self.encoder.encode(texts)
+        shares = ranks.shares(texts.lengths)
+        own = shares[ranks.index]
+        nothing = torch.empty(0, self.encoder.dim, device=self.encoder.device)
+        with all_or_none(ranks):
+            own_KH = self.encoder.encode(texts, own) if len(own) else nothing
+        return ranks.gather(own_KH, shares)
 
     def store_trunk(self) -> None:
         """Read the states of the frozen trunk from the cache, or hold them in memory, from now on."""

@@ -16,6 +16,8 @@ from peftrec.config import InputError
 from peftrec.evaluation.evaluation import Evaluation
 from peftrec.evaluation.product import ProductScores, unordered
 from peftrec.evaluation.product_ranking import product_ranks
+from peftrec.evaluation.shared import shared_rows
+from peftrec.launch import Ranks
 from peftrec.metrics import MISS, rank_metrics
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def evaluate_cases(
     batch_users: int = 512,
     of_users: bool = False,
     names: Sequence[str] | None = None,
+    processes: Ranks | None = None,
 ) -> Evaluation:
     """Rank each case's target among the whole catalogue.
 
@@ -52,6 +55,9 @@ def evaluate_cases(
     lies in it has the rank `MISS`. A user without history is ranked among all items. No gradient is kept, and memory
     does not grow with the number of users: of `ProductScores` a block of items is held at a time, of others whole rows
     of one chunk, which are only read.
+
+    Several processes rank a share of the cases each. Ranks are those of one process; where sums over other chunks of
+    users round otherwise, items whose scores differ by that alone may change places.
 
     Args:
         scores: histories (B, L) to scores (B, N), higher is better, or `ProductScores`; on any device.
@@ -63,18 +69,25 @@ def evaluate_cases(
         batch_users: users scored at once, from 1; fewer where whole rows of so many would be 256 MiB.
         of_users: whether `scores` are `UserScores`; `ProductScores` are told of users in any case.
         names: which of `RANK_METRICS`; None: `DEFAULT_RANK_METRICS`.
+        processes: that share the work, called alike on each; None for this one alone.
     Returns:
-        Ranks and metrics of every case, in their order.
+        Ranks and metrics of every case, in their order; all of them on every process.
     Raises:
         InputError: if there are no cases, one is there twice, or a score is NaN or infinite (with their number and the
-            first user).
+            first user); if another process has failed, or what all found together is not of these cases.
         ValueError: if the scores have another shape than (B, N), or an argument is out of range.
     """
     _check(cases, num_items, ks, batch_users, names)
-    if isinstance(scores, ProductScores):
-        ranks, repeated = product_ranks(scores, cases, sequences, num_items, exclude_history, batch_users)
-    else:
-        ranks, repeated = _whole_ranks(scores, cases, sequences, num_items, exclude_history, batch_users, of_users)
+
+    def rank(part: Cases) -> NDArray[np.int64]:
+        if isinstance(scores, ProductScores):
+            found = product_ranks(scores, part, sequences, num_items, exclude_history, batch_users)
+        else:
+            found = _whole_ranks(scores, part, sequences, num_items, exclude_history, batch_users, of_users)
+        return np.stack(found, axis=1)
+
+    rows_C2 = shared_rows(rank, cases, sequences, processes)
+    ranks, repeated = rows_C2[:, 0].copy(), rows_C2[:, 1] == 1
     if exclude_history:
         ranks[repeated] = MISS
     return Evaluation(

@@ -21,6 +21,8 @@ from peftrec.evaluation.evaluation import Evaluation
 from peftrec.evaluation.product import ProductScores, unordered
 from peftrec.evaluation.product_ranking import user_vectors
 from peftrec.evaluation.ranking import Scores, UserScores, users_at_once
+from peftrec.evaluation.shared import shared_rows
+from peftrec.launch import Ranks
 from peftrec.metrics import MISS, rank_metrics
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def evaluate_sampled(
     batch_users: int = 512,
     of_users: bool = False,
     names: Sequence[str] | None = None,
+    processes: Ranks | None = None,
 ) -> Evaluation:
     """Rank each case's target among so many drawn items, which are the same for every model.
 
@@ -61,10 +64,12 @@ def evaluate_sampled(
         batch_users: users scored at once, from 1.
         of_users: whether `scores` are `UserScores`.
         names: of the metrics; None: `DEFAULT_RANK_METRICS`.
+        processes: that share the work, called alike on each, as in `evaluate_cases`; None for this one alone.
     Returns:
-        Ranks and metrics of every case, in their order.
+        Ranks and metrics of every case, in their order; all of them on every process.
     Raises:
-        InputError: if there are no cases, fewer items than asked for can be drawn, or a score is NaN or infinite.
+        InputError: if there are no cases, fewer items than asked for can be drawn, or a score is NaN or infinite; if
+            another process has failed, or what all found together is not of these cases.
         ValueError: if batch_users is below 1.
     Source:
         Krichene and Rendle (2020), On sampled metrics for item recommendation, which shows why not to use them.
@@ -73,9 +78,38 @@ def evaluate_sampled(
         raise InputError("there are no cases to evaluate: the split left no user with a target")
     if batch_users < 1:
         raise ValueError(f"batch_users must be from 1, got {batch_users}")
-    num_items = len(item_counts)
-    drawn = draw_candidates(cases, sequences, item_counts, sampled)
-    places_CK = np.concatenate([cases.targets[:, None], drawn], axis=1)
+
+    def rank(part: Cases) -> NDArray[np.int64]:
+        drawn = draw_candidates(part, sequences, item_counts, sampled)
+        found = _sampled_ranks(scores, part, sequences, drawn, len(item_counts), batch_users, of_users)
+        return np.concatenate([np.stack(found, axis=1), drawn], axis=1)
+
+    rows = shared_rows(rank, cases, sequences, processes)
+    ranks, repeated, drawn = rows[:, 0].copy(), rows[:, 1] == 1, rows[:, 2:]
+    ranks[repeated] = MISS
+    return Evaluation(
+        users=cases.users.copy(),
+        targets=cases.targets.copy(),
+        ranks=ranks,
+        per_user={f"{sampled.prefix}{key}": values for key, values in rank_metrics(ranks, ks, names).items()},
+        repeat_target_share=float(repeated.mean()),
+        num_items=len(item_counts),
+        exclude_history=True,
+        catalogue=f"{sampled.describe()}, draws {_digest(drawn)}",
+    )
+
+
+def _sampled_ranks(
+    scores: Scores | UserScores | ProductScores,
+    cases: Cases,
+    sequences: Sequences,
+    drawn_CK: NDArray[np.int64],
+    num_items: int,
+    batch_users: int,
+    of_users: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the ranks of targets among what was drawn, and which lie in their user's history."""
+    places_CK = np.concatenate([cases.targets[:, None], drawn_CK], axis=1)
     ranks = np.empty(len(cases), dtype=np.int64)
     repeated = np.empty(len(cases), dtype=np.bool_)
     at_once = users_at_once(batch_users, num_items)
@@ -90,17 +124,7 @@ def evaluate_sampled(
             raise unordered(int(bad_BK.sum()), scores_BK.numel(), user)
         ranks[here] = 1 + (scores_BK[:, 1:] >= scores_BK[:, :1]).sum(dim=1).cpu().numpy()
         repeated[here] = (part.histories(sequences, 0, len(part)) == part.targets[:, None]).any(axis=1)
-    ranks[repeated] = MISS
-    return Evaluation(
-        users=cases.users.copy(),
-        targets=cases.targets.copy(),
-        ranks=ranks,
-        per_user={f"{sampled.prefix}{key}": values for key, values in rank_metrics(ranks, ks, names).items()},
-        repeat_target_share=float(repeated.mean()),
-        num_items=num_items,
-        exclude_history=True,
-        catalogue=f"{sampled.describe()}, draws {_digest(drawn)}",
-    )
+    return ranks, repeated
 
 
 def _digest(drawn_CK: NDArray[np.int64]) -> str:

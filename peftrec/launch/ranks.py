@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from peftrec.config import InputError
 from peftrec.launch.roll_call import together
-
-T = TypeVar("T")
 
 
 class Ranks:
@@ -103,34 +100,6 @@ class Ranks:
         with together(self):
             dist.broadcast(told, src=0, group=self.hosts)
         return [float(value) for value in told]
-
-    def act(self, work: Callable[[], T]) -> T:
-        """Do something in all processes, and wait for the others; where one of them fails, none goes on.
-
-        Raises:
-            InputError: if another process failed, which says by itself why.
-        """
-        if self.alone:
-            return work()
-        failed: BaseException | None = None
-        try:
-            result = work()
-        except Exception as error:
-            failed = error
-        num_failed = self.total([float(failed is not None)])[0]
-        if failed is not None:
-            raise failed
-        if num_failed:
-            raise InputError(f"process {self.index} stops, because another one of the {self.count} has failed")
-        return result
-
-    def first(self, work: Callable[[], T]) -> T | None:
-        """Let the first process do something while the others wait; where it fails, all stop.
-
-        Returns:
-            What it came to in the first process, None in others.
-        """
-        return self.act(lambda: work() if self.is_first else None)
 
     def gather(self, own_KH: torch.Tensor, shares: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the rows of all processes, each in its place, shape (C, H).

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from peftrec.config import InputError
-from peftrec.launch import Ranks
+from peftrec.launch import Ranks, all_or_none
 from peftrec.models import RecommenderModel
 from peftrec.training.checkpoint import Checkpoint, Tensors
 from peftrec.training.checkpoint_folder import CheckpointFolder
@@ -59,7 +59,6 @@ class Snapshots:
         """
         if self._folder is None:
             return
-        folder = self._folder
         checkpoint = Checkpoint(
             model=self.model.trained_state(),
             best=best,
@@ -70,7 +69,9 @@ class Snapshots:
             state=state,
             settings=self.settings,
         )
-        self.ranks.first(lambda: folder.save(checkpoint))
+        with all_or_none(self.ranks):
+            if self.ranks.is_first:
+                self._folder.save(checkpoint)
 
     def load(self) -> tuple[TrainingState, Tensors]:
         """Put a training back where its last whole checkpoint has it; return how far that is, and the best tensors.
@@ -79,8 +80,8 @@ class Snapshots:
             InputError: if there is no checkpoint, or it was made with other settings.
         """
         assert self._folder is not None, "checkpoints need a folder"
-        folder = self._folder
-        found, passed_over = folder.load(self.settings)
+        with all_or_none(self.ranks):
+            found, passed_over = self._folder.load(self.settings)
         for line in passed_over if self.ranks.is_first else []:
             warnings.warn(line, stacklevel=2)
         self.model.load_trained_state(found.model)
@@ -88,7 +89,9 @@ class Snapshots:
         _load_optimizer(self.optimizer, found.optimizer)
         self.planner.load_tables(found.tables)
         _load_random_states(found.random, self.model.device, self.ranks)
-        self.ranks.first(lambda: folder.set_aside_after(found.state))
+        with all_or_none(self.ranks):
+            if self.ranks.is_first:
+                self._folder.set_aside_after(found.state)
         return found.state, found.best
 
 

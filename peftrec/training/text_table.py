@@ -5,6 +5,9 @@ Shapes: C items of a step, H width of text vectors.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -54,6 +57,19 @@ class TextTable:
         self._users: TrainingVectors | None = None
         self._held: dict[nn.Parameter, torch.Tensor] = {}
         self._steps = 0
+
+    @contextlib.contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Let the processes share the encoding of the catalogue, while all of them ask for it together."""
+        catalogue = self.model.catalogue_text
+        if catalogue is None:
+            yield
+            return
+        catalogue.ranks = self.ranks
+        try:
+            yield
+        finally:
+            catalogue.ranks = Ranks()
 
     @property
     def idle(self) -> bool:

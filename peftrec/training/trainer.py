@@ -154,6 +154,10 @@ class Trainer:
                 process does not answer, or there is nothing to resume from.
             TrainingStopped: after SIGTERM, when the step has ended and is saved.
         """
+        with self.text_table.sharing():
+            return self._train(resume)
+
+    def _train(self, resume: bool) -> TrainingResult:
         state = self._start(resume)
         shown = self.ranks.is_first
         with StopRequest() as self._stop, TrainingProgress(self.num_steps, enabled=shown) as progress:
@@ -177,6 +181,8 @@ class Trainer:
         for method in self.model.methods():
             method.finish_training()
         self.model.load_trained_state(self.selection.best)
+        if self.model.catalogue_text is not None:
+            self.model.catalogue_text.vectors()  # while the processes share what that costs
         return TrainingResult(
             start=state.start,
             epochs=tuple(state.epochs),

@@ -17,6 +17,7 @@ import peftrec.run
 from peftrec.config import InputError, RecipeError
 from peftrec.data import TrainingWindows, load_dataset
 from peftrec.evaluating import evaluate
+from peftrec.launch import Ranks
 from peftrec.publishing import load_run
 from peftrec.run import train
 
@@ -421,12 +422,16 @@ def test_rules_that_cannot_be_kept_are_told_before_the_training(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_processes_are_refused(
+def test_another_number_of_processes_than_the_recipe_is_made_for_is_refused(
     make_recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import accelerate
-
-    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
-    with pytest.raises(InputError, match="2 processes were launched"):
-        train(make_recipe(output_dir=tmp_path / "run"))
+    with pytest.raises(
+        InputError, match=r"training\.processes is 2, but 1 were launched\. Launch as many .*--cpu starts one"
+    ):
+        train(make_recipe("training.processes=2", output_dir=tmp_path / "run"))
+    monkeypatch.setattr("peftrec.run.launched", lambda _: Ranks(1, 2))
+    with pytest.raises(InputError, match=r"training\.processes is 1, but 2 were launched"):
+        train(make_recipe("training.processes=1", output_dir=tmp_path / "run"))
+    with pytest.raises(InputError, match="2 processes were launched, but a baseline is fitted in one"):
+        train(make_recipe("baseline.kind=popularity", output_dir=tmp_path / "run"))
     assert not list(tmp_path.iterdir())

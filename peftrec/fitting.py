@@ -8,7 +8,7 @@ from pathlib import Path
 
 from peftrec.build import Built, build_debias
 from peftrec.data import Dataset, TrainingWindows
-from peftrec.launch import Ranks
+from peftrec.launch import Ranks, launched
 from peftrec.measuring import measure
 from peftrec.models import RecommenderModel, catalogue_scores
 from peftrec.recipe import Recipe
@@ -35,9 +35,9 @@ def make_trainer(
         say: is handed one line at a time.
         folder: for checkpoints; None keeps nothing.
         observe: is handed the validation metrics, at the start and after every epoch that is evaluated.
-        ranks: the processes that train together; None is one alone.
+        ranks: the processes that train together; None asks for those of the launch.
     """
-    ranks = Ranks() if ranks is None else ranks
+    ranks = launched(recipe.training.timeout_seconds) if ranks is None else ranks
     model, counts = built.model, dataset.item_counts()
     windows = TrainingWindows(dataset, recipe.user.max_history, skip_repeats=recipe.loss.skip_repeats)
     if recipe.training.batch_users == "auto":

@@ -70,9 +70,22 @@ class CatalogueText:
         shares = ranks.shares(texts.lengths)
         own = shares[ranks.index]
         nothing = torch.empty(0, self.encoder.dim, device=self.encoder.device)
-        with all_or_none(ranks):
+        with all_or_none(ranks) if not self.encoder.in_step else contextlib.nullcontext():
             own_KH = self.encoder.encode(texts, own) if len(own) else nothing
+            self._wait_in_step(own)
         return ranks.gather(own_KH, shares)
+
+    @torch.no_grad()
+    def _wait_in_step(self, own_K: torch.Tensor) -> None:
+        """Take part in the chunks of processes that have more of them, where layers are dealt out."""
+        if not self.encoder.in_step:
+            return
+        num_own = len(self.encoder.chunks(self.tokenized, own_K)) if len(own_K) else 0
+        was_training = self.encoder.training
+        self.encoder.eval()
+        for _ in range(self.ranks.most(num_own) - num_own):
+            self.encoder(self.tokenized, self.tokenized.lengths.argmin()[None])
+        self.encoder.train(was_training)
 
     def store_trunk(self) -> None:
         """Read the states of the frozen trunk from the cache, or hold them in memory, from now on."""

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from peftrec.launch.roll_call import together
 
@@ -91,6 +92,15 @@ class Ranks:
         with together(self):
             dist.all_reduce(sums, group=self.hosts)
         return [float(value) for value in sums]
+
+    def most(self, value: int) -> int:
+        """Return the largest value of all processes."""
+        if self.alone:
+            return value
+        largest = torch.tensor(value)
+        with together(self):
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self.hosts)
+        return int(largest)
 
     def same(self, values: Sequence[float]) -> list[float]:
         """Return the values of the first process, so that all decide alike."""
@@ -180,6 +190,8 @@ class Ranks:
             return
         with torch.no_grad():
             for tensor in (*module.parameters(), *module.buffers()):
+                if isinstance(tensor, DTensor):
+                    continue  # a frozen weight that is dealt out already
                 sent = tensor.detach().to(self.device).contiguous()
                 with together(self):
                     dist.broadcast(sent, src=0)

@@ -85,6 +85,9 @@ class TrainingConfig:
         trackers: names that Accelerate's `log_with` knows, such as tensorboard.
         processes: how many processes the recipe is made for; another number is an error. None takes any. `batch_users`
             is of each process.
+        shard_backbone: deal the frozen weights of the language model out over the processes (FSDP2), each layer put
+            together while it computes; what is trained stays whole everywhere. No graphs are kept then
+            (`graph_memory_mib`): every text is encoded twice a step.
         timeout_seconds: how long processes wait for one that does not answer before they stop and name it.
         checkpoint_steps: optimiser steps between checkpoints within an epoch; None saves at the end of epochs alone.
         keep_every: epochs between checkpoints that are kept for good, beside the newest two and that of the best epoch;
@@ -112,6 +115,7 @@ class TrainingConfig:
     augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     processes: Annotated[int, Range(ge=1)] | None = None
+    shard_backbone: bool = False
     timeout_seconds: Annotated[float, Range(gt=0)] = 1800.0
     checkpoint_steps: Annotated[int, Range(ge=1)] | None = None
     keep_every: Annotated[int, Range(ge=1)] | None = None

@@ -30,7 +30,10 @@ def shared_vectors(
         return catalogue.training_vectors(items_C, graph_bytes=graph_bytes)
     shares = ranks.shares(catalogue.tokenized.lengths[items_C])
     mine = shares[ranks.index]
-    own = catalogue.training_vectors(items_C[mine], graph_bytes=graph_bytes) if len(mine) else None
+    if catalogue.encoder.in_step:
+        own: TrainingVectors | None = _in_step(catalogue, items_C[mine], ranks)
+    else:
+        own = catalogue.training_vectors(items_C[mine], graph_bytes=graph_bytes) if len(mine) else None
     own_KH = _nothing(catalogue) if own is None else own.vectors_NH.detach()
     leaf_CH = ranks.gather(own_KH, shares).requires_grad_()
 
@@ -44,6 +47,26 @@ def shared_vectors(
 
     kept = (0, 0, 0) if own is None else (own.kept_bytes, own.num_kept, own.num_chunks)
     return TrainingVectors(leaf_CH, backward, *kept)
+
+
+def _in_step(catalogue: CatalogueText, items_K: torch.Tensor, ranks: Ranks) -> TrainingVectors:
+    """Encode in as many chunks as the process that has most of them: what there is too much gives no vector.
+
+    No graph is kept: how many fit would be another number in each process.
+    """
+    encoder, texts = catalogue.encoder, catalogue.tokenized
+    rows = encoder.chunks(texts, items_K) if len(items_K) else []
+    items_of = [items_K[chunk] for chunk in rows]
+    num_more = ranks.most(len(rows)) - len(rows)
+    filler = texts.lengths.argmin()[None]
+
+    def encode(chunk: int) -> torch.Tensor:
+        vectors_CH: torch.Tensor = encoder(texts, items_of[chunk])
+        return vectors_CH[: len(rows[chunk])]
+
+    items_of += [filler] * num_more
+    rows = [*rows, *[torch.empty(0, dtype=torch.int64)] * num_more]
+    return encoder.cached_vectors(texts, items_of, rows, encode, graph_bytes=0)
 
 
 def _nothing(catalogue: CatalogueText) -> torch.Tensor:

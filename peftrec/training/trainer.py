@@ -31,6 +31,7 @@ from peftrec.training.progress import TrainingProgress
 from peftrec.training.result import TrainingResult
 from peftrec.training.same_recipe import flatten
 from peftrec.training.selection import Evaluate, Selection
+from peftrec.training.sharding import shard_backbones, unshard
 from peftrec.training.snapshot import Snapshots
 from peftrec.training.state import TrainingState
 from peftrec.training.step import StepPlan, StepTotals, grouped, step_loss, totals_of
@@ -82,6 +83,8 @@ class Trainer:
             )
         self.accelerator = make_accelerator(training, folder)
         self.ranks = Ranks.of(self.accelerator) if ranks is None else ranks
+        if training.shard_backbone:
+            shard_backbones(model, self.ranks)
         model.to(self.accelerator.device)
         self.model, self.windows = model, windows
         target_weights = None if debias is None else debias.target_weights_N
@@ -183,6 +186,7 @@ class Trainer:
         self.model.load_trained_state(self.selection.best)
         if self.model.catalogue_text is not None:
             self.model.catalogue_text.vectors()  # while the processes share what that costs
+        unshard(self.model)
         return TrainingResult(
             start=state.start,
             epochs=tuple(state.epochs),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from peftrec.publishing import load_run
 from peftrec.run import train
 from peftrec.training.checkpoint import read_content
 from peftrec.training.checkpoint_folder import CheckpointFolder
@@ -62,11 +63,12 @@ def agree(found: Any, expected: Any, tolerance: float) -> None:
         assert found == expected
 
 
+@pytest.mark.parametrize("more", [(), ("training.shard_backbone=true",)], ids=["whole", "sharded"])
 def test_two_processes_come_to_what_one_does(
-    launch: Any, recipe: Callable[..., Path], make_recipe: Callable[..., Any], tmp_path: Path
+    more: tuple[str, ...], launch: Any, recipe: Callable[..., Path], make_recipe: Callable[..., Any], tmp_path: Path
 ) -> None:
     """With dropout 0: the same losses, weights and metrics, and one folder that one process has written."""
-    two = launch(recipe(*OVERRIDES), log=tmp_path / "log")
+    two = launch(recipe(*OVERRIDES, *more), log=tmp_path / "log")
     one = train(make_recipe("loss.kind=in_batch_softmax", "training.batch_users=32", output_dir=tmp_path / "one"))
     assert two.wait() == 0, two.said()
     found = metrics_of(tmp_path / "run")
@@ -80,6 +82,7 @@ def test_two_processes_come_to_what_one_does(
     for name, tensor in wanted.items():
         assert float((tensors[name] - tensor).abs().max()) <= 1e-4, name
     assert not list(tmp_path.glob("*.partial"))
+    assert load_run(tmp_path / "run").model is not None  # it proves itself: vectors of probes come out again
 
 
 def test_sigterm_to_the_launcher_saves_the_step_and_resume_goes_on(

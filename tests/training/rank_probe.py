@@ -30,6 +30,7 @@ def gradients(recipe: Any, dataset: Any) -> dict[str, torch.Tensor]:
         for parameter in built.model.method_parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     built.model.weights_changed()
+    whole = held_bytes(built.model)
     _, trainer = make_trainer(built, recipe, dataset, lambda _: None, None)
     loop: Any = trainer
     found: dict[str, torch.Tensor] = {}
@@ -42,9 +43,18 @@ def gradients(recipe: Any, dataset: Any) -> dict[str, torch.Tensor]:
     loop.optimizer.step = keep
     loop.accelerator.end_training = lambda: None  # it would end the processes' group, which the next case needs
     loop.evaluate = lambda _: {recipe.training.metric: 0.0}
+    held = held_bytes(built.model)
     result = loop.train()
     assert found, "nothing has a gradient"
+    assert held_bytes(built.model) == whole, "weights are not put together again"
+    found["held_share"] = torch.tensor(held / whole)
     return found | {"loss": torch.tensor([result.epochs[0]["loss"]], dtype=torch.float64)}
+
+
+def held_bytes(model: Any) -> int:
+    """Return the bytes of weights that this process holds."""
+    own = [one.to_local() if hasattr(one, "to_local") else one for one in model.parameters()]
+    return sum(one.numel() * one.element_size() for one in own)
 
 
 def main() -> None:

@@ -39,6 +39,22 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         [*IN_BATCH, "training.batch_users=8", "training.accumulation_steps=2"],
         ["training.batch_users=16", "training.accumulation_steps=2"],
     ),
+    # Layers are dealt out over the processes: FSDP2. Processes have other numbers of chunks.
+    **{
+        f"sharded_{name}": (
+            [*IN_BATCH, f"method={METHODS[name]}", "training.batch_users=16", "training.shard_backbone=true"],
+            ["training.batch_users=32", "training.shard_backbone=false"],
+        )
+        for name in ("lora", "adapter", "prefix", "side", "lora_top1")
+    },
+    "sharded_catalogue": (
+        ["loss={kind: full_softmax}", "training.batch_users=16", "training.shard_backbone=true"],
+        ["training.batch_users=32", "training.shard_backbone=false"],
+    ),
+    "sharded_one_user": (
+        [*IN_BATCH, "training.batch_users=9", "data.sample={users: 1, seed: 0}", "training.shard_backbone=true"],
+        ["training.batch_users=18", "training.shard_backbone=false"],
+    ),
     "catalogue": (["loss={kind: full_softmax}", "training.batch_users=16"], ["training.batch_users=32"]),
     "sampled": (["loss={kind: sampled_softmax}", "training.batch_users=16"], ["training.batch_users=32"]),
     "margin": (["loss={kind: bce}", "training.batch_users=16"], ["training.batch_users=32"]),
@@ -81,6 +97,10 @@ def test_two_processes_have_the_gradients_of_one(
     expected = probe.gradients(recipe, load_dataset(recipe.data))
     first, second = two[name]
     assert first.keys() == second.keys() == expected.keys()
+    for held in (first.pop("held_share"), second.pop("held_share")):
+        # Of the tiny backbone adapters and head, which stay whole, are a good part.
+        assert (float(held) < 0.8) == name.startswith("sharded_"), float(held)
+    assert float(expected.pop("held_share")) == 1.0
     largest = max(float(gradient.abs().max()) for key, gradient in expected.items() if key != "loss")
     for key, gradient in expected.items():
         assert torch.equal(first[key], second[key]), key

@@ -6,7 +6,6 @@ Shapes: C items of a shard, D width of vectors.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +18,20 @@ import peftrec
 from peftrec.config import InputError
 from peftrec.data import Columns
 from peftrec.data.template import Template
+from peftrec.launch import Ranks, all_or_none
 from peftrec.models import RecommenderModel, given_features
 from peftrec.publishing import Run, load_run
 from peftrec.publishing.manifest import MANIFEST, sha256
-from peftrec.publishing.vector_files import arrays_hold, shard_rows, write_arrays, write_shard
+from peftrec.publishing.vector_files import (
+    ENCODING,
+    arrays_hold,
+    check_same_encoding,
+    read_encoding,
+    shard_rows,
+    write_arrays,
+    write_encoding,
+    write_shard,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,9 +41,7 @@ if TYPE_CHECKING:
 What = Literal["item", "text"]
 Form = Literal["parquet", "npy"]
 
-ENCODING: Final = "encoding.json"
 SHARD_ITEMS: Final = 50_000
-_FORMAT_VERSION = 1
 
 
 def encode_items(
@@ -46,11 +53,13 @@ def encode_items(
     form: Form = "parquet",
     shard_items: int = SHARD_ITEMS,
     report: Callable[[str], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Encode a table of items with a run's language model, in memory that does not grow with the table.
 
     A shard is written aside and takes its name when it is whole; called again after a kill, only shards that are
-    missing or torn are encoded. Only the ids of all items are held at once.
+    missing or torn are encoded. Only the ids of all items are held at once. Several processes take turns with the
+    shards that are missing; when all are there, the first finishes.
 
     Args:
         run: a loaded run, or its folder.
@@ -63,34 +72,46 @@ def encode_items(
         form: `parquet`, shards with the columns `item_id` and `vector` (fixed width, float32); `npy`, one
             `vectors.npy` to be mapped into memory and `ids.npy`, which are made of the shards at the end.
         shard_items: rows of the table a shard.
-        report: is handed one line at a time on what goes on; None is silent.
+        report: is handed one line at a time on what goes on, in each process of its own shards; None is silent.
+        ranks: processes that share the shards, called alike on each (`peftrec.launch.launched()`), with one folder for
+            all; None for this one alone.
     Returns:
         What `encoding.json` holds: counts, width, and what the vectors were made of.
     Raises:
         InputError: if the run reads no texts, the table lacks a column, an id is missing or there twice, or the folder
-            holds anything else than shards of the same run, table and settings, cannot be written, or is full.
+            holds anything else than shards of the same run, table and settings, cannot be written, or is full; if
+            another process has failed.
     """
     from peftrec.data.table_part import TableParts  # loads polars
 
     if shard_items < 1:
         raise InputError(f"shard_items is {shard_items}; a shard has at least 1 item")
-    say = report or (lambda _: None)
-    run = run if isinstance(run, Run) else load_run(run)
-    job = _Job(run, TableParts(Path(items)), Path(folder), what, form, shard_items)
-    done = job.begin()
-    if done is not None:
-        say(f"{folder}: is complete already")
-        return done
-    missing = [number for number in range(job.num_shards) if shard_rows(job.shard(number)) is None]
-    if len(missing) < job.num_shards:
+    say, ranks = report or (lambda _: None), Ranks() if ranks is None else ranks
+    with all_or_none(ranks):
+        run = run if isinstance(run, Run) else load_run(run)
+        job = _Job(run, TableParts(Path(items)), Path(folder), what, form, shard_items)
+    done, missing = job.begin_together(ranks)
+    if done:
+        if ranks.is_first:
+            say(f"{folder}: is complete already")
+        return read_encoding(job.folder / ENCODING)
+    if len(missing) < job.num_shards and ranks.is_first:
         say(f"{folder}: {job.num_shards - len(missing)} of {job.num_shards} shards are there already")
     began = time.perf_counter()
-    for place, number in enumerate(missing, start=1):
-        rows = job.write_shard(number)
-        seconds = time.perf_counter() - began
-        left = f", about {seconds / place * (len(missing) - place):,.0f} s left" * (place < len(missing))
-        say(f"shard {number + 1} of {job.num_shards}: {rows:,} items, {seconds:,.0f} s{left}")
-    return job.finish()
+    turns = -(-len(missing) // ranks.count)
+    for turn in range(turns):
+        with all_or_none(ranks):
+            place = turn * ranks.count + ranks.index
+            if place < len(missing):
+                number = missing[place]
+                rows = job.write_shard(number)
+                seconds = time.perf_counter() - began
+                left = f", about {seconds / (turn + 1) * (turns - turn - 1):,.0f} s left" * (turn + 1 < turns)
+                say(f"shard {number + 1} of {job.num_shards}: {rows:,} items, {seconds:,.0f} s{left}")
+    with all_or_none(ranks):
+        if ranks.is_first:
+            job.finish()
+    return read_encoding(job.folder / ENCODING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +154,29 @@ class _Job:
         counts = [shard_rows(self.shard(number)) for number in range(self.num_shards)]
         return None not in counts and sum(count or 0 for count in counts) == stored["num_items"]
 
-    def begin(self) -> dict[str, Any] | None:
-        """See that all fits together, and return what was written before if that is complete."""
-        assert self.model is not None
-        self.table.require(self.id_column, "data.columns.item of the run")
-        ids = self.table.ids(self.id_column)
-        content = {
-            "format_version": _FORMAT_VERSION,
+    def begin_together(self, ranks: Ranks) -> tuple[bool, list[int]]:
+        """Begin on the first process, and let the others see that they are about the same.
+
+        Returns:
+            Whether all was written before, and the numbers of the shards that are missing; alike on all processes.
+        """
+        done, there = False, [False] * self.num_shards
+        with all_or_none(ranks):
+            if ranks.is_first:
+                done = self.begin()
+                there = [shard_rows(self.shard(number)) is not None for number in range(self.num_shards)]
+        path = self.folder / ENCODING
+        with all_or_none(ranks):
+            if not path.is_file():
+                raise InputError(f"{self.folder}: is not seen here; all processes must write into one folder")
+            if not ranks.is_first:
+                check_same_encoding(self.folder, read_encoding(path), self.content())
+        told_done, *told_there = ranks.same([float(done), *map(float, there)])
+        return bool(told_done), [number for number, told in enumerate(told_there) if not told]
+
+    def content(self) -> dict[str, Any]:
+        """Return what vectors are made of."""
+        return {
             "peftrec_version": peftrec.__version__,
             "run": {"folder": str(self.run.folder), "sha256": sha256(self.run.folder / MANIFEST)},
             "table": {"file": self.table.name, "sha256": sha256(self.table.path), "rows": self.table.num_rows},
@@ -147,21 +184,28 @@ class _Job:
             "form": self.form,
             "shard_items": self.shard_items,
         }
+
+    def begin(self) -> bool:
+        """See that all fits together, and return whether all was written before."""
+        assert self.model is not None
+        self.table.require(self.id_column, "data.columns.item of the run")
+        ids = self.table.ids(self.id_column)
+        content = self.content()
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder}: is a file; choose a folder")
         path = self.folder / ENCODING
         if path.is_file():
-            stored = _read(path)
-            _check_same(self.folder, stored, content)
-            return stored if self.is_complete(stored) else None
+            stored = read_encoding(path)
+            check_same_encoding(self.folder, stored, content)
+            return self.is_complete(stored)
         if self.folder.exists() and any(self.folder.iterdir()):
             raise InputError(f"{self.folder}: holds files that are no encoded items; choose another folder")
         # Before anything is encoded: what the first rows say of the columns holds for all.
         self._texts(self.table.part(0, 1))
         self.folder.mkdir(parents=True, exist_ok=True)
         del ids
-        _write(path, content)
-        return None
+        write_encoding(path, content)
+        return False
 
     def write_shard(self, number: int) -> int:
         """Encode the rows of a shard and return how many items it has."""
@@ -178,23 +222,27 @@ class _Job:
         write_shard(self.shard(number), ids.filter(kept), vectors_CD)
         return int(kept.sum())
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> None:
         """Count what there is, make one array of it where that is asked for, and say that all is done."""
         shards = [self.shard(number) for number in range(self.num_shards)]
-        counts = [shard_rows(shard) or 0 for shard in shards]
+        counts = []
+        for shard in shards:
+            rows = shard_rows(shard)
+            if rows is None:
+                raise InputError(f"{shard}: was encoded, but is not there; all processes must write into one folder")
+            counts.append(rows)
         dim = self.model.item_encoder.dim if self.what == "item" else self.model.text_encoder.dim  # type: ignore[union-attr]
         if self.form == "npy":
             write_arrays(self.folder, shards, counts, dim)
-        content = _read(self.folder / ENCODING) | {
+        content = read_encoding(self.folder / ENCODING) | {
             "num_items": sum(counts),
             "num_without_text": self.table.num_rows - sum(counts),
             "dim": dim,
         }
-        _write(self.folder / ENCODING, content)
+        write_encoding(self.folder / ENCODING, content)
         left = [*self.folder.glob("*.partial"), *(shards if self.form == "npy" else [])]
         for path in left:
             path.unlink(missing_ok=True)
-        return content
 
     def _texts(self, frame: pl.DataFrame) -> pl.Series:
         data = self.run.recipe.data
@@ -233,38 +281,3 @@ class _Job:
             encoded = model.encode_new_items([texts[place] for place in new], features)
             vectors_CD[torch.from_numpy(new)] = encoded.float().cpu()
         return vectors_CD.numpy()
-
-
-def _check_same(folder: Path, stored: dict[str, Any], content: dict[str, Any]) -> None:
-    """Refuse to put shards of one thing beside those of another."""
-    for key, name in (("run", "run"), ("table", "table")):
-        if stored[key]["sha256"] != content[key]["sha256"]:
-            label = stored[key].get("folder", stored[key].get("file"))
-            raise InputError(
-                f"{folder}: holds vectors of another {name} ({label}, sha256 {stored[key]['sha256'][:12]}, not "
-                f"{content[key]['sha256'][:12]}); choose another folder, or remove it"
-            )
-    for key in ("what", "form", "shard_items"):
-        if stored[key] != content[key]:
-            raise InputError(
-                f"{folder}: was begun with {key}={stored[key]}, not {content[key]}; choose another folder, or remove it"
-            )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        version = content["format_version"]
-        assert all(isinstance(content[key]["sha256"], str) for key in ("run", "table"))
-        assert {"what", "form", "shard_items"} <= set(content)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path}: is damaged ({error!r}); remove the folder") from None
-    if version != _FORMAT_VERSION:
-        raise InputError(f"{path}: has format version {version}, this peftrec reads {_FORMAT_VERSION}")
-    return content
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import bisect
-import json
-import shutil
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from peftrec.config import InputError, RecipeError, nearest
 from peftrec.data import Columns
 from peftrec.data.naming import listed
+from peftrec.launch import Ranks, all_or_none
+from peftrec.publishing.list_files import SUFFIXES, ListParts
 from peftrec.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -20,7 +24,6 @@ if TYPE_CHECKING:
 
     from peftrec.data.table_part import TableParts
 
-OUTPUTS: Final = (".parquet", ".jsonl")
 # What a table may hold beside users and histories, each handed on under this name: lists, and what says nothing.
 _TOLD = {"events": "event", "times": "time"}
 _NOTHING: Final[dict[str, Any]] = {"events": [], "times": [], "attributes": ""}
@@ -36,11 +39,13 @@ def recommend_file(
     exclude_history: bool = True,
     overwrite: bool = False,
     report: Callable[[str], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, int]:
     """Write the k best items for every user of a table; memory grows with neither users nor items.
 
     The file is written aside and takes its name when it is whole. It has a row an entry: `user_id`, `rank`, `score`,
-    `item_id`, `title`; users in the order of the table.
+    `item_id`, `title`; users in the order of the table. Several processes take turns with the parts of the table; the
+    first sees that all users are there, each once and with a whole list, and makes one file of their parts.
 
     Args:
         recommender: or its run folder.
@@ -52,50 +57,126 @@ def recommend_file(
         k: length of the lists, as in `Recommender.recommend`.
         exclude_history: leave items of the history out.
         overwrite: replace `output` where it is there.
-        report: is handed one line at a time on what goes on; None is silent.
+        report: is handed one line at a time on what goes on, in the first process; None is silent.
+        ranks: processes that share the users, called alike on each (`peftrec.launch.launched()`), with one folder for
+            the output; None for this one alone.
     Returns:
         Counts: `users`, `rows`, and `without_history`, the users who get the most popular items unless their attributes
         are known.
     Raises:
         RecipeError: if `output` has another suffix, or is there.
-        InputError: naming the column or row of the table that is wrong; a column that nothing reads is.
+        InputError: naming the column or row of the table that is wrong; a column that nothing reads is. Also if
+            another process has failed, or their parts are not those of the table.
     """
     from peftrec.data.table_part import TableParts  # loads polars
 
-    path, say = Path(output), report or (lambda _: None)
-    suffix = next((end for end in OUTPUTS if path.name.endswith(end)), None)
-    if suffix is None:
-        raise RecipeError(f"{path}: the name must end in one of {', '.join(OUTPUTS)}")
+    ranks, path = Ranks() if ranks is None else ranks, Path(output)
+    with all_or_none(ranks):
+        _check_output(path, k, overwrite=overwrite)
+        table = TableParts(Path(histories))
+        if not isinstance(recommender, Recommender):
+            recommender = Recommender.from_pretrained(recommender)
+        user_column, of_users = _columns(table, recommender)
+    job = _Job(recommender, table, ListParts(path), user_column, of_users, k, exclude_history)
+    try:
+        with all_or_none(ranks):
+            if ranks.is_first:
+                job.output.begin()
+        counts, told = job.write(ranks, report if report is not None and ranks.is_first else lambda _: None)
+        with all_or_none(ranks):
+            if ranks.is_first:
+                if not ranks.alone:
+                    job.check(told)
+                job.output.finish(job.num_parts)
+    finally:
+        if ranks.is_first:
+            job.output.remove()
+    return counts
+
+
+def _check_output(path: Path, k: int, *, overwrite: bool) -> None:
+    """Refuse what cannot be written, before anything is read."""
+    if not path.name.endswith(SUFFIXES):
+        raise RecipeError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
     if path.exists() and not overwrite:
         raise RecipeError(f"{path} is there already; choose another name, or pass --overwrite to replace it")
     if not path.parent.is_dir():
         raise RecipeError(f"{path.parent}: there is no such folder")
     if k < 1:
         raise InputError(f"k is {k}; a list has at least 1 item")
-    table = TableParts(Path(histories))
-    if not isinstance(recommender, Recommender):
-        recommender = Recommender.from_pretrained(recommender)
-    user_column, of_users = _columns(table, recommender)
-    partial = path.with_name(path.name + ".partial")
-    _remove(partial)
-    writer = _ParquetRows(partial) if suffix == ".parquet" else _JsonRows(partial)
-    counts = {"users": 0, "rows": 0, "without_history": 0}
-    began = time.perf_counter()
-    try:
-        for frame in table.parts(_USERS_A_PART):
-            users, told = _read(table, frame, user_column, of_users)
-            try:
-                lists = recommender.recommend_batch(told["history"], k, exclude_history=exclude_history, **_rest(told))
-            except InputError as error:
-                raise _of_row(error, table, frame, told, recommender) from None
-            counts["users"] += len(users)
-            counts["without_history"] += sum(not history for history in told["history"])
-            counts["rows"] += writer.add(users, lists)
-            say(f"{counts['users']:,} of {table.num_rows:,} users, {time.perf_counter() - began:,.0f} s")
-        writer.finish(path)
-    finally:
-        _remove(partial)
-    return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A table of users, what makes their lists, and where these go."""
+
+    recommender: Recommender
+    table: TableParts
+    output: ListParts
+    user_column: str
+    of_users: list[str]
+    k: int
+    exclude_history: bool
+
+    @property
+    def num_parts(self) -> int:
+        return -(-self.table.num_rows // _USERS_A_PART)
+
+    def part(self, number: int) -> pl.DataFrame:
+        return self.table.part(number * _USERS_A_PART, _USERS_A_PART)
+
+    def write(self, ranks: Ranks, say: Callable[[str], None]) -> tuple[dict[str, int], NDArray[np.int64]]:
+        """Write the parts, a turn of all processes at a time.
+
+        Returns:
+            What is counted over all of them, and of each part that a process wrote its number, users, users with a list
+            that is not empty, and rows.
+        """
+        began, counts, own = time.perf_counter(), {"users": 0, "rows": 0, "without_history": 0}, []
+        for start in range(0, self.num_parts, ranks.count):
+            number, written, without_history = start + ranks.index, [0, 0, 0], 0
+            with all_or_none(ranks):
+                if number < self.num_parts:
+                    written, without_history = self._write_part(number)
+                    own.append([number, *written])
+            more = ranks.total([float(count) for count in (written[0], written[2], without_history)])
+            counts = {name: count + int(new) for (name, count), new in zip(counts.items(), more, strict=True)}
+            say(f"{counts['users']:,} of {self.table.num_rows:,} users, {time.perf_counter() - began:,.0f} s")
+        return counts, ranks.joined(np.array(own, dtype=np.int64).reshape(-1, 4))
+
+    def check(self, told: NDArray[np.int64]) -> None:
+        """See that the parts are those of the table: each once, and in it the lists of its users.
+
+        Raises:
+            InputError: if they are not.
+        """
+        told = told[np.argsort(told[:, 0], kind="stable")]
+        if not np.array_equal(told[:, 0], np.arange(self.num_parts)):
+            raise InputError(
+                f"{self.output.path}: processes wrote {len(told):,} parts where {self.table.name} has "
+                f"{self.num_parts:,}, each to be written once; all processes must read the same table"
+            )
+        for number, num_users, num_lists, num_rows in told.tolist():
+            users = self.table.text(self.part(number), self.user_column).to_list()
+            if len(users) != num_users:
+                raise InputError(
+                    f"{self.output.path}: part {number} was made of {num_users:,} users, but {self.table.name} has "
+                    f"{len(users):,} there; all processes must read the same table"
+                )
+            self.output.check(number, users, num_lists, num_rows)
+
+    def _write_part(self, number: int) -> tuple[list[int], int]:
+        """Write a part; return its users, its lists that are not empty, its rows, and users without history."""
+        frame = self.part(number)
+        users, told = _read(self.table, frame, self.user_column, self.of_users)
+        try:
+            lists = self.recommender.recommend_batch(
+                told["history"], self.k, exclude_history=self.exclude_history, **_rest(told)
+            )
+        except InputError as error:
+            raise _of_row(error, self.table, frame, told, self.recommender) from None
+        num_rows = self.output.write(number, users, lists)
+        return [len(users), sum(map(bool, lists)), num_rows], sum(not history for history in told["history"])
 
 
 def _columns(table: TableParts, recommender: Recommender) -> tuple[str, list[str]]:
@@ -177,60 +258,3 @@ def _of_row(
         return error  # of scores, not of what the table holds
     found = refused(slice(number, number + 1)) or refused(slice(number + 1))
     return InputError(f"{table.name}: {ROW} {frame[ROW][number]:,}: {found}")
-
-
-class _ParquetRows:
-    """Rows as Parquet: a file a part, made one at the end."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._num_parts = folder, 0
-        folder.mkdir()
-
-    def add(self, users: list[str], lists: list[Any]) -> int:
-        import polars as pl
-
-        rows = list(_rows(users, lists))
-        schema = {"user_id": pl.String, "rank": pl.Int32, "score": pl.Float32, "item_id": pl.String, "title": pl.String}
-        frame = pl.DataFrame(rows, schema=schema, orient="row")
-        frame.write_parquet(self._folder / f"{self._num_parts:06d}.parquet")
-        self._num_parts += 1
-        return len(rows)
-
-    def finish(self, path: Path) -> None:
-        import polars as pl
-
-        parts = [self._folder / f"{number:06d}.parquet" for number in range(self._num_parts)]
-        whole = self._folder / "whole"
-        pl.scan_parquet(parts).sink_parquet(whole, maintain_order=True)
-        whole.replace(path)
-
-
-class _JsonRows:
-    """Rows as JSON Lines."""
-
-    def __init__(self, partial: Path) -> None:
-        self._partial = partial
-
-    def add(self, users: list[str], lists: list[Any]) -> int:
-        names, count = ("user_id", "rank", "score", "item_id", "title"), 0
-        with self._partial.open("a", encoding="utf-8") as file:
-            for row in _rows(users, lists):
-                file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, allow_nan=False) + "\n")
-                count += 1
-        return count
-
-    def finish(self, path: Path) -> None:
-        self._partial.replace(path)
-
-
-def _rows(users: list[str], lists: list[Any]) -> Iterator[tuple[str, int, float, str, str]]:
-    for user, found in zip(users, lists, strict=True):
-        for entry in found:
-            yield user, entry.rank, entry.score, entry.item_id, entry.title
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from peftrec.cli.verb import add_verb, positive
+from peftrec.cli.verb import MOST_SECONDS, add_verb, positive
 
 _DESCRIPTION = """\
 Encode a table of items (CSV, TSV, Parquet or JSON Lines) with the language model of a run, in constant memory. The
@@ -20,6 +20,7 @@ examples:
   peftrec encode runs/first items.parquet vectors/first
   peftrec encode runs/first items.csv vectors/first_npy --format npy
   peftrec encode runs/first items.jsonl vectors/first_text --what text --shard-items 10000
+  accelerate launch --config_file recipes/accelerate/multi_gpu.yaml -m peftrec encode runs/first items.csv vectors/first
 """
 
 
@@ -44,7 +45,9 @@ def add_parser(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from peftrec.encoding import encode_items
+    from peftrec.launch import launched
 
+    ranks = launched(MOST_SECONDS)
     found = encode_items(
         arguments.run_folder,
         arguments.items,
@@ -53,7 +56,10 @@ def _run(arguments: argparse.Namespace) -> None:
         form=arguments.format,
         shard_items=arguments.shard_items,
         report=lambda line: print(line, file=sys.stderr, flush=True),
+        ranks=ranks,
     )
+    if not ranks.is_first:
+        return
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return

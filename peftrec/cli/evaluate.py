@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from peftrec.cli.verb import add_overrides, add_verb
+from peftrec.cli.verb import MOST_SECONDS, add_overrides, add_verb
 
 _DESCRIPTION = """\
 Rank the whole catalogue for every user of a split and print HR, NDCG and MRR with 95 % intervals over users, and what
@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from peftrec.launch import launched
     from peftrec.reporting import report
 
-    ranks = launched()
+    ranks = launched(MOST_SECONDS)
     results = report(
         arguments.folder, split=arguments.split, overrides=arguments.overrides, output=arguments.output, ranks=ranks
     )

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from peftrec.cli.verb import add_verb, positive
+from peftrec.cli.verb import MOST_SECONDS, add_verb, positive
 
 _DESCRIPTION = """\
 Print the best items for one history: rank, score, id, title. Scores can be compared within a list, not between lists.
@@ -25,6 +25,8 @@ examples:
   peftrec recommend runs/timed --history 50,181 --times 881250949,881251200
   peftrec recommend runs/shop --history 50,181 --user-attributes '{"age": 31, "occupation": "teacher"}'
   peftrec recommend runs/first --histories users.parquet --output lists.parquet --k 20
+  accelerate launch --config_file recipes/accelerate/multi_gpu.yaml -m peftrec recommend runs/first \\
+    --histories users.parquet --output lists.parquet
 """
 
 
@@ -97,8 +99,10 @@ def _run_file(arguments: argparse.Namespace) -> None:
             arguments.parser.error(
                 f"--{name.replace('_', '-')} is of one history; with --histories, {columns} of the table"
             )
+    from peftrec.launch import launched
     from peftrec.recommending import recommend_file
 
+    ranks = launched(MOST_SECONDS)
     counts = recommend_file(
         arguments.folder,
         arguments.histories,
@@ -107,7 +111,10 @@ def _run_file(arguments: argparse.Namespace) -> None:
         exclude_history=not arguments.keep_history,
         overwrite=arguments.overwrite,
         report=lambda line: print(line, file=sys.stderr, flush=True),
+        ranks=ranks,
     )
+    if not ranks.is_first:
+        return
     if arguments.json:
         print(json.dumps({"output": arguments.output, **counts}, indent=2, ensure_ascii=False))
         return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+MOST_SECONDS: Final = 86_400.0
+"""Processes that share a table wait so long for each other's parts of it."""
 Run = Callable[[argparse.Namespace], None]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -59,11 +58,6 @@ class TableParts:
         frame = self._lazy.slice(start, num_rows).collect()
         numbered = frame.with_row_index(ROW, offset=start + 1)
         return numbered.filter(~pl.all_horizontal(pl.col(self.column_names).is_null()))
-
-    def parts(self, num_rows: int) -> Iterator[pl.DataFrame]:
-        """Go through the table, so many rows at a time."""
-        for start in range(0, self.num_rows, num_rows):
-            yield self.part(start, num_rows)
 
     def require(self, column: str, why: str) -> None:
         """Refuse the table if a column is not there.

@@ -1,4 +1,4 @@
-"""Files of encoded items: Parquet shards that are whole or not there, and arrays made of them.
+"""Files of encoded items: Parquet shards that are whole or not there, arrays made of them, and what they are made of.
 
 Shapes: C items of a shard, D width of vectors.
 """
@@ -6,9 +6,10 @@ Shapes: C items of a shard, D width of vectors.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ from peftrec.publishing.aside import written_aside
 if TYPE_CHECKING:
     import polars as pl
 
+ENCODING: Final = "encoding.json"
 _ARRAYS = ("vectors", "ids")
+_FORMAT_VERSION = 1
 
 
 def write_shard(path: Path, ids: pl.Series, vectors_CD: NDArray[np.float32]) -> None:
@@ -80,6 +83,56 @@ def arrays_hold(folder: Path, num_items: int) -> bool:
         return all(len(np.load(folder / f"{name}.npy", mmap_mode="r")) == num_items for name in _ARRAYS)
     except (OSError, ValueError, EOFError):
         return False
+
+
+def check_same_encoding(folder: Path, stored: dict[str, Any], content: dict[str, Any]) -> None:
+    """Refuse to put shards of one thing beside those of another.
+
+    Args:
+        folder: of the shards.
+        stored: what its `encoding.json` holds.
+        content: what it would hold now.
+    Raises:
+        InputError: naming what differs.
+    """
+    for key, name in (("run", "run"), ("table", "table")):
+        if stored[key]["sha256"] != content[key]["sha256"]:
+            label = stored[key].get("folder", stored[key].get("file"))
+            raise InputError(
+                f"{folder}: holds vectors of another {name} ({label}, sha256 {stored[key]['sha256'][:12]}, not "
+                f"{content[key]['sha256'][:12]}); choose another folder, or remove it"
+            )
+    for key in ("what", "form", "shard_items"):
+        if stored[key] != content[key]:
+            raise InputError(
+                f"{folder}: was begun with {key}={stored[key]}, not {content[key]}; choose another folder, or remove it"
+            )
+
+
+def read_encoding(path: Path) -> dict[str, Any]:
+    """Read what shards were made of, and once all are there how many items they have.
+
+    Raises:
+        InputError: if the file is damaged, or of another version.
+    """
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        version = content["format_version"]
+        assert all(isinstance(content[key]["sha256"], str) for key in ("run", "table"))
+        assert {"what", "form", "shard_items"} <= set(content)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise InputError(f"{path}: is damaged ({error!r}); remove the folder") from None
+    if version != _FORMAT_VERSION:
+        raise InputError(f"{path}: has format version {version}, this peftrec reads {_FORMAT_VERSION}")
+    return content
+
+
+def write_encoding(path: Path, content: dict[str, Any]) -> None:
+    """Write what `read_encoding` reads, as a whole."""
+    content = {"format_version": _FORMAT_VERSION} | content
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import torch
 import peftrec
 from peftrec import encoding
 from peftrec.config import InputError, RecipeError
+from peftrec.launch import Ranks
 from peftrec.publishing import Run, load_run
 from peftrec.run import train
 
@@ -219,6 +220,31 @@ def test_runs_without_a_language_model_are_refused(
     train(make_recipe("baseline.kind=popularity", output_dir=tmp_path / "run"))
     with pytest.raises(InputError, match="is a baseline or an ensemble"):
         peftrec.encode_items(tmp_path / "run", table, tmp_path / "out")
+
+
+class OneOfTwo(Ranks):
+    """One of two processes; the other has no trouble, and writes elsewhere."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index, 2)
+
+    def total(self, values: Any) -> list[float]:
+        return list(values)
+
+    def same(self, values: Any) -> list[float]:
+        return list(values)
+
+
+def test_processes_that_write_into_different_folders_are_told(run: Run, table: Path, tmp_path: Path) -> None:
+    """Two real processes write into one in tests/launch/test_shards.py."""
+    with pytest.raises(InputError, match=r"out: is not seen here; all processes must write into one folder"):
+        peftrec.encode_items(run, table, tmp_path / "out", shard_items=9, ranks=OneOfTwo(1))
+    with pytest.raises(InputError, match=r"vectors-00001-of-00005\.parquet: was encoded, but is not there"):
+        peftrec.encode_items(run, table, tmp_path / "out", shard_items=9, ranks=OneOfTwo(0))
+    assert "num_items" not in json.loads((tmp_path / "out" / "encoding.json").read_text(encoding="utf-8"))
+    pl.read_parquet(table)[:5].write_parquet(table)
+    with pytest.raises(InputError, match="holds vectors of another table"):
+        peftrec.encode_items(run, table, tmp_path / "out", shard_items=9, ranks=OneOfTwo(1))
 
 
 def test_numbers_are_written_as_the_whole_column_would_be(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ writes everything that the process found into a folder.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -81,9 +82,65 @@ def nan_for(scores: Any, user: int) -> Any:
     return broken
 
 
-def everything(job: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """Return all that is found in this process, as arrays and texts by name."""
+def refused(call: Any) -> str:
+    """Return what a call says when it is refused."""
     from peftrec.config import InputError
+
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+def encoded(job: dict[str, Any], out: Path, run: Any, ranks: Ranks) -> dict[str, Any]:
+    """Encode a table as one array, and as shards of which one cannot be written the first time."""
+    from peftrec import encoding
+    from peftrec.config import InputError
+
+    told: list[str] = []
+    counts = encoding.encode_items(run, job["items"], out / "npy", form="npy", shard_items=9, ranks=ranks)
+    write = encoding._Job.write_shard
+
+    def fails(here: Any, number: int) -> int:
+        if number == 3:
+            raise InputError("shard 4 cannot be written")
+        return write(here, number)
+
+    encoding._Job.write_shard = fails  # type: ignore[method-assign]
+    encode = functools.partial(
+        encoding.encode_items, run, job["items"], out / "shards", shard_items=9, report=told.append, ranks=ranks
+    )
+    refusal = refused(encode)
+    there = sorted(path.name for path in (out / "shards").glob("*.parquet"))
+    encoding._Job.write_shard = write  # type: ignore[method-assign]
+    del told[:]
+    again, whole = encode(), encode()
+    found = {"refused": refusal, "there": there, "told": told, "same": again == whole, "counts": counts | again}
+    return {f"encode.{name}": np.array(json.dumps(value)) for name, value in found.items()}
+
+
+def recommended(job: dict[str, Any], out: Path, run: Any, ranks: Ranks) -> dict[str, Any]:
+    """Write lists of a table in both forms, and see what is left where a row is wrong."""
+    from peftrec import recommending
+    from peftrec.recommender import Recommender
+
+    recommending._USERS_A_PART = 2
+    told: list[str] = []
+    recommender = Recommender(run)
+    found: dict[str, Any] = {
+        suffix: recommending.recommend_file(
+            recommender, job["users"], out / f"lists.{suffix}", 40, report=told.append, ranks=ranks
+        )
+        for suffix in ("parquet", "jsonl")
+    }
+    bad = functools.partial(recommending.recommend_file, recommender, job["bad_users"], out / "bad.jsonl", ranks=ranks)
+    found |= {"refused": refused(bad), "told": told}
+    return {f"recommend.{name}": np.array(json.dumps(value)) for name, value in found.items()}
+
+
+def everything(job: dict[str, Any], out: Path, ranks: Ranks) -> dict[str, Any]:
+    """Write into a folder, and return all that is found in this process, as arrays and texts by name."""
     from peftrec.data import load_dataset
     from peftrec.measuring import measure
     from peftrec.publishing import load_run
@@ -101,22 +158,23 @@ def everything(job: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
         found |= {f"{kind}.{key}": value for key, value in measured(scores, recipe, dataset, ranks).items()}
         found |= {f"{kind}.one.{key}": value for key, value in measured(scores, recipe, few, ranks).items()}
     last = int(dataset.split.valid.users[-1])
-    try:
-        measure(nan_for(run.scores, last), recipe, dataset, "valid", ranks)
-    except InputError as error:
-        found["nan"] = np.array(str(error))
-    return found
+    found["nan"] = np.array(refused(lambda: measure(nan_for(run.scores, last), recipe, dataset, "valid", ranks)))
+    return found | encoded(job, out, run, ranks) | recommended(job, out, run, ranks)
 
 
 def main() -> None:
     """Work as one of several processes."""
+    from peftrec.cli import main as command
     from peftrec.launch import launched
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     ranks = launched()
     assert ranks.count == 2, f"{ranks.count} processes were started"
-    found = everything(job, ranks)
-    np.savez(Path(job["folder"]) / f"rank{ranks.index}.npz", **found)
+    folder = Path(job["folder"])
+    found = everything(job, folder, ranks)
+    np.savez(folder / f"rank{ranks.index}.npz", **found)
+    for words in job["commands"]:
+        assert command(words) == 0
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 import peftrec
 from peftrec import recommending
 from peftrec.config import InputError, RecipeError
+from peftrec.launch import Ranks
 from peftrec.recommender import Recommender
 from peftrec.run import train
 
@@ -283,6 +285,46 @@ def test_what_cannot_be_written_or_read_is_refused_first(recommender: Recommende
     pl.DataFrame({"user_id": ["a"], "history": [["wine0"]], "times": [["1714559400"]]}).write_parquet(path)
     with pytest.raises(InputError, match="times were given, but this run reads none"):
         peftrec.recommend_file(recommender, path, tmp_path / "lists.parquet")
+
+
+class First(Ranks):
+    """The first of two processes; what the other tells of its parts is made here."""
+
+    def __init__(self, other: Callable[[Any], Any]) -> None:
+        super().__init__(0, 2)
+        self._other = other
+
+    def total(self, values: Any) -> list[float]:
+        return list(values)
+
+    def joined(self, rows: Any) -> Any:
+        return self._other(rows)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ([], "processes wrote 2 parts where .*users.jsonl has 3, each to be written once"),
+        ([[0, 2, 2, 4]], "processes wrote 3 parts where .* has 3, each to be written once"),
+        ([[1, 3, 2, 4]], r"part 1 was made of 3 users, but .*users.jsonl has 2 there"),
+        ([[1, 2, 2, 4]], r"partial/000001\.jsonl: is not there"),
+    ],
+    ids=["not written", "written twice", "another table", "another folder"],
+)
+def test_parts_of_processes_must_be_those_of_the_table(
+    other: list[list[int]],
+    message: str,
+    recommender: Recommender,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two real processes write what one does in tests/launch/test_shards.py."""
+    monkeypatch.setattr(recommending, "_USERS_A_PART", 2)
+    path = write(tmp_path, "jsonl")
+    ranks = First(lambda own: np.concatenate([own, np.array(other, dtype=np.int64).reshape(-1, 4)]))
+    with pytest.raises(InputError, match=message):
+        peftrec.recommend_file(recommender, path, tmp_path / "lists.jsonl", 2, ranks=ranks)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_ids_that_are_numbers() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from peftrec.config import InputError
 from peftrec.encoders.file_lock import file_lock
-from peftrec.training.progress_file import read_progress
+from peftrec.training.progress_file import read_progress, write_progress
 
 LOCK = Path("private") / "running.lock"
 # A system or file system without locks: nothing is refused then, and nothing can be told.
@@ -39,6 +39,7 @@ def running(folder: Path, *, clear: bool = False) -> Iterator[None]:
             raise InputError(f"{folder}: another process trains there{_who(folder)}; wait for it, or stop it first")
         if clear:
             _clear(folder)
+        _correct(folder)
         yield
 
 
@@ -95,6 +96,14 @@ def _who(folder: Path) -> str:
         if progress := read_progress(folder):
             return f" (process {progress['pid']} on {progress['host']}, since {progress['began']})"
     return ""
+
+
+def _correct(folder: Path) -> None:
+    """Let what a killed process told of itself no longer look like the present."""
+    with contextlib.suppress(InputError):  # a damaged file is written anew as soon as training begins
+        progress = read_progress(folder)
+        if progress and progress["state"] in ("running", "trained"):
+            write_progress(folder, progress | {"state": "stopped", "seconds_left": None})
 
 
 def _clear(folder: Path) -> None:

@@ -34,7 +34,8 @@ class RunRow:
         name: of its folder, seen from the folder that was listed.
         what: what was trained, such as `lora, all-MiniLM-L6-v2`.
         state: one of `STATES`; unknown where the system has no file locks, so that running and killed look alike.
-        told: the state in words.
+        told: the state in words, with the share of the steps that were taken.
+        note: where one that ended before it was done ended, why, and whether `--resume` goes on; else None.
         step: optimiser steps taken; None where that is not known.
         num_steps: optimiser steps planned.
         seconds_left: until training ends; None where it does not run.
@@ -50,6 +51,7 @@ class RunRow:
     what: str
     state: str
     told: str
+    note: str | None
     step: int | None
     num_steps: int | None
     seconds_left: float | None
@@ -147,6 +149,7 @@ def _finished(folder: Path, name: str) -> RunRow:
         what=what,
         state="done",
         told="done",
+        note=None,
         step=steps,
         num_steps=steps,
         seconds_left=None,
@@ -166,7 +169,7 @@ def _partial(folder: Path, name: str) -> RunRow:
     recipe = checkpoint.get("recipe") or progress.get("recipe") or {}
     if not isinstance(recipe, dict):
         raise InputError(f"{folder / _CHECKPOINT}: is damaged or of another program ('recipe' is no mapping)")
-    state, told = _state(lock, progress, checkpoint)
+    state, told, note = _state(lock, progress, checkpoint)
     metric = _text(recipe.get("training.metric"))
     try:
         valid = _best(folder, metric, checkpoint if progress.get("best_metric") is None else progress)
@@ -179,6 +182,7 @@ def _partial(folder: Path, name: str) -> RunRow:
         what=_what(recipe) if recipe else "-",
         state=state,
         told=told,
+        note=note,
         step=progress.get("step", checkpoint.get("step")),
         num_steps=progress.get("num_steps"),
         seconds_left=progress.get("seconds_left") if lock and progress.get("state") == "running" else None,
@@ -191,33 +195,29 @@ def _partial(folder: Path, name: str) -> RunRow:
     )
 
 
-def _state(lock: bool | None, progress: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what a run that is not done does, and the same in words."""
+def _state(
+    lock: bool | None, progress: Mapping[str, Any], checkpoint: Mapping[str, Any]
+) -> tuple[str, str, str | None]:
+    """Return what a run that is not done does, the same in words, and a note where it may need someone."""
     written = progress.get("state")
-    place = f"at step {progress['step']:,} of {progress['num_steps']:,}" if progress else "before its first step"
+    share = f", {progress['step'] / progress['num_steps']:.0%}" if progress.get("num_steps") else ""
     if lock:
         # Who takes the lock leaves `running` and `trained` of an earlier process no longer standing.
-        return {"running": _running(progress), "trained": ("finishing", "trained; is measured and saved")}.get(
-            str(written), ("running", "running, has not begun to train")
-        )
-    on = "there is no checkpoint yet"
-    if checkpoint:
-        on = f"--resume goes on from step {checkpoint.get('step', 0):,}"
+        if written == "trained":
+            return "finishing", "trained, is measured and saved", None
+        left = progress.get("seconds_left")
+        begun = f"running{share}" + ("" if left is None else f", {duration(left)} left")
+        return "running", begun if written == "running" else "running, has not begun to train", None
+    place = f"at step {progress['step']:,} of {progress['num_steps']:,}" if progress else "before its first step"
+    on = f"--resume goes on from step {checkpoint.get('step', 0):,}" if checkpoint else "there is no checkpoint yet"
     if lock is None and written == "running":
-        return "unknown", f"{place} when last heard of; this system cannot tell whether it runs; if not, {on}"
+        note = f"{place} when last heard of; this system cannot tell whether it runs; if not, {on}"
+        return "unknown", f"running or stopped{share}", note
     if written == "failed":
-        return "failed", f"failed {place}: {progress['reason']}; {on}"
+        return "failed", f"failed{share}", f"failed {place}: {progress['reason']}; {on}"
     if written == "trained":
-        return "stopped", f"stopped after training, before it was saved; {on}"
-    return "stopped", f"stopped {place}; {on}"
-
-
-def _running(progress: Mapping[str, Any]) -> tuple[str, str]:
-    if not progress:
-        return "running", "running"
-    share = progress["step"] / progress["num_steps"] if progress["num_steps"] else 0.0
-    left = progress["seconds_left"]
-    return "running", f"running, {share:.0%}" + ("" if left is None else f", {duration(left)} left")
+        return "stopped", f"stopped{share}", f"stopped after training, before it was saved; {on}"
+    return "stopped", f"stopped{share}", f"stopped {place}; {on}"
 
 
 def _best(folder: Path, metric: str | None, told: Mapping[str, Any]) -> dict[str, float | None]:

@@ -54,6 +54,9 @@ def _run(arguments: argparse.Namespace) -> None:
         _print(found, arguments.sort)
     elif not found.left_out:
         print(f"{arguments.folder}: there are no runs in it")
+    for run in found.runs:
+        if run.note is not None:
+            print(f"{run.name}: {run.note}")
     sys.stdout.flush()
     for name, reason in found.left_out:
         print(f"left out: {name}: {reason}", file=sys.stderr)
@@ -68,10 +71,8 @@ def _print(found: Listing, metric: str | None) -> None:
     metrics = sorted({name for run in found.runs if (name := metric or run.metric)})
     title = metrics[0] if len(metrics) == 1 else ""
     table = Table(box=box.SIMPLE_HEAD)
-    # Names are there to be copied.
-    table.add_column("run", overflow="fold")
-    table.add_column("what", overflow="fold")
-    table.add_column("state", overflow="fold")
+    for name in ("run", "what", "state"):
+        table.add_column(name, overflow="fold")
     for split in ("valid", "test"):
         table.add_column(f"{title.upper()} {split}".strip(), justify="right")
     for name in ("parameters", "training s"):

@@ -95,43 +95,45 @@ def test_a_training_is_told_with_how_far_it_is(tmp_path: Path) -> None:
     assert row.test == {}
 
 
-STATES: dict[str, tuple[dict[str, Any], bool, bool, str, str]] = {
-    # What progress.json says, whether it runs, whether there is a checkpoint; state and words.
-    "finishing": ({"state": "trained"}, True, True, "finishing", "trained; is measured and saved"),
-    "begun again": ({"state": "failed", "reason": "x"}, True, True, "running", "running, has not begun to train"),
-    "killed": ({}, False, True, "stopped", "stopped at step 120 of 300; --resume goes on from step 100"),
+STATES: dict[str, tuple[dict[str, Any], bool, bool, str, str | None]] = {
+    # What progress.json says, whether it runs, whether there is a checkpoint; words in the table, words below it.
+    "finishing": ({"state": "trained"}, True, True, "trained, is measured and saved", None),
+    "begun again": ({"state": "failed", "reason": "x"}, True, True, "running, has not begun to train", None),
+    "killed": ({}, False, True, "stopped, 40%", "stopped at step 120 of 300; --resume goes on from step 100"),
     "interrupted": (
-        {"state": "stopped"}, False, False, "stopped", "stopped at step 120 of 300; there is no checkpoint yet",
+        {"state": "stopped"}, False, False, "stopped, 40%", "stopped at step 120 of 300; there is no checkpoint yet",
     ),
     "failed": (
         {"state": "failed", "reason": "the loss became nan"}, False, True,
-        "failed", "failed at step 120 of 300: the loss became nan; --resume goes on from step 100",
+        "failed, 40%", "failed at step 120 of 300: the loss became nan; --resume goes on from step 100",
     ),
     "not saved": (
         {"state": "trained"}, False, True,
-        "stopped", "stopped after training, before it was saved; --resume goes on from step 100",
+        "stopped, 40%", "stopped after training, before it was saved; --resume goes on from step 100",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("told", "runs", "checkpoint", "state", "words"), STATES.values(), ids=STATES)
+@pytest.mark.parametrize(("written", "runs", "checkpoint", "told", "note"), STATES.values(), ids=STATES)
 def test_the_state_is_that_of_lock_and_file(
-    tmp_path: Path, told: dict[str, Any], runs: bool, checkpoint: bool, state: str, words: str
+    tmp_path: Path, written: dict[str, Any], runs: bool, checkpoint: bool, told: str, note: str | None
 ) -> None:
     folder = tmp_path / "a.partial"
     with running(folder) if runs else contextlib.nullcontext():
-        write_partial(folder, **told)
+        write_partial(folder, **written)
         if checkpoint:
             write_checkpoint(folder)
         row = only(tmp_path)
-    assert (row.state, row.told) == (state, words)
+    assert (row.told, row.note) == (told, note)
+    assert row.state == {"trained, is measured and saved": "finishing"}.get(told, told.partition(",")[0])
     assert row.seconds_left is None
 
 
 def test_a_run_without_progress_is_told_by_its_checkpoint(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "a.partial", best_metric=-math.inf)
     row = only(tmp_path)
-    assert (row.what, row.told) == ("adapter, base", "stopped before its first step; --resume goes on from step 100")
+    assert (row.what, row.told) == ("adapter, base", "stopped")
+    assert (row.state, row.note) == ("stopped", "stopped before its first step; --resume goes on from step 100")
     assert (row.step, row.seconds, row.valid) == (100, 61.0, {"ndcg@10": None})
     json.dumps(row.to_json(), allow_nan=False)
 
@@ -142,7 +144,7 @@ def test_what_a_killed_process_told_is_not_taken_for_the_one_that_resumes(tmp_pa
     with running(folder):
         row = only(tmp_path)
     assert (row.state, row.told, row.seconds_left) == ("running", "running, has not begun to train", None)
-    assert only(tmp_path).told == "stopped at step 120 of 300; --resume goes on from step 100"
+    assert only(tmp_path).note == "stopped at step 120 of 300; --resume goes on from step 100"
 
 
 def test_a_run_that_builds_is_running(tmp_path: Path) -> None:
@@ -155,8 +157,9 @@ def test_where_there_are_no_locks_it_says_so(tmp_path: Path, monkeypatch: pytest
     write_partial(tmp_path / "a.partial")
     monkeypatch.setattr("peftrec.listing.is_running", lambda _: None)
     row = only(tmp_path)
-    assert row.state == "unknown"
-    assert row.told.startswith("at step 120 of 300 when last heard of; this system cannot tell whether it runs")
+    assert (row.state, row.told) == ("unknown", "running or stopped, 40%")
+    assert row.note is not None
+    assert row.note.startswith("at step 120 of 300 when last heard of; this system cannot tell whether it runs")
 
 
 BROKEN: dict[str, Callable[[Path], Any]] = {
@@ -266,3 +269,4 @@ def test_other_metrics_are_named_in_their_cells(tmp_path: Path, capsys: pytest.C
     shown = capsys.readouterr().out
     assert "ndcg@10 0.2500" in shown
     assert "hr@10 0.5000" in shown
+    assert "a.partial: stopped at step 120 of 300; there is no checkpoint yet\n" in shown

@@ -21,6 +21,7 @@ from peftrec.cli import (
     methods,
     recommend,
     report,
+    runs,
     train,
     tune,
     validate,
@@ -31,6 +32,7 @@ from peftrec.config import InputError, RecipeError
 _VERBS = (
     train,
     tune,
+    runs,
     evaluate,
     compare,
     ensemble,

@@ -28,6 +28,9 @@ def file_lock(path: Path, *, wait: bool) -> Iterator[int | None]:
             os.close(file)
             yield None
             return
+        except OSError:
+            os.close(file)
+            raise
         # Who held it before may have removed the file meanwhile: then this is a lock on nothing.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), path.stat()):
@@ -36,5 +39,8 @@ def file_lock(path: Path, *, wait: bool) -> Iterator[int | None]:
     try:
         yield file
     finally:
-        path.unlink(missing_ok=True)
+        # Where its folder was moved meanwhile, another process may hold a lock of this name.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                path.unlink()
         os.close(file)

@@ -1,7 +1,8 @@
 """The processes of a launch: who one is among them, and what they tell each other."""
 
+from peftrec.launch.engine import require_torch_engine
 from peftrec.launch.launched import launched
 from peftrec.launch.one_process import require_one_process
 from peftrec.launch.ranks import Ranks
 
-__all__ = ["Ranks", "launched", "require_one_process"]
+__all__ = ["Ranks", "launched", "require_one_process", "require_torch_engine"]

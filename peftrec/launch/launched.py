@@ -6,6 +6,7 @@ import datetime
 
 import torch
 
+from peftrec.launch.engine import require_torch_engine
 from peftrec.launch.ranks import Ranks
 
 
@@ -14,9 +15,12 @@ def launched(timeout_seconds: float = 1800.0) -> Ranks:
 
     Args:
         timeout_seconds: how long processes wait for each other; counts where this is the first call of the process.
+    Raises:
+        InputError: if the launch asks for an engine other than torch.distributed; see `require_torch_engine`.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
+    require_torch_engine()
     waits = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout_seconds))
     accelerator = Accelerator(cpu=must_be_cpu(), mixed_precision="no", kwargs_handlers=[waits])
     return Ranks.of(accelerator, timeout_seconds)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from peftrec.config import InputError
-from peftrec.launch import must_be_cpu
+from peftrec.launch import must_be_cpu, require_torch_engine
 from peftrec.training.config import TrainingConfig
 from peftrec.training.device_setting import check_device
 
@@ -18,11 +18,13 @@ def make_accelerator(training: TrainingConfig, folder: Path | None) -> Any:
         training: the `training` section.
         folder: trackers write under `private/` of it; None where there is no run folder.
     Raises:
-        InputError: if a tracker is missing, or the device lacks a precision.
+        InputError: if a tracker is missing, the device lacks a precision, or the launch asks for another engine than
+            torch.distributed.
     """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
 
+    require_torch_engine()
     available = {str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()}
     for name in training.trackers:
         if name not in available:

@@ -11,17 +11,24 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 def flop_counter() -> FlopCounterMode:
     """Return a context that counts matrix products, forward and backward, attention on CPUs included.
 
-    A product of (m, k) and (k, n) counts 2 m k n. Element-wise work counts nothing; matrices that a library multiplies
-    behind torch's back (4-bit kernels of its own) are not seen.
+    A product of (m, k) and (k, n) counts 2 m k n, also where it is added in place, as LoRA's updates are, which torch's
+    own counter leaves out. Element-wise work counts nothing; matrices that a library multiplies behind torch's back
+    (4-bit kernels of its own) are not seen.
     """
     aten = torch.ops.aten
     return FlopCounterMode(
         display=False,
         custom_mapping={
+            aten.addmm_: _added,
             aten._scaled_dot_product_flash_attention_for_cpu: _attention,
             aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
         },
     )
+
+
+def _added(_: Any, left: Any, right: Any, *__: Any, **___: Any) -> int:
+    """Count a product that is added to what is there; arguments are shapes."""
+    return int(left[0] * left[1] * right[1] * 2)
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:

@@ -94,8 +94,10 @@ def layer_sizes(model: nn.Module, method: MethodConfig) -> list[LayerSizes]:
     return found
 
 
-def language_model_work(model: nn.Module, method: MethodConfig, lengths: Sequence[int]) -> Work:
-    """Return what a step needs of the language model, where the states that stay the same are not computed again.
+def layer_flops(
+    layers: Sequence[LayerSizes], width: int, lengths: Sequence[int], *, full: bool, below: bool
+) -> tuple[int, int]:
+    """Return what the tuned layers need, forward and backward.
 
     Forward, in each of the n layers: 2 m_l T, and 4 H A for attention; LoRA of rank r adds 2 r (in + out) T a target.
 
@@ -103,6 +105,26 @@ def language_model_work(model: nn.Module, method: MethodConfig, lengths: Sequenc
     LoRA trains, below which nothing waits for one; 8 H A for attention; gradients of weights, 2 m_l T, for full
     fine-tuning alone; for LoRA 2 r (in + out) T for its weights and as much for its inputs, less 2 r in T where
     nothing waits for one.
+
+    Args:
+        layers: the n tuned ones, bottom up; `low_rank` counts where LoRA trains.
+        width: H.
+        lengths: tokens of each distinct text.
+        full: all weights of the layers train.
+        below: something below the layers waits for a gradient.
+    """
+    tokens, squares = sum(lengths), sum(length * length for length in lengths)
+    weights, low_rank = sum(layer.weights for layer in layers), sum(layer.low_rank for layer in layers)
+    attention = 4 * width * squares * len(layers)
+    unneeded = 0 if below or not layers else layers[0].entering + layers[0].low_rank_entering
+    backward = 2 * ((1 + full) * weights + 2 * low_rank - unneeded) * tokens + 2 * attention
+    return 2 * (weights + low_rank) * tokens + attention, backward
+
+
+def language_model_work(model: nn.Module, method: MethodConfig, lengths: Sequence[int]) -> Work:
+    """Return what a step needs of the language model, where the states that stay the same are not computed again.
+
+    Layers as in `layer_flops`.
 
     A side network of K blocks of width w reads no state of the backbone anew: 4 H w K a text forward, and twice that
     backward, less 2 H w for the lowest block.
@@ -122,7 +144,6 @@ def language_model_work(model: nn.Module, method: MethodConfig, lengths: Sequenc
     if method.kind not in ("lora", "full", "side", "frozen"):
         raise ValueError(f"the work of method '{method.kind}' is not known; there are lora, full, side and frozen")
     width, layers = text_config(model).hidden_size, layer_sizes(model, method)
-    tokens, squares = sum(lengths), sum(length * length for length in lengths)
     if isinstance(method, SideConfig):
         return _side_work(method, width, len(layers), len(lengths))
     if method.kind == "frozen":
@@ -130,18 +151,13 @@ def language_model_work(model: nn.Module, method: MethodConfig, lengths: Sequenc
     first = method.first_layer(model)
     tuned = layers[first:]
     weights, low_rank = sum(layer.weights for layer in tuned), sum(layer.low_rank for layer in tuned)
-    attention = 4 * width * squares * len(tuned)
-    forward = 2 * (weights + low_rank) * tokens + attention
     # Of full fine-tuning of the top layers nothing waits below either.
     below = method.kind == "full" and first == 0
-    unneeded = 0 if below else tuned[0].entering + tuned[0].low_rank_entering
-    backward = 2 * (weights + 2 * low_rank - unneeded) * tokens + 2 * attention
+    forward, backward = layer_flops(tuned, width, lengths, full=method.kind == "full", below=below)
+    trained = low_rank
     if method.kind == "full":
-        backward += 2 * weights * tokens
         trained = sum(p.numel() for p in model.parameters()) if below else weights
-    else:
-        trained = low_rank
-    stored = width * tokens if first else 0
+    stored = width * sum(lengths) if first else 0
     return Work(
         forward_flops=forward,
         backward_flops=backward,

@@ -39,6 +39,13 @@ def test_matrix_products_forward_and_backward() -> None:
     assert counter.get_total_flops() == 3 * (2 * 5 * 7 * 3)
 
 
+def test_products_that_are_added_in_place() -> None:
+    """As LoRA's updates and the gradients of candidates are."""
+    with flop_counter() as counter:
+        torch.zeros(5, 3).addmm_(torch.randn(5, 7), torch.randn(7, 3), alpha=0.5)
+    assert counter.get_total_flops() == 2 * (5 * 7 * 3)
+
+
 def test_attention_on_the_cpu_is_counted() -> None:
     """Scores and their use: two products of (B h, L, d) forward; backward recomputes scores and has four more."""
     queries = torch.randn(2, 4, 10, 8, requires_grad=True)

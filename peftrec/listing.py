@@ -15,13 +15,15 @@ from peftrec.config import InputError, read_yaml
 from peftrec.metrics import higher_is_better
 from peftrec.publishing import FORMAT_VERSION, MANIFEST, METRICS, PRIVATE, RECIPE
 from peftrec.publishing.run_folder import ENSEMBLE
+from peftrec.training.checkpoint import DamagedCheckpointError, read_content
+from peftrec.training.checkpoint_folder import CheckpointFolder
 from peftrec.training.pace import duration
 from peftrec.training.progress_file import read_progress
 from peftrec.training.run_lock import is_running
 from peftrec.training.same_recipe import flatten
+from peftrec.training.snapshot import CHECKPOINTS
 
 PARTIAL = ".partial"
-_CHECKPOINT = Path(PRIVATE) / "checkpoints" / "last" / "state.json"
 # `finishing` is training done, and the measuring and saving that follow it.
 STATES = ("done", "running", "finishing", "stopped", "failed", "unknown")
 
@@ -165,10 +167,8 @@ def _finished(folder: Path, name: str) -> RunRow:
 def _partial(folder: Path, name: str) -> RunRow:
     lock = is_running(folder)
     progress = read_progress(folder) or {}
-    checkpoint = _mapping(folder / _CHECKPOINT) if (folder / _CHECKPOINT).is_file() else {}
+    checkpoint = _checkpoint(folder)
     recipe = checkpoint.get("recipe") or progress.get("recipe") or {}
-    if not isinstance(recipe, dict):
-        raise InputError(f"{folder / _CHECKPOINT}: is damaged or of another program ('recipe' is no mapping)")
     state, told, note = _state(lock, progress, checkpoint)
     metric = _text(recipe.get("training.metric"))
     try:
@@ -193,6 +193,26 @@ def _partial(folder: Path, name: str) -> RunRow:
         seconds=seconds,
         when=when,
     )
+
+
+def _checkpoint(folder: Path) -> dict[str, Any]:
+    """Return how far the newest checkpoint that can be read is, and its recipe; nothing where there is none.
+
+    Raises:
+        InputError: if there are some, and none can be read.
+    """
+    damaged = None
+    for path in CheckpointFolder(folder / CHECKPOINTS).paths():
+        try:
+            content = read_content(path)
+        except DamagedCheckpointError as error:
+            damaged = damaged or error
+            continue
+        state: dict[str, Any] = content["state"].to_json()
+        return state | {"recipe": content["settings"]}
+    if damaged is not None:
+        raise damaged
+    return {}
 
 
 def _state(

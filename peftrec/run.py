@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,14 @@ from peftrec.publishing import (
     save_model_run,
 )
 from peftrec.recipe import Recipe
-from peftrec.training import CHECKPOINTS, peak_memory_mib, recover_folder, replace_folder
+from peftrec.training import (
+    CHECKPOINTS,
+    final_table,
+    peak_memory_mib,
+    recover_folder,
+    replace_folder,
+    running,
+)
 
 Report = Callable[[str], None]
 
@@ -74,16 +81,15 @@ def train(
     work = _work(folder)
     with all_or_none(ranks):
         dataset = load_dataset(recipe.data) if dataset is None else dataset
-        if not resume and ranks.is_first:
-            shutil.rmtree(work, ignore_errors=True)
         check_rules(recipe, dataset)  # what is wrong with them is told before the long part
     say(str(dataset.report))
     if dataset.split.leaks:
         say(dataset.split.leaks)
-    if recipe.baseline is not None:
-        metrics = _fit_baseline(recipe, dataset, work, say)
-    else:
-        metrics = _train_model(recipe, dataset, work, say, ranks, resume=resume)
+    with contextlib.ExitStack() as lock:
+        if recipe.baseline is not None:
+            metrics = _fit_baseline(recipe, dataset, work, say, lock)
+        else:
+            metrics = _train_model(recipe, dataset, work, say, ranks, lock, resume=resume)
     if ranks.is_first:
         replace_folder(work, folder)
         say(f"saved to {folder}")
@@ -121,7 +127,14 @@ def _check_folders(folder: Path, say: Report, *, overwrite: bool, resume: bool) 
 
 
 def _train_model(
-    recipe: Recipe, dataset: Dataset, work: Path, say: Report, ranks: Ranks, *, resume: bool
+    recipe: Recipe,
+    dataset: Dataset,
+    work: Path,
+    say: Report,
+    ranks: Ranks,
+    lock: contextlib.ExitStack,
+    *,
+    resume: bool,
 ) -> dict[str, Any]:
     began = time.perf_counter()
     with all_or_none(ranks):
@@ -133,9 +146,12 @@ def _train_model(
     # Before the long part: they may need a backbone that cannot be loaded.
     with all_or_none(ranks):
         references = fit_references(dataset, lambda: published_vectors(built, recipe, say))
+    with all_or_none(ranks):
+        if ranks.is_first:
+            lock.enter_context(running(work, clear=not resume))
+    with all_or_none(ranks):
         recipe, trainer = make_trainer(built, recipe, dataset, say, work, ranks=ranks)
         untrained = _adapter_states(model)
-        work.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume=resume)
     if model.catalogue_text is not None:
         model.catalogue_text.drop_rounded_states()  # what is reported and saved is that of the published weights
@@ -148,10 +164,12 @@ def _train_model(
         "texts": built.text_counts(),
         "methods": {start: encoder.method.summary() for start, encoder in model.text_encoders().items()},
     } | measure_all({"model": catalogue_scores(model), **of_users(references)}, recipe, dataset, work, ranks)
-    trainer.close()
+    trainer.close(final_table(metrics))
     if not ranks.is_first:
         return metrics
     # From here on the first process is alone.
+    if recipe.training.shard_backbone:
+        model = _whole(model, recipe, dataset)
     store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     trained = _adapter_states(model)
     moved = {
@@ -170,7 +188,19 @@ def _train_model(
     return metrics
 
 
-def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> dict[str, Any]:
+def _whole(sharded: RecommenderModel, recipe: Recipe, dataset: Dataset) -> RecommenderModel:
+    """Return the trained model with all weights of its language model, for one process alone."""
+    model = build(recipe, dataset).model
+    model.load_trained_state(sharded.trained_state())
+    assert model.catalogue_text is not None, "what is sharded reads texts"
+    assert sharded.catalogue_text is not None, "what is sharded reads texts"
+    model.catalogue_text.take_vectors(sharded.catalogue_text)
+    return model
+
+
+def _fit_baseline(
+    recipe: Recipe, dataset: Dataset, work: Path, say: Report, lock: contextlib.ExitStack
+) -> dict[str, Any]:
     assert recipe.baseline is not None
     began = time.perf_counter()
     vectors = functools.cache(lambda: frozen_vectors(recipe, dataset.catalogue.texts, say))
@@ -178,7 +208,7 @@ def _fit_baseline(recipe: Recipe, dataset: Dataset, work: Path, say: Report) -> 
     seconds = time.perf_counter() - began
     say(f"{recipe.baseline.kind} fitted in {seconds:.1f} s")
     references = fit_references(dataset, vectors)
-    work.mkdir(parents=True, exist_ok=True)
+    lock.enter_context(running(work, clear=True))
     store_references(references, work / PRIVATE / REFERENCE_FOLDER)
     scores = of_users({"model": fitted, **references})
     metrics: dict[str, Any] = {

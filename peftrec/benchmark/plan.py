@@ -237,7 +237,7 @@ def _row(name: str, suite: Suite, group: GroupEntry, dataset: str, backbone: str
         points=points,
         seeds=group.seeds,
         tuned_on=group.tuned_on,
-        launch=suite.launch,
+        launch=suite.launch if recipe.baseline is None else None,
         size=None if backbone is None else suite.backbones[backbone],
     )
 

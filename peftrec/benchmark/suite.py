@@ -100,7 +100,7 @@ class Suite:
         methods: by key.
         groups: rows.
         backbones: by key.
-        launch: configuration file of `accelerate launch`; None runs one process.
+        launch: configuration file of `accelerate launch`, for all but baselines; None runs one process.
     """
 
     trials: Annotated[int, Range(ge=1)]

@@ -114,6 +114,11 @@ class CatalogueText:
             self._vectors_NH = vectors_NH
         return vectors_NH
 
+    def take_vectors(self, other: CatalogueText) -> None:
+        """Take the vectors of the same texts for the same weights, which need not be encoded again."""
+        assert self._raw == other._raw, "other texts"
+        self._vectors_NH = other.vectors()
+
     def weights_changed(self) -> None:
         """Forget the vectors: the encoder's weights have moved."""
         self._vectors_NH = None

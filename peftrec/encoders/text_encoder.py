@@ -51,8 +51,7 @@ class TextEncoder(nn.Module):
         self.model = self.method.model
         # Of passes in training mode; None takes that of the weights. Training sets it for as long as it lasts.
         self.training_dtype: torch.dtype | None = None
-        # Whether several processes must encode equally many chunks: they then hold parts of the layers.
-        self.in_step = False
+        self.in_step = False  # whether processes must encode equally many chunks, since they hold parts of layers
         check_float32(method, self.method.named_parameters())
         if config.gradient_checkpointing:
             enable_checkpointing(self.model, backbone.base.name, method)

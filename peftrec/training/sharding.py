@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 
 from peftrec.config import InputError
 from peftrec.launch import Ranks
@@ -16,7 +16,8 @@ def shard_backbones(model: RecommenderModel, ranks: Ranks) -> None:
 
     What a method trains is small, and stays whole in every process: its gradients are added up and its state is saved
     as without sharding. Layers speak to each other in every pass, so that from here on all processes encode equally
-    many chunks at the same time (`TextEncoder.in_step`), until `unshard`.
+    many chunks at the same time (`TextEncoder.in_step`). There is no way back: what one process does alone it does with
+    a model that is built anew.
 
     Args:
         model: on the CPU still, so that no device needs to hold it whole.
@@ -45,15 +46,3 @@ def shard_backbones(model: RecommenderModel, ranks: Ranks) -> None:
     for module in (*find_layers(encoder.model).layers, encoder.model):
         fully_shard(module, mesh=mesh, ignored_params=trained)
     encoder.in_step = True
-
-
-def unshard(model: RecommenderModel) -> None:
-    """Put all weights together again in every process, for good; all of them ask together."""
-    encoder = model.text_encoder
-    if encoder is None or not encoder.in_step:
-        return
-    for module in encoder.model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_reshard_after_forward(False, recurse=False)
-            module.unshard()
-    encoder.in_step = False

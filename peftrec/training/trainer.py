@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from peftrec.training.augmentation import build_augmenter
 from peftrec.training.checkpoint import write_epochs
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.device_setting import with_encoder_settings, with_tf32
+from peftrec.training.finite import check_finite
 from peftrec.training.margin import fit_margin
 from peftrec.training.memory import peak_memory_mib
 from peftrec.training.optimizer import build_optimizer
@@ -31,13 +33,14 @@ from peftrec.training.progress import TrainingProgress
 from peftrec.training.result import TrainingResult
 from peftrec.training.same_recipe import flatten
 from peftrec.training.selection import Evaluate, Selection
-from peftrec.training.sharding import shard_backbones, unshard
+from peftrec.training.sharding import shard_backbones
 from peftrec.training.snapshot import Snapshots
 from peftrec.training.state import TrainingState
 from peftrec.training.step import StepPlan, StepTotals, grouped, step_loss, totals_of
 from peftrec.training.stepper import Stepper
 from peftrec.training.stop_request import StopRequest, TrainingStopped
 from peftrec.training.text_table import TextTable
+from peftrec.training.tracking import Row, Tracking
 
 
 class Trainer:
@@ -123,8 +126,7 @@ class Trainer:
             )
         for method in model.methods():
             method.begin_training(self.num_encoder_steps)
-        if training.trackers:
-            self.accelerator.init_trackers("peftrec", config=self.recipe)
+        self.tracking = Tracking(self.accelerator, training.trackers, self.recipe)
 
     @property
     def _moves_encoder(self) -> bool:
@@ -157,17 +159,25 @@ class Trainer:
                 process does not answer, or there is nothing to resume from.
             TrainingStopped: after SIGTERM, when the step has ended and is saved.
         """
-        with self.text_table.sharing():
-            return self._train(resume)
+        self.tracking.begin()
+        try:
+            with self.text_table.sharing():
+                return self._train(resume)
+        except BaseException:
+            self.tracking.abandon()
+            raise
 
     def _train(self, resume: bool) -> TrainingResult:
         state = self._start(resume)
-        shown = self.ranks.is_first
-        with StopRequest() as self._stop, TrainingProgress(self.num_steps, enabled=shown) as progress:
-            progress.advance(state.step)
-            if not state.start:
+        progress = TrainingProgress(self.num_steps, enabled=self.ranks.is_first, folder=self.folder, recipe=self.recipe)
+        with StopRequest() as self._stop, progress:
+            if state.start:
+                progress.go_on(
+                    state.step, epoch=state.epoch, best_metric=state.best_metric, best_epoch=state.best_epoch
+                )
+            else:
                 state.start = self.selection.judge(0, state, self.evaluate)
-                progress.start(state.start)
+                progress.start(state.start, best=math.isfinite(state.best_metric))
             for epoch in range(state.epoch + 1, self.config.num_epochs + 1):
                 if state.stopped or (state.step >= self.num_steps and not state.steps_in_epoch):
                     break
@@ -184,9 +194,8 @@ class Trainer:
         for method in self.model.methods():
             method.finish_training()
         self.model.load_trained_state(self.selection.best)
-        if self.model.catalogue_text is not None:
+        if self.model.catalogue_text is not None and not self.ranks.alone:
             self.model.catalogue_text.vectors()  # while the processes share what that costs
-        unshard(self.model)
         return TrainingResult(
             start=state.start,
             epochs=tuple(state.epochs),
@@ -197,9 +206,13 @@ class Trainer:
             peak_memory_mib=peak_memory_mib(),
         )
 
-    def close(self) -> None:
-        """End trackers, and the talk between processes: what needs them all comes before."""
-        self.accelerator.end_training()
+    def close(self, table: Sequence[Row] = ()) -> None:
+        """End trackers, and the talk between processes: what needs them all comes before.
+
+        Args:
+            table: told to the trackers, from `final_table`.
+        """
+        self.tracking.finish(table)
 
     def _start(self, resume: bool) -> TrainingState:
         self._fits_margin = self.loss.learns_margin and not resume
@@ -228,13 +241,12 @@ class Trainer:
                 self._fit_margin(group[0], plans[0], tuned)
             step = StepTotals(weight, positions)
             loss = self.memory.guarded(state.step + 1, lambda: self._accumulate(plans, step, tuned))  # noqa: B023
-            if not math.isfinite(loss):
-                raise self._not_finite(loss, state.step + 1, epoch, number, group)
+            check_finite(loss, group[0], self.windows, step=state.step + 1, epoch=epoch, number=number)
             last = state.step + 1 >= self.num_steps
             moves_encoder = tuned and self.text_table.step_done(number, last=last)
-            self._optimizer_step(state, moves_encoder=moves_encoder)
+            self.stepper.step(state, moves_encoder=moves_encoder)
             state.step_done(loss, weight)
-            progress.advance(1, loss=loss)
+            progress.advance(1, loss=loss, positions=int(positions))
             self._save_within(state, stops=stops > 0)
             if state.step >= self.num_steps:
                 break
@@ -262,20 +274,8 @@ class Trainer:
         fit_margin(self.model, whole, self.loss, text_CH, self.text_table.profile(whole, tuned=False))
         self._fits_margin = False
 
-    def _optimizer_step(self, state: TrainingState, *, moves_encoder: bool) -> None:
-        self.stepper.step(state, moves_encoder=moves_encoder)
-
-    def _not_finite(self, loss: float, step: int, epoch: int, number: int, group: list[UserBatch]) -> InputError:
-        users = [self.windows.user_ids[user] for user in group[0].users[:3]]
-        return InputError(
-            f"the loss became {loss} in step {step} (epoch {epoch}, step {number} of it, whose first users are "
-            f"{', '.join(map(repr, users))}). Lower the learning rates or set optimizer.clip_norm; checkpoints of "
-            f"earlier steps are kept"
-        )
-
     def _record(self, row: dict[str, float], state: TrainingState) -> None:
-        if self.config.trackers:
-            self.accelerator.log(row, step=state.step)
+        self.tracking.log(row, state.step)
         if self.folder is not None:
             self.snapshots.save(state, self.selection.best)
             if self.ranks.is_first:

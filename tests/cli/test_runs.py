@@ -14,9 +14,13 @@ import pytest
 from peftrec.cli import main
 from peftrec.config import InputError
 from peftrec.listing import RunRow, list_runs
+from peftrec.training.checkpoint import PARTS, Checkpoint
+from peftrec.training.checkpoint_folder import CheckpointFolder
 from peftrec.training.progress import TrainingProgress
 from peftrec.training.progress_file import read_progress, write_progress
 from peftrec.training.run_lock import running
+from peftrec.training.snapshot import CHECKPOINTS
+from peftrec.training.state import TrainingState
 
 RECIPE = {"method.kind": "adapter", "encoder.backbone": "org/base", "training.metric": "ndcg@10"}
 
@@ -34,12 +38,11 @@ def write_partial(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def write_checkpoint(folder: Path, **changes: Any) -> Path:
-    """Write the state of a checkpoint, as `save_checkpoint` does."""
-    state = {"epoch": 2, "step": 100, "seconds": 61.0, "best_epoch": 1, "best_metric": 0.25, "recipe": RECIPE} | changes
-    path = folder / "private" / "checkpoints" / "last" / "state.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(state), encoding="utf-8")
+def write_checkpoint(folder: Path, *, best_metric: float = 0.25) -> Path:
+    """Write a checkpoint that ends an epoch."""
+    state = TrainingState(epoch=2, step=100, seconds=61.0, best_epoch=1, best_metric=best_metric)
+    parts: dict[str, Any] = {part: {} for part in PARTS}
+    CheckpointFolder(folder / CHECKPOINTS).save(Checkpoint(**parts, state=state, settings=RECIPE))
     return folder
 
 
@@ -196,8 +199,8 @@ def test_a_broken_run_is_named_and_the_rest_is_listed(
     [
         ("private/progress.json", "{"),
         ("private/progress.json", '{"done": 1}'),
-        ("private/checkpoints/last/state.json", "[1]"),
-        ("private/checkpoints/last/state.json", '{"recipe": 3}'),
+        ("private/checkpoints/step-00000100-epoch-end/checkpoint.json", "[1]"),
+        ("private/checkpoints/step-00000100-epoch-end/checkpoint.json", '{"settings": 3}'),
         ("metrics.jsonl", '{"epoch": 1.0}\n{"epo'),
         ("metrics.jsonl", "[]\n"),
     ],

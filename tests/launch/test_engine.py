@@ -13,15 +13,19 @@ from peftrec.launch import launched, require_torch_engine
 from peftrec.training.accelerator import make_accelerator
 from peftrec.training.config import TrainingConfig
 
-ENGINES = [("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM")]
+ENGINES = [
+    ("ACCELERATE_USE_DEEPSPEED", r"DeepSpeed.*multi_gpu\.yaml"),
+    ("ACCELERATE_USE_MEGATRON_LM", r"Megatron-LM.*multi_gpu\.yaml"),
+    ("ACCELERATE_USE_FSDP", r"FSDP.*fsdp2\.yaml and set training\.shard_backbone=true"),
+]
 
 
-@pytest.mark.parametrize(("flag", "name"), ENGINES)
-def test_refused_everywhere(flag: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("flag", "told"), ENGINES)
+def test_refused_everywhere(flag: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a message of what to use, and not with one of a package that is missing."""
     monkeypatch.setenv(flag, "true")
     for start in (require_torch_engine, launched, lambda: make_accelerator(TrainingConfig(), None)):
-        with pytest.raises(InputError, match=rf"{name}.*multi_gpu\.yaml"):
+        with pytest.raises(InputError, match=told):
             start()
 
 

@@ -46,7 +46,6 @@ def gradients(recipe: Any, dataset: Any) -> dict[str, torch.Tensor]:
     held = held_bytes(built.model)
     result = loop.train()
     assert found, "nothing has a gradient"
-    assert held_bytes(built.model) == whole, "weights are not put together again"
     found["held_share"] = torch.tensor(held / whole)
     return found | {"loss": torch.tensor([result.epochs[0]["loss"]], dtype=torch.float64)}
 

@@ -55,14 +55,14 @@ DROPOUT = ("method.dropout=0.2", "encoder.dropout=0.2", "user.dropout=0.2", "enc
 
 def kill_before(trainer: Any, step: int) -> None:
     """End a training when it is about to make a step, counted from 0."""
-    stepped = trainer._optimizer_step
+    stepped = trainer.stepper.step
 
     def step_or_die(state: Any, **words: Any) -> None:
         if state.step == step:
             raise KilledError
         stepped(state, **words)
 
-    trainer._optimizer_step = step_or_die
+    trainer.stepper.step = step_or_die
 
 
 @pytest.mark.parametrize("name", RESUMED)
@@ -282,7 +282,7 @@ def test_sigterm_saves_and_exits_as_launchers_expect(
     whole = prepare(recipe, evaluate=judged)
     whole.trainer.train()
     stopped = prepare(recipe, evaluate=judged, folder=tmp_path)
-    stepped = stopped.trainer._optimizer_step
+    stepped = stopped.trainer.stepper.step
     before = signal.getsignal(signal.SIGTERM)
 
     def step_then_signal(state: Any, **words: Any) -> None:
@@ -290,7 +290,7 @@ def test_sigterm_saves_and_exits_as_launchers_expect(
         if state.step == 0:
             signal.raise_signal(signal.SIGTERM)
 
-    stopped.trainer._optimizer_step = step_then_signal
+    stopped.trainer.stepper.step = step_then_signal
     with pytest.raises(TrainingStopped) as stop:
         stopped.trainer.train()
     assert stop.value.code == 143

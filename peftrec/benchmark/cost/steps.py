@@ -90,7 +90,7 @@ class WatchedTraining:
         trainer: Any = self.trainer
         metric = self.recipe.training.metric
         trainer.evaluate = lambda _: {metric: 0.0}
-        started, stepped = trainer._epoch, trainer._optimizer_step
+        started, stepped = trainer._epoch, trainer.stepper.step
 
         def epoch(*arguments: Any) -> float:
             self._clock()
@@ -101,7 +101,7 @@ class WatchedTraining:
             stepped(*arguments, **settings)
             self._step_ended(after)
 
-        trainer._epoch, trainer._optimizer_step = epoch, optimizer_step
+        trainer._epoch, trainer.stepper.step = epoch, optimizer_step
         removals = self._watch(trainer)
         before()
         try:

@@ -69,7 +69,7 @@ class StepTraffic:
     @property
     def gradients(self) -> int:
         """Bytes of the parameters' gradients that are added up, with a flag for each tensor."""
-        return FLOAT * (self.parameters + self.tensors)
+        return FLOAT * self.parameters + 2 * FLOAT * self.tensors
 
     @property
     def sent(self) -> float:

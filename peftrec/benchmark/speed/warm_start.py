@@ -87,17 +87,21 @@ def _start(recipe_file: Path, overrides: list[str]) -> Start:
 
         class Watched(Trainer):
             def train(self, *, resume: bool = False) -> Any:
+                stepper: Any = self.stepper
+                stepped = stepper.step
+
+                def step(*known: Any, **words: Any) -> None:
+                    stepped(*known, **words)
+                    times["first_step"] = time.perf_counter()
+                    raise _FirstStepError
+
+                stepper.step = step
                 times["training"] = time.perf_counter()
                 return super().train(resume=resume)
 
             def _accumulate(self, *known: Any) -> float:
                 times.setdefault("first_batch", time.perf_counter())
                 return super()._accumulate(*known)
-
-            def _optimizer_step(self, *known: Any, **words: Any) -> None:
-                super()._optimizer_step(*known, **words)
-                times["first_step"] = time.perf_counter()
-                raise _FirstStepError
 
         import peftrec.fitting
 

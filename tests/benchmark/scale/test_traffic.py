@@ -26,7 +26,7 @@ class Wire:
         self.gathered: list[int] = []
         self.summed: list[int] = []
 
-    def all_gather(self, sent: list[torch.Tensor], own: torch.Tensor) -> None:
+    def all_gather(self, sent: list[torch.Tensor], own: torch.Tensor, **_: Any) -> None:
         self.gathered.append(sum(tensor.nbytes for tensor in sent))
         for tensor in sent:
             tensor.copy_(own)
@@ -34,7 +34,7 @@ class Wire:
     def all_reduce(self, tensor: torch.Tensor, **_: Any) -> None:
         self.summed.append(tensor.nbytes)
 
-    def broadcast(self, tensor: torch.Tensor, src: int) -> None:
+    def broadcast(self, tensor: torch.Tensor, src: int, **_: Any) -> None:
         """Nothing: the start of a run, and decisions between epochs."""
 
     def clear(self) -> None:
@@ -51,20 +51,17 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 @pytest.mark.parametrize("loss", ["in_batch_softmax", "full_softmax"])
 @pytest.mark.parametrize("processes", [2, 5])
-def test_a_step(
-    loss: str, processes: int, wire: Wire, make_recipe: Callable[..., Any], toy_dataset: Any, monkeypatch: Any
-) -> None:
+def test_a_step(loss: str, processes: int, wire: Wire, make_recipe: Callable[..., Any], toy_dataset: Any) -> None:
     """A whole step of one of several processes: vectors, their gradients, and those of all that trains."""
-    monkeypatch.setattr(Ranks, "of", classmethod(lambda cls, accelerator: cls(0, processes)))
     recipe = make_recipe(f"loss={{kind: {loss}}}", "training.batch_users=5")
     training = dataclasses.replace(recipe.training, max_steps=1, num_epochs=1)
     recipe = dataclasses.replace(recipe, training=training)
     built = build(recipe, toy_dataset)
-    _, trainer = make_trainer(built, recipe, toy_dataset, lambda _: None, None)
+    _, trainer = make_trainer(built, recipe, toy_dataset, lambda _: None, None, ranks=Ranks(0, processes))
     loop: Any = trainer
     loop.evaluate = lambda _: {recipe.training.metric: 0.0}
     plans: list[Any] = []
-    plan, step = loop.planner.plan, loop._optimizer_step
+    plan, step = loop.planner.plan, loop.stepper.step
     loop.planner.plan = lambda batch: plans.append(plan(batch)) or plans[-1]
     began = loop._epoch
 
@@ -78,7 +75,7 @@ def test_a_step(
         step(*arguments, **settings)
         sent.update(gathered=list(wire.gathered), summed=list(wire.summed))
 
-    loop._epoch, loop._optimizer_step = epoch, optimizer_step
+    loop._epoch, loop.stepper.step = epoch, optimizer_step
     loop.train()
     parameters = [one for group in loop.optimizer.param_groups for one in group["params"]]
     planned = StepTraffic(

@@ -12,6 +12,7 @@ import pytest
 import peftrec.measuring
 import peftrec.tuning.search
 from peftrec.config import InputError, RecipeError
+from peftrec.launch import Ranks
 from peftrec.recipe import load_recipe
 from peftrec.run import train
 from peftrec.tuning import Study, read_space, tune
@@ -182,10 +183,8 @@ def test_several_processes_of_one_launch_are_refused(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """They would add up the gradients of different trials."""
-    import accelerate
-
     recipe = make_recipe("baseline.kind=item_knn")
-    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
+    monkeypatch.setattr("peftrec.launch.one_process.launched", lambda: Ranks(1, 2))
     with pytest.raises(InputError, match="2 processes were launched"):
         tune(recipe, read_space(GRID, recipe), tmp_path / "study", sampler="grid")
     assert not list(tmp_path.iterdir())

@@ -10,24 +10,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+REPOSITORY = Path(__file__).parents[2]
+
 
 class Launch:
-    """`peftrec train` in several processes; alone without a launcher.
+    """`peftrec train` in two processes, as `accelerate launch` starts them by the file that is shipped.
 
     Args:
         recipe: a file.
         words: overrides and options.
-        count: processes.
         log: gets what all of them say.
     """
 
-    def __init__(self, recipe: Path, *words: str, count: int = 2, log: Path) -> None:
+    def __init__(self, recipe: Path, *words: str, log: Path) -> None:
         self.log = log
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)] if count > 1 else []
+        configuration = REPOSITORY / "recipes" / "accelerate" / "cpu_2.yaml"
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(configuration)]
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, *launcher, "-m", "peftrec", "train", str(recipe), *words],
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

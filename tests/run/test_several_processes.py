@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from peftrec.publishing import load_run
@@ -63,16 +64,45 @@ def agree(found: Any, expected: Any, tolerance: float) -> None:
         assert found == expected
 
 
-@pytest.mark.parametrize("more", [(), ("training.shard_backbone=true",)], ids=["whole", "sharded"])
+ADALORA = "method={kind: adalora, initial_rank: 4, target_rank: 2, final_share: 0.5}"
+
+
+@pytest.mark.parametrize(
+    ("more", "own"),
+    [
+        pytest.param((), (), id="whole"),
+        pytest.param((), ("training.shard_backbone=true",), id="sharded"),
+        pytest.param(
+            (ADALORA, "training.num_epochs=8", "training.patience=1", "optimizer.warmup_steps=3"),
+            (),
+            marks=pytest.mark.slow,
+            id="adalora",
+        ),
+        pytest.param(
+            ("loss.kind=full_softmax", "training.num_epochs=4", "training.encoder_interval=2"),
+            ("training.shard_backbone=true",),
+            marks=pytest.mark.slow,
+            id="catalogue",
+        ),
+    ],
+)
 def test_two_processes_come_to_what_one_does(
-    more: tuple[str, ...], launch: Any, recipe: Callable[..., Path], make_recipe: Callable[..., Any], tmp_path: Path
+    more: tuple[str, ...],
+    own: tuple[str, ...],
+    launch: Any,
+    recipe: Callable[..., Path],
+    make_recipe: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     """With dropout 0: the same losses, weights and metrics, and one folder that one process has written."""
-    two = launch(recipe(*OVERRIDES, *more), log=tmp_path / "log")
-    one = train(make_recipe("loss.kind=in_batch_softmax", "training.batch_users=32", output_dir=tmp_path / "one"))
+    two = launch(recipe(*OVERRIDES, *more, *own), log=tmp_path / "log")
+    alone = ("loss.kind=in_batch_softmax", "training.batch_users=32", *more)
+    one = train(make_recipe(*alone, output_dir=tmp_path / "one"))
     assert two.wait() == 0, two.said()
     found = metrics_of(tmp_path / "run")
     assert found["training"]["processes"] == 2
+    assert len(found["training"]["epochs"]) == len(one["training"]["epochs"])
+    assert found["training"]["best_epoch"] == one["training"]["best_epoch"]
     assert two.said().count("saved to") == two.said().count("HR@10") == 1
     for key in ("valid", "test"):
         agree(found[key], json.loads(json.dumps(one[key])), 1e-6)
@@ -80,7 +110,7 @@ def test_two_processes_come_to_what_one_does(
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     tensors, wanted = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("run", "one"))
     for name, tensor in wanted.items():
-        assert float((tensors[name] - tensor).abs().max()) <= 1e-4, name
+        assert torch.allclose(tensors[name], tensor, rtol=0.0, atol=1e-4), name
     assert not list(tmp_path.glob("*.partial"))
     assert load_run(tmp_path / "run").model is not None  # it proves itself: vectors of probes come out again
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from peftrec.build import Built, build_debias
+from peftrec.config import InputError
 from peftrec.data import Dataset, TrainingWindows
 from peftrec.launch import Ranks, launched
 from peftrec.measuring import measure
@@ -36,6 +37,8 @@ def make_trainer(
         folder: for checkpoints; None keeps nothing.
         observe: is handed the validation metrics, at the start and after every epoch that is evaluated.
         ranks: the processes that train together; None asks for those of the launch.
+    Raises:
+        InputError: what `Trainer` raises, or if a penalty needs whole batches and there are several processes.
     """
     ranks = launched(recipe.training.timeout_seconds) if ranks is None else ranks
     model, counts = built.model, dataset.item_counts()
@@ -48,6 +51,10 @@ def make_trainer(
         users = -(-training.users_a_batch // ranks.count)
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(training, batch_users=users))
     debias = build_debias(recipe, dataset)
+    if debias is not None and debias.config.groups is not None and not ranks.alone:
+        raise InputError(
+            f"debias.groups: compares what a whole batch shows, and {ranks.count} processes have a part each; launch one"
+        )
     for line in [] if debias is None else debias.describe():
         say(line)
 

@@ -149,12 +149,11 @@ def _train_model(
     with all_or_none(ranks):
         if ranks.is_first:
             lock.enter_context(running(work, clear=not resume))
-    with all_or_none(ranks):
+    # What deals weights out waits for the other processes itself.
+    with all_or_none(ranks) if not recipe.training.shard_backbone else contextlib.nullcontext():
         recipe, trainer = make_trainer(built, recipe, dataset, say, work, ranks=ranks)
         untrained = _adapter_states(model)
     result = trainer.train(resume=resume)
-    if model.catalogue_text is not None:
-        model.catalogue_text.drop_rounded_states()  # what is reported and saved is that of the published weights
     for start, encoder in model.text_encoders().items():
         for name, value in encoder.method.summary().items():
             say(f"{start.replace('_', ' ')}, {name}: {json.dumps(value)}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from peftrec.launch.roll_call import together
+from peftrec.launch.roll_call import arrivals, together
 
 
 class Ranks:
@@ -31,6 +31,7 @@ class Ranks:
         count: of all.
         device: that tensors are sent from.
         hosts: the group that speaks over the CPUs, whatever the device; None is the group of all.
+        arrivals: a store that counts how often each process has come to where they meet; None counts nothing.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Ranks:
         count: int = 1,
         device: torch.device | None = None,
         hosts: dist.ProcessGroup | None = None,
+        arrivals: Any = None,
     ) -> None:
-        self.index, self.count, self.hosts = index, count, hosts
+        self.index, self.count, self.hosts, self.arrivals = index, count, hosts, arrivals
         self.device = torch.device("cpu") if device is None else device
 
     @classmethod
@@ -53,7 +55,7 @@ class Ranks:
         """
         count = accelerator.num_processes
         hosts = _hosts(dist.group.WORLD, timeout_seconds) if count > 1 else None
-        return cls(accelerator.process_index, count, accelerator.device, hosts)
+        return cls(accelerator.process_index, count, accelerator.device, hosts, arrivals() if count > 1 else None)
 
     @property
     def alone(self) -> bool:
@@ -203,7 +205,7 @@ class Ranks:
 
 @functools.cache
 def _hosts(world: dist.ProcessGroup, timeout_seconds: float) -> dist.ProcessGroup:
-    """Return the group that says small things between CPUs, where one can tell who is gone."""
+    """Return the group that says small things between CPUs, whatever the device."""
     assert world is not None, "several processes have a group"
     group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=timeout_seconds))
     return group

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from peftrec.config import InputError
 
 if TYPE_CHECKING:
     from peftrec.launch.ranks import Ranks
 
-_ANSWER = datetime.timedelta(seconds=10)
+# How long those that are late only are waited for, once it is clear that one does not come.
+_LATE_SECONDS = 5.0
+
+
+def arrivals() -> Any:
+    """Return where processes count how often they have come to where they meet; None where torch has no such place."""
+    found = getattr(dist.distributed_c10d, "_get_default_store", None)
+    return None if found is None else PrefixStore("peftrec-arrivals", found())
 
 
 @contextlib.contextmanager
@@ -23,36 +30,35 @@ def together(ranks: Ranks) -> Iterator[None]:
     """Say which process is gone or hangs, where one that takes part in something is waited for in vain.
 
     Raises:
-        InputError: naming the processes that do not answer.
+        InputError: naming the processes that do not come.
     """
+    came = None if ranks.arrivals is None else ranks.arrivals.add(str(ranks.index), 1)
     try:
         yield
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:300]
-        silent = _silent(ranks)
-        if not silent:
-            raise InputError(f"the {ranks.count} processes lost each other, though all answer: {reason}") from error
-        names = ", ".join(str(index) for index in silent)
+        absent = [] if came is None else _absent(ranks, came)
+        if not absent:
+            raise InputError(
+                f"process {ranks.index} of {ranks.count} (counted from 0) lost the others, who are all there: {reason}"
+            ) from error
+        names = ", ".join(str(index) for index in absent)
         raise InputError(
             f"process {names} of {ranks.count} (counted from 0) does not answer process {ranks.index}: it was killed, "
             f"ran out of memory, or hangs; what it said last tells more. Start again with --resume. ({reason})"
         ) from error
 
 
-def _silent(ranks: Ranks) -> list[int]:
-    """Call every other process and return those that do not answer within ten seconds."""
-    others = [index for index in range(ranks.count) if index != ranks.index]
-    silent, waits = [], {}
-    for index in others:
+def _absent(ranks: Ranks, came: int) -> list[int]:
+    """Return the processes that have not come as often as this one."""
+    assert ranks.arrivals is not None
+    end = time.monotonic() + _LATE_SECONDS
+    while True:
         try:
-            dist.isend(torch.ones(1), index, group=ranks.hosts)
-            waits[index] = dist.irecv(torch.zeros(1), index, group=ranks.hosts)
-        except RuntimeError:
-            silent.append(index)
-    for index, wait in waits.items():
-        try:
-            assert wait is not None
-            wait.wait(_ANSWER)
-        except RuntimeError:
-            silent.append(index)
-    return sorted(silent)
+            counts = [ranks.arrivals.add(str(index), 0) for index in range(ranks.count)]
+        except RuntimeError:  # whoever keeps the counts is gone
+            return []
+        absent = [index for index, count in enumerate(counts) if count < came]
+        if not absent or time.monotonic() > end:
+            return absent
+        time.sleep(0.1)

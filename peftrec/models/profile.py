@@ -97,7 +97,12 @@ class Profiles(nn.Module):
         self._remembered.clear()
 
     def plan(
-        self, items_BL: Ints, events_BL: Ints | None, users_B: Ints | None, wanted_BL: NDArray[np.bool_] | None = None
+        self,
+        items_BL: Ints,
+        events_BL: Ints | None,
+        users_B: Ints | None,
+        wanted_BL: NDArray[np.bool_] | None = None,
+        keys_BL: NDArray[np.float64] | None = None,
     ) -> ProfilePlan:
         """Find which texts to encode.
 
@@ -109,13 +114,15 @@ class Profiles(nn.Module):
             events_BL: kinds of events, or None.
             users_B: indexes of users whose attributes are known, or None.
             wanted_BL: True where a vector is of use; None wants the newest place alone.
+            keys_BL: random numbers from 0 to 1, the highest of which draws the place; None draws them here.
         """
         newest = items_BL.shape[1] - 1
         if self.tokens.oldest_first:
             return self._plan_all_places(items_BL, events_BL, users_B, wanted_BL)
         place_B = np.full(len(items_BL), newest)
         if wanted_BL is not None:
-            drawn_BL = np.where(wanted_BL, torch.rand(wanted_BL.shape).numpy(), -1.0)
+            keys_BL = torch.rand(wanted_BL.shape).numpy() if keys_BL is None else keys_BL
+            drawn_BL = np.where(wanted_BL, keys_BL, -1.0)
             place_B = drawn_BL.argmax(axis=1)
         shown_BL = np.where(np.arange(newest + 1) <= place_B[:, None], items_BL, -1)
         found = self.tokens.assemble(shown_BL, events_BL, users_B)

@@ -138,10 +138,19 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def write_epochs(folder: Path, epochs: list[dict[str, float]]) -> None:
-    """Write `metrics.jsonl`, a line an epoch; it is whole at any moment."""
-    aside = folder / "metrics.jsonl.partial"
-    aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
-    aside.rename(folder / "metrics.jsonl")
+    """Write `metrics.jsonl`, a line an epoch; it is whole at any moment.
+
+    Raises:
+        InputError: if the disk does not take it.
+    """
+    path, aside = folder / "metrics.jsonl", folder / "metrics.jsonl.partial"
+    try:
+        aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
+        aside.rename(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}); make room, or mend what is wrong, and start again with --resume"
+        ) from error
 
 
 def _file(part: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 
@@ -16,6 +18,7 @@ from peftrec.models import RecommenderModel
 from peftrec.training.config import TrainingConfig
 from peftrec.training.text_table import TextTable
 
+T = TypeVar("T")
 _CPU = ("can't allocate memory", "not enough memory")
 
 
@@ -39,15 +42,37 @@ class MemoryGuard:
     def __init__(self, model: RecommenderModel, text_table: TextTable, config: TrainingConfig, ranks: Ranks) -> None:
         self.model, self.text_table = model, text_table
         self.halves = config.on_out_of_memory == "halve" and ranks.alone
+        self.halvings = 0
 
-    def guarded(self, number: int, step: Callable[[], float]) -> float:
+    def go_on(self, halvings: int) -> None:
+        """Halve as often as an earlier part of the run has."""
+        while self.halvings < halvings and self._halve():
+            pass
+
+    @contextlib.contextmanager
+    def told(self, number: int) -> Iterator[None]:
+        """Say what to lower where memory runs out in something that is not taken again.
+
+        Args:
+            number: of the step, from 1.
+        Raises:
+            InputError: saying what to lower.
+        """
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._told(error, number) from error
+
+    def guarded(self, number: int, step: Callable[[], T]) -> T:
         """Take a step; where memory runs out and that is wanted, halve chunks and graphs until it fits.
 
         A step that is taken again draws what it drew before.
 
         Args:
             number: of the step, from 1.
-            step: adds up gradients and returns the loss.
+            step: adds up gradients; may be called again.
         Raises:
             InputError: saying what to lower.
         """
@@ -89,6 +114,7 @@ class MemoryGuard:
         self.text_table.graph_bytes = graphs if graphs >= 2**20 else 0
         for encoder, budget in zip(self._encoders, budgets, strict=True):
             encoder.config = dataclasses.replace(encoder.config, token_budget=budget)
+        self.halvings += 1
         return True
 
     def _clear(self) -> None:

@@ -58,16 +58,21 @@ class Planner:
     def plan(self, batch: UserBatch) -> StepPlan:
         """Return the plan of this process's users of the epoch's next batch; its candidates are those of all users."""
         self._number += 1
-        return self._plan(batch, None if self.ranks.alone else self.ranks.rows(len(batch)))
+        return self._plan(batch, self._number, None if self.ranks.alone else self.ranks.rows(len(batch)))
 
-    def whole(self, batch: UserBatch) -> StepPlan:
-        """Return the plan of all users of the batch that was planned last."""
-        return self._plan(batch, None)
+    def whole(self, batch: UserBatch, number: int) -> StepPlan:
+        """Return the plan of all users of a batch.
 
-    def _plan(self, batch: UserBatch, rows: tuple[int, int] | None) -> StepPlan:
+        Args:
+            batch: of this epoch.
+            number: of the batch in the epoch, from 1.
+        """
+        return self._plan(batch, number, None)
+
+    def _plan(self, batch: UserBatch, number: int, rows: tuple[int, int] | None) -> StepPlan:
         # The number is not 0, so that this is not the stream of the windows, (seed, epoch).
-        random = np.random.default_rng([self.seed, self._epoch, self._number])
-        drawn = None if self._sampler is None else self._sampler.draw(batch, self._number, random)
+        random = np.random.default_rng([self.seed, self._epoch, number])
+        drawn = None if self._sampler is None else self._sampler.draw(batch, number, random)
         return plan_step(
             batch, self.loss, self.item_counts, self.model.profiles, drawn, random, self.target_weights, rows
         )

@@ -13,7 +13,6 @@ _FREE = (
     "data.root",
     "encoder.cache.folder",
     "training.num_epochs",
-    "training.max_steps",
     "training.patience",
     "training.trackers",
     "training.processes",

@@ -10,6 +10,7 @@ from peftrec.launch import Ranks
 from peftrec.models import RecommenderModel
 from peftrec.training.checkpoint import Tensors
 from peftrec.training.config import TrainingConfig
+from peftrec.training.out_of_memory import MemoryGuard
 from peftrec.training.state import TrainingState
 
 Evaluate = Callable[[RecommenderModel], dict[str, float]]
@@ -22,10 +23,11 @@ class Selection:
         model: whose trained tensors are kept.
         config: metric, patience and frozen epochs.
         ranks: all processes judge by the metrics of the first.
+        memory: says what to lower where an evaluation runs out of it.
     """
 
-    def __init__(self, model: RecommenderModel, config: TrainingConfig, ranks: Ranks) -> None:
-        self.model, self.config, self.ranks = model, config, ranks
+    def __init__(self, model: RecommenderModel, config: TrainingConfig, ranks: Ranks, memory: MemoryGuard) -> None:
+        self.model, self.config, self.ranks, self.memory = model, config, ranks, memory
         self.best: Tensors = {}
 
     def judge(self, epoch: int, state: TrainingState, evaluate: Evaluate) -> dict[str, float]:
@@ -35,7 +37,8 @@ class Selection:
             InputError: if the metric that counts is missing, or no number.
         """
         self.model.eval()
-        measured = evaluate(self.model)
+        with self.memory.told(state.step):
+            measured = evaluate(self.model)
         metrics = dict(zip(measured, self.ranks.same(list(measured.values())), strict=True))
         if self.config.metric not in metrics:
             raise InputError(
@@ -51,5 +54,8 @@ class Selection:
         else:
             # Before the adapter has moved, or while it must, there is nothing that stopping early could judge.
             state.waited += settled and epoch > self.config.warmup_frozen_epochs
-        state.stopped = self.config.patience is not None and state.waited >= self.config.patience
         return metrics
+
+    def has_ended(self, state: TrainingState) -> bool:
+        """Whether patience has ended; it may be another than that of an earlier part of the run."""
+        return self.config.patience is not None and state.waited >= self.config.patience

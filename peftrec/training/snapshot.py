@@ -11,7 +11,7 @@ import torch
 from peftrec.config import InputError
 from peftrec.launch import Ranks, all_or_none
 from peftrec.models import RecommenderModel
-from peftrec.training.checkpoint import Checkpoint, Tensors
+from peftrec.training.checkpoint import Checkpoint, Tensors, write_epochs
 from peftrec.training.checkpoint_folder import CheckpointFolder
 from peftrec.training.optimizer_kind import flat_state, nested_state
 from peftrec.training.planner import Planner
@@ -46,6 +46,7 @@ class Snapshots:
     ) -> None:
         self.model, self.optimizer, self.planner, self.ranks = model, optimizer, planner, ranks
         self.settings = settings | {"processes": ranks.count}
+        self._run = Path() if folder is None else folder
         self._folder = None if folder is None else CheckpointFolder(folder / CHECKPOINTS, keep_every=keep_every)
 
     def save(self, state: TrainingState, best: Tensors) -> None:
@@ -72,6 +73,7 @@ class Snapshots:
         with all_or_none(self.ranks):
             if self.ranks.is_first:
                 self._folder.save(checkpoint)
+                write_epochs(self._run, state.epochs)
 
     def load(self) -> tuple[TrainingState, Tensors]:
         """Put a training back where its last whole checkpoint has it; return how far that is, and the best tensors.
@@ -82,16 +84,24 @@ class Snapshots:
         assert self._folder is not None, "checkpoints need a folder"
         with all_or_none(self.ranks):
             found, passed_over = self._folder.load(self.settings)
-        for line in passed_over if self.ranks.is_first else []:
-            warnings.warn(line, stacklevel=2)
-        self.model.load_trained_state(found.model)
-        _load_method_state(self.model, found.method)
-        _load_optimizer(self.optimizer, found.optimizer)
-        self.planner.load_tables(found.tables)
-        _load_random_states(found.random, self.model.device, self.ranks)
+        place = [float(found.state.step), float(found.state.epoch), float(found.state.steps_in_epoch)]
+        first = self.ranks.same(place)
         with all_or_none(self.ranks):
+            if place != first:
+                raise InputError(
+                    f"{self._folder.folder}: this process sees another checkpoint there (step {place[0]:.0f}) than the "
+                    f"first one (step {first[0]:.0f}); all need one folder that they share"
+                )
+            self.model.load_trained_state(found.model)
+            _load_method_state(self.model, found.method)
+            _load_optimizer(self.optimizer, found.optimizer)
+            self.planner.load_tables(found.tables)
+            _load_random_states(found.random, self.model.device, self.ranks)
             if self.ranks.is_first:
+                for line in passed_over:
+                    warnings.warn(line, stacklevel=2)
                 self._folder.set_aside_after(found.state)
+                write_epochs(self._run, found.state.epochs)
         return found.state, found.best
 
 

@@ -25,7 +25,7 @@ class TrainingState:
         best_epoch: whose weights are the best so far.
         best_metric: their validation metric.
         waited: evaluations since then that count against patience.
-        stopped: whether patience has ended.
+        halvings: how often chunks and kept graphs were halved, since memory ran out.
     """
 
     epoch: int = 0
@@ -41,7 +41,7 @@ class TrainingState:
     best_epoch: int = 0
     best_metric: float = -math.inf
     waited: int = 0
-    stopped: bool = False
+    halvings: int = 0
 
     @property
     def mean_loss(self) -> float:

@@ -106,7 +106,7 @@ def plan_step(
         item_counts_N: training events of every item.
         profiles: reads users' texts; None where the model reads none.
         drawn: negatives, where the loss has some drawn.
-        random: of this batch; read only where positions have negatives of their own.
+        random: of this batch; draws the negatives of each position, and where users' texts end.
         target_weights_N: how much a target of each item counts; None counts all alike.
         rows: plan these users alone, among the candidates of all; None plans all.
     Raises:
@@ -118,8 +118,11 @@ def plan_step(
             f"data.ratings: true"
         )
     found = find_candidates(batch, loss, item_counts_N, drawn, random)
+    # Of the whole batch, so that what is drawn for a user does not hang on which process has it.
+    keys_BL = None if profiles is None or random is None else random.random(batch.inputs.shape)
     if rows is not None:
         batch, found = batch.rows(*rows), found.rows(*rows)
+        keys_BL = None if keys_BL is None else keys_BL[slice(*rows)]
     seen_BS = _pad_rows(batch.seen_items, batch.seen_offsets)
     past_BL = batch.past_events()
     # One more place than items, so that -1 maps to -1.
@@ -134,7 +137,7 @@ def plan_step(
         num_items=int(np.count_nonzero(item_counts_N)),
         weights_BL=None if target_weights_N is None else _weights(target_weights_N, batch.targets),
     )
-    return plan if profiles is None else _with_profiles(plan, batch, profiles)
+    return plan if profiles is None else _with_profiles(plan, batch, profiles, keys_BL)
 
 
 def step_loss(
@@ -150,7 +153,8 @@ def step_loss(
 
     Where a step is made of several batches, the result is this batch's part of their mean, so that the parts add up to
     what one large batch would give: a loss counts by its share of the positions' weights, a penalty, which weighs all
-    positions alike, by its share of their number.
+    positions alike, by its share of their number. A penalty that is no mean over positions (`debias.groups`) is then
+    the mean over batches of what each has by itself.
 
     Args:
         model: in training mode.
@@ -217,9 +221,11 @@ def step_inputs(
     )
 
 
-def _with_profiles(plan: StepPlan, batch: UserBatch, profiles: Profiles) -> StepPlan:
+def _with_profiles(
+    plan: StepPlan, batch: UserBatch, profiles: Profiles, keys_BL: NDArray[np.float64] | None
+) -> StepPlan:
     """Return the plan with the texts of its users; places of which nothing else tells lose their targets."""
-    texts = profiles.plan(batch.inputs, batch.events, batch.users, batch.targets >= 0)
+    texts = profiles.plan(batch.inputs, batch.events, batch.users, batch.targets >= 0, keys_BL)
     if profiles.config.fusion == "add":
         return dataclasses.replace(plan, profiles=texts)
     told_BL = torch.zeros(plan.targets_BL.shape, dtype=torch.bool)

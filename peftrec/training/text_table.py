@@ -120,7 +120,8 @@ class TextTable:
     def batch_done(self) -> None:
         """After the backward pass of one batch: its users' texts, and a table of that batch alone, are used up."""
         if self._users is not None:
-            self._users.backward()
+            if self._users.vectors_NH.grad is not None:  # None in a process that has no user of this batch
+                self._users.backward()
             self._users = None
         if self._table is not None and not self.whole_catalogue:
             self._table.backward()

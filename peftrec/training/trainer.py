@@ -20,7 +20,6 @@ from peftrec.losses import Debias, LossConfig
 from peftrec.models import RecommenderModel
 from peftrec.training.accelerator import make_accelerator
 from peftrec.training.augmentation import build_augmenter
-from peftrec.training.checkpoint import write_epochs
 from peftrec.training.config import OptimizerConfig, TrainingConfig
 from peftrec.training.device_setting import with_encoder_settings, with_tf32
 from peftrec.training.finite import check_finite
@@ -32,13 +31,13 @@ from peftrec.training.planner import Planner
 from peftrec.training.progress import TrainingProgress
 from peftrec.training.result import TrainingResult
 from peftrec.training.same_recipe import flatten
+from peftrec.training.saving import Saving
 from peftrec.training.selection import Evaluate, Selection
 from peftrec.training.sharding import shard_backbones
 from peftrec.training.snapshot import Snapshots
 from peftrec.training.state import TrainingState
 from peftrec.training.step import StepPlan, StepTotals, grouped, step_loss, totals_of
 from peftrec.training.stepper import Stepper
-from peftrec.training.stop_request import StopRequest, TrainingStopped
 from peftrec.training.text_table import TextTable
 from peftrec.training.tracking import Row, Tracking
 
@@ -108,17 +107,24 @@ class Trainer:
             accelerator=self.accelerator,
             ranks=self.ranks,
         )
-        self.selection = Selection(model, training, self.ranks)
-        self.snapshots = Snapshots(
-            folder,
-            model,
-            self.optimizer,
-            self.planner,
-            self.ranks,
-            settings=self.recipe,
-            keep_every=training.keep_every,
-        )
         self.memory = MemoryGuard(model, self.text_table, training, self.ranks)
+        self.selection = Selection(model, training, self.ranks, self.memory)
+        self.saving = Saving(
+            Snapshots(
+                folder,
+                model,
+                self.optimizer,
+                self.planner,
+                self.ranks,
+                settings=self.recipe,
+                keep_every=training.keep_every,
+            ),
+            self.selection,
+            self.text_table,
+            self.memory,
+            self.ranks,
+            every=training.checkpoint_steps,
+        )
         if self._moves_encoder and first_tuned >= self.num_steps:
             raise InputError(
                 f"training.max_steps is {training.max_steps}: all of these steps lie in the frozen warm-up, so the "
@@ -170,7 +176,7 @@ class Trainer:
     def _train(self, resume: bool) -> TrainingResult:
         state = self._start(resume)
         progress = TrainingProgress(self.num_steps, enabled=self.ranks.is_first, folder=self.folder, recipe=self.recipe)
-        with StopRequest() as self._stop, progress:
+        with self.saving.stop, progress:
             if state.start:
                 progress.go_on(
                     state.step, epoch=state.epoch, best_metric=state.best_metric, best_epoch=state.best_epoch
@@ -179,7 +185,7 @@ class Trainer:
                 state.start = self.selection.judge(0, state, self.evaluate)
                 progress.start(state.start, best=math.isfinite(state.best_metric))
             for epoch in range(state.epoch + 1, self.config.num_epochs + 1):
-                if state.stopped or (state.step >= self.num_steps and not state.steps_in_epoch):
+                if self.selection.has_ended(state) or (state.step >= self.num_steps and not state.steps_in_epoch):
                     break
                 self._began = time.perf_counter() - state.epoch_seconds
                 row = {"epoch": float(epoch), "loss": self._epoch(epoch, state, progress)}
@@ -189,13 +195,16 @@ class Trainer:
                     row |= self.selection.judge(epoch, state, self.evaluate)
                 state.end_epoch(row, time.perf_counter() - self._began)
                 progress.epoch(row, best=state.best_epoch == epoch)
-                self._record(row, state)
+                self.tracking.log(row, state.step)
+                self.saving.epoch_ended(state)
         # Before the best weights are put back: a method speaks of how training ended.
         for method in self.model.methods():
             method.finish_training()
         self.model.load_trained_state(self.selection.best)
-        if self.model.catalogue_text is not None and not self.ranks.alone:
-            self.model.catalogue_text.vectors()  # while the processes share what that costs
+        if self.model.catalogue_text is not None:
+            self.model.catalogue_text.drop_rounded_states()  # what is reported and saved is of the published weights
+            if not self.ranks.alone:
+                self.model.catalogue_text.vectors()  # while the processes share what that costs
         return TrainingResult(
             start=state.start,
             epochs=tuple(state.epochs),
@@ -216,11 +225,9 @@ class Trainer:
 
     def _start(self, resume: bool) -> TrainingState:
         self._fits_margin = self.loss.learns_margin and not resume
-        self._stops = False
         self.ranks.begin_alike(self.model, self.config.seed)
         if resume:
-            state, self.selection.best = self.snapshots.load()
-            return state
+            return self.saving.go_on()
         self.selection.best = self.model.trained_state()
         return TrainingState()
 
@@ -234,23 +241,35 @@ class Trainer:
         groups = enumerate(grouped(batches, self.config.accumulation_steps), start=1)
         self.planner.start_epoch(epoch, done=state.steps_in_epoch * self.config.accumulation_steps)
         for number, group in itertools.islice(groups, state.steps_in_epoch, None):
-            plans = [self.planner.plan(batch) for batch in group]
-            own = totals_of(plans)
-            weight, positions, stops = self.ranks.total([own.weight, own.positions, float(self._stop.asked)])
-            if self._fits_margin:
-                self._fit_margin(group[0], plans[0], tuned)
-            step = StepTotals(weight, positions)
-            loss = self.memory.guarded(state.step + 1, lambda: self._accumulate(plans, step, tuned))  # noqa: B023
-            check_finite(loss, group[0], self.windows, step=state.step + 1, epoch=epoch, number=number)
-            last = state.step + 1 >= self.num_steps
-            moves_encoder = tuned and self.text_table.step_done(number, last=last)
-            self.stepper.step(state, moves_encoder=moves_encoder)
-            state.step_done(loss, weight)
-            progress.advance(1, loss=loss, positions=int(positions))
-            self._save_within(state, stops=stops > 0)
             if state.step >= self.num_steps:
                 break
+            loss, totals, moves_encoder = self._gradients(number, group, state, tuned=tuned)
+            check_finite(loss, group[0], self.windows, step=state.step + 1, epoch=epoch, number=number)
+            with self.memory.told(state.step + 1):
+                self.stepper.step(state, moves_encoder=moves_encoder)
+            state.step_done(loss, totals.weight)
+            progress.advance(1, loss=loss, positions=int(totals.positions))
+            self.saving.step_ended(state, time.perf_counter() - self._began)
         return state.mean_loss
+
+    def _gradients(
+        self, number: int, group: list[UserBatch], state: TrainingState, *, tuned: bool
+    ) -> tuple[float, StepTotals, bool]:
+        """Add up the gradients of a step; return its loss, what it has, and whether the language model steps too."""
+        first = (number - 1) * self.config.accumulation_steps + 1
+        plans = [self.planner.plan(batch) for batch in group]
+        own = totals_of(plans)
+        totals = StepTotals(*self.ranks.total([own.weight, own.positions]))
+        last = state.step + 1 >= self.num_steps
+
+        def add_up() -> tuple[float, bool]:
+            if self._fits_margin:
+                self._fit_margin(group[0], first, plans[0], tuned)
+            loss = self._accumulate(plans, totals, tuned)
+            return loss, tuned and self.text_table.step_done(number, last=last)
+
+        loss, moves_encoder = self.memory.guarded(state.step + 1, add_up)
+        return loss, totals, moves_encoder
 
     def _accumulate(self, plans: list[StepPlan], step: StepTotals, tuned: bool) -> float:
         """Add up the gradients of the batches of a step and return their loss, that of all processes together."""
@@ -265,34 +284,15 @@ class Trainer:
                 total += float(loss.detach())
             if tuned:
                 self.text_table.batch_done()
-        return self.ranks.total([total])[0]
+        return self.saving.total(total)
 
-    def _fit_margin(self, batch: UserBatch, plan: StepPlan, tuned: bool) -> None:
+    def _fit_margin(self, batch: UserBatch, number: int, plan: StepPlan, tuned: bool) -> None:
         """Start the learned margin from the whole first batch, whichever of its users are this process's."""
         text_CH = self.text_table.vectors(plan, tuned=tuned)
-        whole = plan if self.ranks.alone else self.planner.whole(batch)
+        whole = plan if self.ranks.alone else self.planner.whole(batch, number)
         fit_margin(self.model, whole, self.loss, text_CH, self.text_table.profile(whole, tuned=False))
+        margin = self.model.scale.margin
+        assert margin is not None, "the loss learns a margin"
+        # What texts of users came to may differ by rounding.
+        margin.data.fill_(self.ranks.same([float(margin.detach())])[0])
         self._fits_margin = False
-
-    def _record(self, row: dict[str, float], state: TrainingState) -> None:
-        self.tracking.log(row, state.step)
-        if self.folder is not None:
-            self.snapshots.save(state, self.selection.best)
-            if self.ranks.is_first:
-                write_epochs(self.folder, state.epochs)
-
-    def _save_within(self, state: TrainingState, *, stops: bool) -> None:
-        """Save within an epoch where that is due, and end where that was asked for.
-
-        While gradients wait for a step of the language model there is nothing that could be saved: the next step is.
-        """
-        self._stops = self._stops or stops
-        if self.folder is None or not self.text_table.idle:
-            return
-        every = self.config.checkpoint_steps
-        if not self._stops and (every is None or state.step % every or state.step >= self.num_steps):
-            return
-        state.epoch_seconds = time.perf_counter() - self._began
-        self.snapshots.save(state, self.selection.best)
-        if self._stops:
-            raise TrainingStopped(state.step)

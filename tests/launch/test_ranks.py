@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
-from peftrec.launch import Ranks
+import numpy as np
+import pytest
+import torch
+from torch.distributed import HashStore
+
+from peftrec.config import InputError
+from peftrec.launch import Ranks, roll_call
 
 
 def test_shares_are_even_and_all_there() -> None:
@@ -33,3 +43,36 @@ def test_alone_nothing_is_sent() -> None:
     assert ranks.rows(5) == (0, 5)
     rows = np.arange(6).reshape(3, 2)
     assert ranks.joined(rows) is rows
+
+
+def test_who_has_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roll_call, "_LATE_SECONDS", 0.0)
+    store: Any = HashStore()
+    for index, count in enumerate((3, 2, 3, 1)):  # this process comes for the third time, too
+        store.add(str(index), count - (index == 2))
+    with (
+        pytest.raises(InputError, match=r"process 1, 3 of 4 \(counted from 0\) does not answer process 2: .*Timed out"),
+        roll_call.together(Ranks(2, 4, arrivals=store)),
+    ):
+        raise RuntimeError("Timed out waiting 6000ms")
+    with (
+        pytest.raises(
+            InputError, match=r"process 3 of 4 \(counted from 0\) lost the others, who are all there: broken"
+        ),
+        roll_call.together(Ranks(3, 4, arrivals=None)),
+    ):
+        raise RuntimeError("broken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 2])
+def test_of_four_processes_the_one_that_hangs_is_named(rank: int) -> None:
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    done = subprocess.run(
+        [*words, str(Path(__file__).with_name("roll_probe.py")), str(rank)],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    said = re.findall(r"process (\d) says: process ([\d, ]+) of 4 \(counted from 0\) does not answer", done.stdout)
+    assert sorted(said) == [(str(other), str(rank)) for other in range(4) if other != rank], done.stdout + done.stderr

@@ -134,7 +134,7 @@ def test_changed_keys_are_named_before_tensors_that_do_not_fit(
     with pytest.raises(InputError, match=r"encoder\.inputs"):
         prepare(make_recipe("encoder.inputs=text+ids"), folder=tmp_path).trainer.train(resume=True)
     several = prepare(recipe, folder=tmp_path).trainer
-    several.snapshots.settings["processes"] = 2
+    several.saving.snapshots.settings["processes"] = 2
     with pytest.raises(InputError, match=r"processes \(then 1, now 2\)"):
         several.train(resume=True)
 
@@ -271,6 +271,100 @@ def test_state_and_tensors_come_back(tmp_path: Path) -> None:
     assert all(torch.equal(getattr(found, name)["a"], tensors[name]["a"]) for name in FILES)
 
 
+def steps_saved(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / CHECKPOINTS).iterdir())
+
+
+def test_a_save_that_is_due_while_gradients_wait_is_made_at_the_next_step_of_the_language_model(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = make_recipe(
+        "training.num_epochs=1", "training.batch_users=4", "training.encoder_interval=3", "training.checkpoint_steps=5"
+    )
+    trainer = prepare(recipe, folder=tmp_path).trainer
+    assert trainer.steps_per_epoch == 15
+    saved: list[int] = []
+    save = trainer.saving.snapshots.save
+    trainer.saving.snapshots.save = lambda state, best: (saved.append(state.step), save(state, best))
+    trainer.train()
+    assert saved == [6, 12, 15, 15]
+
+
+def test_no_step_is_made_beyond_max_steps(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = make_recipe("training.num_epochs=2", "training.batch_users=8", "training.max_steps=3")
+    stopped = prepare(recipe, evaluate=judged, folder=tmp_path)
+    signal_after(stopped.trainer, 3)
+    with pytest.raises(TrainingStopped) as stop:
+        stopped.trainer.train()
+    assert stop.value.step == 3
+    again = prepare(recipe, evaluate=judged, folder=tmp_path).trainer.train(resume=True)
+    assert (again.num_steps, len(again.epochs)) == (3, 1)
+    longer = prepare(
+        make_recipe("training.num_epochs=2", "training.batch_users=8", "training.max_steps=9"), folder=tmp_path
+    )
+    with pytest.raises(InputError, match=r"training\.max_steps \(then 3, now 9\)"):
+        longer.trainer.train(resume=True)
+
+
+def test_patience_may_be_another_when_a_run_goes_on(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    worse = {"ndcg@10": 0.0}
+    first = prepare(
+        make_recipe("training.num_epochs=6", "training.patience=1"), evaluate=lambda _: worse, folder=tmp_path
+    )
+    assert len(first.trainer.train().epochs) == 1
+    more = prepare(
+        make_recipe("training.num_epochs=6", "training.patience=3"), evaluate=lambda _: worse, folder=tmp_path
+    )
+    assert len(more.trainer.train(resume=True).epochs) == 3
+
+
+def test_the_metrics_file_is_that_of_the_checkpoint_again(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = make_recipe("training.num_epochs=2")
+    prepare(recipe, folder=tmp_path).trainer.train()
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(whole.splitlines(keepends=True)[0])
+    prepare(recipe, folder=tmp_path).trainer.train(resume=True)
+    assert (tmp_path / "metrics.jsonl").read_text() == whole
+
+
+def signal_after(trainer: Any, step: int) -> None:
+    """Ask a training to end when it has made so many steps."""
+    stepped = trainer.stepper.step
+
+    def step_then_signal(state: Any, **words: Any) -> None:
+        stepped(state, **words)
+        if state.step == step - 1:  # it is counted afterwards
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer.stepper.step = step_then_signal
+
+
+def test_sigterm_while_it_is_evaluated_ends_a_training_at_the_epoch(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Also where nothing is kept, as in a search."""
+
+    def evaluate(model: Any, asked: list[int] = []) -> dict[str, float]:  # noqa: B006
+        asked.append(1)
+        if len(asked) % 2 == 0:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # the launcher's, at once after the scheduler's
+        return judged(model)
+
+    for folder in (tmp_path, None):
+        trainer = prepare(make_recipe("training.num_epochs=3"), evaluate=evaluate, folder=folder).trainer
+        with pytest.raises(TrainingStopped) as stop:
+            trainer.train()
+        assert stop.value.step == trainer.steps_per_epoch
+    assert [name.endswith("epoch-end") for name in steps_saved(tmp_path)] == [True]
+
+
 @pytest.mark.parametrize("interval", [1, 3])
 def test_sigterm_saves_and_exits_as_launchers_expect(
     interval: int, make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
@@ -282,15 +376,8 @@ def test_sigterm_saves_and_exits_as_launchers_expect(
     whole = prepare(recipe, evaluate=judged)
     whole.trainer.train()
     stopped = prepare(recipe, evaluate=judged, folder=tmp_path)
-    stepped = stopped.trainer.stepper.step
     before = signal.getsignal(signal.SIGTERM)
-
-    def step_then_signal(state: Any, **words: Any) -> None:
-        stepped(state, **words)
-        if state.step == 0:
-            signal.raise_signal(signal.SIGTERM)
-
-    stopped.trainer.stepper.step = step_then_signal
+    signal_after(stopped.trainer, 1)
     with pytest.raises(TrainingStopped) as stop:
         stopped.trainer.train()
     assert stop.value.code == 143

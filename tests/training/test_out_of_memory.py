@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,57 @@ def test_what_to_lower_is_said(make_recipe: Callable[..., Any], prepare: Callabl
         pytest.raises(InputError, match=r"graph_memory_mib \(now 1\), encoder\.token_budget \(now 16\)"),
     ):
         hopeless.trainer.train()
+
+
+def test_the_way_back_of_a_table_of_the_catalogue_is_taken_again_too(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    recipe = make_recipe(*OVERRIDES, "loss.kind=full_softmax", "training.on_out_of_memory=halve")
+    whole = prepare(recipe).trainer.train()
+    halving = prepare(recipe)
+    table: Any = halving.trainer.text_table
+    step_done, failed = table.step_done, [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def step_done_or_fail(number: int, *, last: bool) -> bool:
+        if failed:
+            raise failed.pop()
+        return bool(step_done(number, last=last))
+
+    table.step_done = step_done_or_fail
+    with pytest.warns(UserWarning, match=r"step 1 .* taken again with 64 tokens"):
+        found = halving.trainer.train()
+    # Chunks of other sizes round otherwise, and the optimiser makes more of it.
+    assert [row["loss"] for row in found.epochs] == pytest.approx([row["loss"] for row in whole.epochs], rel=1e-3)
+
+
+@pytest.mark.parametrize("where", ["stepper.step", "selection.evaluate"])
+def test_what_is_not_taken_again_says_what_to_lower(
+    where: str, make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer: Any = prepare(make_recipe(*OVERRIDES, "training.on_out_of_memory=halve")).trainer
+    if where == "stepper.step":
+        trainer.stepper.step = fail
+    else:
+        trainer.evaluate = fail
+    with pytest.raises(InputError, match=r"ran out of memory .*Lower training\.graph_memory_mib"):
+        trainer.train()
+
+
+def test_a_run_that_goes_on_has_chunks_as_small(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = make_recipe(*OVERRIDES, "training.on_out_of_memory=halve")
+    first = prepare(recipe, folder=tmp_path)
+    fails_above(first.trainer, 32, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.warns(UserWarning, match="taken again"):
+        first.trainer.train()
+    again = prepare(recipe, folder=tmp_path)
+    again.trainer.train(resume=True)
+    assert again.model.text_encoder.config.token_budget == 32
+    assert again.trainer.text_table.graph_bytes == first.trainer.text_table.graph_bytes
 
 
 def test_other_errors_stay_what_they_are(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:

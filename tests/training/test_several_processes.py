@@ -24,6 +24,8 @@ METHODS = {
     "full": "{kind: full}",
     "lora_top1": "{kind: lora, rank: 4, layers: 1}",
 }
+PROFILE = "profile={max_tokens: 32, item_tokens: 4, attribute_tokens: 4}"
+UNIFORM = "negatives: {kind: uniform, num: 8}"
 # 60 windows: with 16 users in each of two processes batches of 32 and 28.
 CASES: dict[str, tuple[list[str], list[str]]] = {
     **{
@@ -58,6 +60,16 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "catalogue": (["loss={kind: full_softmax}", "training.batch_users=16"], ["training.batch_users=32"]),
     "sampled": (["loss={kind: sampled_softmax}", "training.batch_users=16"], ["training.batch_users=32"]),
     "margin": (["loss={kind: bce}", "training.batch_users=16"], ["training.batch_users=32"]),
+    "margin_accumulated": (
+        [f"loss={{kind: bce, {UNIFORM}}}", "training.batch_users=8", "training.accumulation_steps=2"],
+        ["training.batch_users=16"],
+    ),
+    "profile": ([*IN_BATCH, PROFILE, "training.batch_users=16"], ["training.batch_users=32"]),
+    "profile_margin": (["loss={kind: bce}", PROFILE, "training.batch_users=16"], ["training.batch_users=32"]),
+    "profile_one_user": (
+        [*IN_BATCH, PROFILE, "training.batch_users=9", "data.sample={users: 1, seed: 0}"],
+        ["training.batch_users=18"],
+    ),
 }  # fmt: skip
 
 

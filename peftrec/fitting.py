@@ -53,7 +53,7 @@ def make_trainer(
     debias = build_debias(recipe, dataset)
     if debias is not None and debias.config.groups is not None and not ranks.alone:
         raise InputError(
-            f"debias.groups: compares what a whole batch shows, and {ranks.count} processes have a part each; launch one"
+            f"debias.groups: compares what whole batches show, and {ranks.count} processes have a part each; launch one"
         )
     for line in [] if debias is None else debias.describe():
         say(line)

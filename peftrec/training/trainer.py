@@ -93,7 +93,7 @@ class Trainer:
         self.planner = Planner(model, loss, item_counts, training.seed, target_weights, self.ranks)
         self.loss, self.debias, self.config, self.evaluate, self.folder = loss, debias, training, evaluate, folder
         self.augmenter = build_augmenter(training.augmentation, training.seed, text_vectors, item_counts)
-        self.recipe = flatten(recipe or {})
+        self.recipe, self._began = flatten(recipe or {}), time.perf_counter()
         self.optimizer = self.accelerator.prepare(build_optimizer(model, optimizer))
         self.text_table = TextTable(model, loss, training, steps_per_epoch=self.steps_per_epoch, ranks=self.ranks)
         first_tuned = min(training.warmup_frozen_epochs * self.steps_per_epoch, self.num_steps)

@@ -125,14 +125,14 @@ def test_a_checkpoint_holds_the_averages(
     whole = prepare(recipe, folder=tmp_path / "whole")
     whole.trainer.train()
     first = prepare(make_recipe(*ADALORA, "training.num_epochs=4"), folder=tmp_path / "cut")
-    record, stop = first.trainer._record, RuntimeError("killed")
+    save, stop = first.trainer.saving.epoch_ended, RuntimeError("killed")
 
-    def kill(row: dict[str, float], state: dict[str, Any]) -> None:
-        record(row, state)
-        if row["epoch"] == 2:
+    def kill(state: Any) -> None:
+        save(state)
+        if state.epoch == 2:
             raise stop
 
-    first.trainer._record = kill
+    first.trainer.saving.epoch_ended = kill
     with pytest.raises(RuntimeError, match="killed"):
         first.trainer.train()
     second = prepare(make_recipe(*ADALORA, "training.num_epochs=4"), folder=tmp_path / "cut")

@@ -209,12 +209,12 @@ def test_epochs_train_in_tf32_and_what_is_kept_is_computed_without(
     recipe = make_recipe("training.tf32=true", "training.num_epochs=2", "training.warmup_frozen_epochs=1")
     prepared = prepare(recipe)
     trainer, (encoder,) = prepared.trainer, prepared.model.text_encoders().values()
-    for name in ("_accumulate", "_validate"):
-        noting(type(trainer), name)
+    noting(type(trainer), "_accumulate")
+    noting(type(trainer.selection), "judge")
     noting(TextEncoder, "load")  # called inside of `encode`, and of steps
     trainer.train()
     assert {on for name, on in states if name == "_accumulate"} == {True}
-    assert {on for name, on in states if name == "_validate"} == {False}
+    assert {on for name, on in states if name == "judge"} == {False}
     # A run that goes on computes its table inside of an epoch.
     states.clear()
     with encoder_precision.tf32_products(allowed=True):

@@ -66,6 +66,7 @@ class StepTrainer(Trainer):
     def step(self, batch: UserBatch) -> float:
         """Run one whole training step and return its loss."""
         self._one.batch = batch
+        self._state.steps_in_epoch, self._state.loss_sum, self._state.loss_weight = 0, 0.0, 0.0
         return self._epoch(1, self._state, self._bar)
 
     def timed_step(self, batch: UserBatch) -> float:

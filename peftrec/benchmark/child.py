@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+from peftrec.training.out_of_memory import NO_MEMORY
+
 State = Literal["ok", "failed", "killed", "out_of_memory", "interrupted"]
 
 _POLL_SECONDS: Final = 0.2
@@ -23,11 +25,6 @@ _SHOWN_LINES: Final = 4
 _SHOWN_LETTERS: Final = 600
 # How much of the end of a log is looked at: a process may write more than memory holds.
 _READ_BYTES: Final = 2**18
-# What the library, torch, CUDA, the C++ library and the system say when memory is not to be had.
-_NO_MEMORY: Final = (
-    "memoryerror", "not enough memory", "out of memory", "cannot allocate memory", "can't allocate memory", "bad_alloc",
-    "unable to allocate",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +116,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _state(code: int, said: str, kills_before: int) -> State:
     if code == 0:
         return "ok"
-    if any(words in said.lower() for words in _NO_MEMORY):
+    if any(words in said.lower() for words in ("memoryerror", *NO_MEMORY)):
         return "out_of_memory"
     if code == -signal.SIGKILL and _kill_count() > kills_before:
         return "out_of_memory"

@@ -7,7 +7,7 @@ import dataclasses
 import gc
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 
@@ -19,14 +19,20 @@ from peftrec.training.config import TrainingConfig
 from peftrec.training.text_table import TextTable
 
 T = TypeVar("T")
-_CPU = ("can't allocate memory", "not enough memory")
+# After that it makes no more code in this process, so that nothing can be taken again.
+_ONEDNN: Final = "could not create a primitive"
+# What torch, CUDA, oneDNN, NumPy, the C++ library and the system say when memory is not to be had.
+NO_MEMORY: Final = (
+    "out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "unable to allocate",
+    "bad_alloc", _ONEDNN,
+)  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was not to be had, on the host or on a GPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
 
 
 class MemoryGuard:
@@ -83,10 +89,10 @@ class MemoryGuard:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                told = self._told(error, number)
+                told, once_more = self._told(error, number), before is not None and _ONEDNN not in str(error)
             # Outside the handler, whose traceback holds the tensors of the step.
             had = self._budget
-            if before is None or not self._halve():
+            if before is None or not once_more or not self._halve():
                 raise told
             warnings.warn(
                 f"step {number} ran out of memory in chunks of {had} tokens; it is taken again with "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +126,16 @@ def test_a_run_that_goes_on_has_chunks_as_small(
     assert again.trainer.text_table.graph_bytes == first.trainer.text_table.graph_bytes
 
 
+def test_what_onednn_was_refused_is_not_taken_again(
+    make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    refused = prepare(make_recipe(*OVERRIDES, "training.on_out_of_memory=halve"))
+    asked = fails_above(refused.trainer, 32, RuntimeError("could not create a primitive"))
+    with pytest.raises(InputError, match="step 1 ran out of memory"):
+        refused.trainer.train()
+    assert asked == [128]
+
+
 def test_other_errors_stay_what_they_are(make_recipe: Callable[..., Any], prepare: Callable[..., Any]) -> None:
     broken = prepare(make_recipe(*OVERRIDES, "training.on_out_of_memory=halve"))
     fails_above(broken.trainer, 0, RuntimeError("shapes do not fit"))
@@ -130,3 +143,46 @@ def test_other_errors_stay_what_they_are(make_recipe: Callable[..., Any], prepar
         broken.trainer.train()
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(ValueError("not enough memory"))
+
+
+def large_catalogue(folder: Path, toy_data: Path) -> Path:
+    """The toy data with 8,000 more items, whose texts fill what is encoded at once; forty users have had them all."""
+    folder.mkdir()
+    events = [f"v{number // 200},more{number},{1_600_000_000 + number}" for number in range(8_000)]
+    (folder / "interactions.csv").write_text((toy_data / "interactions.csv").read_text() + "\n".join(events) + "\n")
+    more = [f"more{number},small red wine large blue cheese green tea {number},tea" for number in range(8_000)]
+    (folder / "items.csv").write_text((toy_data / "items.csv").read_text() + "\n".join(more) + "\n")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does it")
+@pytest.mark.parametrize("wish", ["halve", "stop"])
+def test_memory_that_the_system_refuses(
+    wish: str, make_recipe: Callable[..., Any], toy_data: Path, tmp_path: Path
+) -> None:
+    """No error is made up here: the allocator finds no memory for the graph of one large chunk."""
+    recipe = make_recipe(
+        "loss.kind=full_softmax",
+        "training.max_steps=2",
+        "training.batch_users=30",
+        "training.graph_memory_mib=64",
+        "encoder.token_budget=131072",
+        f"training.on_out_of_memory={wish}",
+        data=large_catalogue(tmp_path / "data", toy_data),
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("memory_probe.py")), str(tmp_path / "recipe.yaml"), "450"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if wish == "stop":
+        assert "told: step 1 ran out of memory" in done.stdout, done.stdout + done.stderr
+        assert "encoder.token_budget (now 131072)" in done.stdout
+    else:
+        words = done.stdout.split()
+        assert words[::2] == ["budget", "steps"], done.stdout + done.stderr
+        assert int(words[1]) < 131_072
+        assert int(words[3]) == 2

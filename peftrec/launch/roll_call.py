@@ -50,15 +50,23 @@ def together(ranks: Ranks) -> Iterator[None]:
 
 
 def _absent(ranks: Ranks, came: int) -> list[int]:
-    """Return the processes that have not come as often as this one."""
-    assert ranks.arrivals is not None
-    end = time.monotonic() + _LATE_SECONDS
-    while True:
-        try:
-            counts = [ranks.arrivals.add(str(index), 0) for index in range(ranks.count)]
-        except RuntimeError:  # whoever keeps the counts is gone
-            return []
-        absent = [index for index, count in enumerate(counts) if count < came]
-        if not absent or time.monotonic() > end:
-            return absent
-        time.sleep(0.1)
+    """Return the processes that have not come as often as this one; where all have, those that do not give up with it.
+
+    The latter hang where processes meet: whoever lives there is told, as this one was, that it waits in vain.
+    """
+    store, end = ranks.arrivals, time.monotonic() + _LATE_SECONDS
+    others = [index for index in range(ranks.count) if index != ranks.index]
+    try:
+        store.add(_gives_up(ranks.index), 1)
+        while True:
+            late = [index for index in others if store.add(str(index), 0) < came]
+            silent = [index for index in others if not store.add(_gives_up(index), 0)]
+            if not (late or silent) or time.monotonic() > end:
+                return late or silent
+            time.sleep(0.1)
+    except RuntimeError:  # whoever keeps the counts is gone
+        return []
+
+
+def _gives_up(index: int) -> str:
+    return f"{index} gives up"

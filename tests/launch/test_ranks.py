@@ -55,6 +55,17 @@ def test_who_has_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         roll_call.together(Ranks(2, 4, arrivals=store)),
     ):
         raise RuntimeError("Timed out waiting 6000ms")
+    # All have come, and two give up with this one: the third hangs in the middle of it.
+    met: Any = HashStore()
+    for index in range(4):
+        met.add(str(index), 3 - (index == 2))
+    met.add("0 gives up", 1)
+    met.add("3 gives up", 1)
+    with (
+        pytest.raises(InputError, match=r"process 1 of 4 \(counted from 0\) does not answer process 2: .*Timed out"),
+        roll_call.together(Ranks(2, 4, arrivals=met)),
+    ):
+        raise RuntimeError("Timed out waiting 6000ms")
     with (
         pytest.raises(
             InputError, match=r"process 3 of 4 \(counted from 0\) lost the others, who are all there: broken"

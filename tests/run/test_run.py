@@ -310,6 +310,26 @@ def test_a_run_of_another_recipe_is_not_resumed(
         train(make_recipe("training.num_epochs=3", "method.rank=2", output_dir=tmp_path / "run"), resume=True)
 
 
+def test_a_run_whose_data_file_has_changed_is_not_resumed(
+    make_recipe: Callable[..., Any],
+    write_toy: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = make_recipe("training.num_epochs=3", output_dir=tmp_path / "run", data=write_toy(tmp_path / "data"))
+    fail_in(monkeypatch, "measure", call=3)
+    with pytest.raises(KilledError):
+        train(recipe)
+    monkeypatch.undo()
+    events = tmp_path / "data" / "interactions.csv"
+    whole = events.read_text()
+    events.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match=r"another recipe or other data: data_sha256 \(then '\w+', now '\w+'\)"):
+        train(recipe, resume=True)
+    events.write_text(whole)
+    assert len(train(recipe, resume=True)["training"]["epochs"]) == 3
+
+
 def test_a_stopped_run_is_not_begun_again_unasked(
     make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

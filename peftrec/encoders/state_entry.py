@@ -94,7 +94,7 @@ class EntryWriter:
             json.dump({"sha256": _seal(content), **content}, file)
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(self.folder)
+        sync_path(self.folder)
 
 
 def read_manifest(folder: Path, key: str) -> dict[str, Any]:
@@ -122,9 +122,9 @@ def read_manifest(folder: Path, key: str) -> dict[str, Any]:
     return manifest
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    file = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """See that a file, or what a folder calls its files, has reached the disk."""
+    file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
     finally:

@@ -18,7 +18,7 @@ from typing import Any
 from peftrec.config import InputError
 from peftrec.encoders.array_file import check_array
 from peftrec.encoders.file_lock import file_lock
-from peftrec.encoders.state_entry import MANIFEST, BrokenEntryError, Entry, EntryWriter, read_manifest, sync_folder
+from peftrec.encoders.state_entry import MANIFEST, BrokenEntryError, Entry, EntryWriter, read_manifest, sync_path
 
 Say = Callable[[str], None]
 
@@ -136,7 +136,7 @@ class StateStore:
             write(writer)
             writer.finish(key, identity)
             aside.rename(self.root / key)
-            sync_folder(self.root)
+            sync_path(self.root)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from peftrec.config import InputError
+from peftrec.encoders.state_entry import sync_path
 from peftrec.training.state import TrainingState
 
 CONTENT: Final = "checkpoint.json"
@@ -84,9 +84,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         }
         (aside / CONTENT).write_text(json.dumps(content, indent=2), encoding="utf-8")
         for path in (*aside.iterdir(), aside):
-            _sync(path)
+            sync_path(path)
         aside.rename(folder)
-        _sync(folder.parent)
+        sync_path(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise InputError(
@@ -160,12 +160,3 @@ def _file(part: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """See that a file, or what a folder calls its files, has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

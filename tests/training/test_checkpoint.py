@@ -37,7 +37,8 @@ RESUMED = {
     "cached": ("loss.kind=in_batch_softmax", "training.graph_memory_mib=0", "training.accumulation_steps=2"),
     "sampled": ("loss={kind: sampled_softmax, negatives: {kind: popularity, num: 8}}",),
     "hard": (
-        "loss={kind: sampled_softmax, negatives: {kind: hard, num: 4, per_user: 1, depth: 4, refresh_batches: 2}}",
+        # Every fourth batch, so that a run which goes on in between needs the table that it had.
+        "loss={kind: sampled_softmax, negatives: {kind: hard, num: 4, per_user: 1, depth: 4, refresh_batches: 4}}",
         "profile={max_tokens: 32, item_tokens: 4, attribute_tokens: 4}",
     ),
     "bpr": ("loss={kind: bpr, per_position: 2, negatives: {kind: uniform, num: 8}}", "training.accumulation_steps=2"),

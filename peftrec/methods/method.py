@@ -220,10 +220,10 @@ class MethodConfig:
 
 
 def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], *, what: str) -> None:
-    """Compare names and shapes.
+    """Compare names, shapes and types.
 
     Raises:
-        InputError: naming the first missing or foreign key, or the first shape that differs.
+        InputError: naming the first missing or foreign key, or the first shape or type that differs.
     """
     missing, foreign = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or foreign:
@@ -239,6 +239,11 @@ def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torc
                 f"the {what} does not fit this backbone and recipe: '{key}' has shape {tuple(found[key].shape)}, "
                 f"expected {tuple(tensor.shape)}"
             )
+        if tensor.dtype != found[key].dtype:
+            raise InputError(
+                f"the {what} does not fit this backbone and recipe: '{key}' is {found[key].dtype}, expected "
+                f"{tensor.dtype}"
+            )
 
 
 def read_adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -251,8 +256,12 @@ def read_adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
     path = folder / "adapter_model.safetensors"
     try:
-        return dict(load_file(path))
+        tensors = dict(load_file(path))
     except FileNotFoundError:
         raise InputError(f"{path}: missing; the folder holds no adapter") from None
     except Exception as error:
         raise InputError(f"{path}: cannot be read ({error}); the file is truncated or damaged") from error
+    wrong = next((name for name, one in tensors.items() if one.is_floating_point() and not one.isfinite().all()), None)
+    if wrong is not None:
+        raise InputError(f"{path}: '{wrong}' holds numbers that are NaN or infinite")
+    return tensors

@@ -20,9 +20,11 @@ from peftrec.config import InputError
 from peftrec.data import Catalogue
 from peftrec.evaluation import ProductScores, UserScores
 from peftrec.models import RecommenderModel
+from peftrec.publishing.folder_reader import load_run
+from peftrec.publishing.folder_writer import finish_folder
 from peftrec.publishing.item_table import ITEMS
 from peftrec.publishing.manifest import MANIFEST, Manifest, read_manifest, require_listed
-from peftrec.publishing.run_folder import ENSEMBLE, VECTORS, Run, finish_folder, load_run
+from peftrec.publishing.run_folder import ENSEMBLE, ITEM_SCORES, Run
 from peftrec.recipe import Recipe
 from peftrec.retrieval import Fusion
 
@@ -94,7 +96,7 @@ def save_ensemble_run(run: EnsembleRun, metrics: Mapping[str, Any]) -> None:
     rows = [{"name": name, "weight": weight} for name, weight in zip(run.members, run.fusion.weights, strict=True)]
     text = json.dumps({"by": run.fusion.by, "members": rows}, indent=2, allow_nan=False)
     (run.folder / ENSEMBLE).write_text(text + "\n", encoding="utf-8")
-    save_file({"train_counts": run.train_counts_N.contiguous()}, run.folder / VECTORS)
+    save_file({"train_counts": run.train_counts_N.contiguous()}, run.folder / ITEM_SCORES)
     finish_folder(run.folder, run.recipe, run.catalogue, metrics, None)
     fusion, folders = _read(run.folder, read_manifest(run.folder))
     if fusion != run.fusion or list(folders.values()) != [member.folder for member in run.members.values()]:

@@ -44,7 +44,7 @@ def read_items(folder: Path) -> Catalogue:
             if not isinstance(own, dict):
                 raise TypeError("fields are a mapping")
             values = {column: field_value(value, column) for column, value in own.items()}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{folder / ITEMS}, line {number}: is not an item ({error})") from None
         ids.append(item_id)
         titles.append(title)

@@ -16,8 +16,9 @@ from peftrec.config import InputError, RecipeError
 from peftrec.encoders import TextEncoder, load_backbone, quiet_transformers
 from peftrec.methods import METHODS, read_adapter_tensors
 from peftrec.publishing.ensemble_folder import EnsembleRun
+from peftrec.publishing.folder_reader import load_run
 from peftrec.publishing.probe import PROBES
-from peftrec.publishing.run_folder import Run, load_run
+from peftrec.publishing.run_folder import Run
 from peftrec.recipe import Recipe
 
 MERGE_REPORT = "merge.json"

@@ -238,8 +238,8 @@ class HnswView(ExactView):
 class HnswIndex(ExactIndex):
     """See `ItemIndex`; new rows are read one by one until there are many, and are then put into the graph.
 
-    Rows that cannot be compared in the graph (a bias where there was none, vectors much longer than all at the beginning)
-    are read one by one for good, and so are those after them.
+    Rows that cannot be compared in the graph (a bias where there was none, vectors much longer than all at the
+    beginning) are read one by one for good, and so are those after them.
 
     Args:
         vectors_ND: rows to begin with.

@@ -12,9 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.retrieval.recommendation import Suppressed
 from peftrec.retrieval.reranking import Candidates, ItemFacts, Reranking, Step, make_lists
 from peftrec.retrieval.reranking.cap import HardCap
-from peftrec.retrieval.rules import RuleBook, Suppressed, Verdicts
+from peftrec.retrieval.rules import RuleBook, Verdicts
 
 _Ints = NDArray[np.int64]
 Search = Callable[[int, NDArray[np.bool_] | None], tuple[_Ints, NDArray[np.floating]]]
@@ -55,6 +56,13 @@ class ListPlan:
     reranking: Reranking | None = None
     rules: RuleBook | None = None
 
+    def num_asked(self, k: int) -> int:
+        """Return how many items the first search for a list of k is asked for."""
+        return self._num_candidates(k) + (0 if self.rules is None else _SPARE)
+
+    def _num_candidates(self, k: int) -> int:
+        return k if self.reranking is None or not self.reranking.steps else self.reranking.num_candidates(k)
+
     @property
     def is_plain(self) -> bool:
         """Whether a list is just the best items."""
@@ -90,7 +98,7 @@ class ListPlan:
         steps: list[Step] = [] if self.reranking is None else [*self.reranking.steps]
         # One that rules lay down gives way to none of the recipe's.
         steps = [*(cap for _, cap in limits), *steps]
-        count = k if self.reranking is None or not self.reranking.steps else self.reranking.num_candidates(k)
+        count = self._num_candidates(k)
         verdicts = None if self.rules is None else self.rules.verdicts
         hidden_N = None if verdicts is None else verdicts.hidden(age)
         while True:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from peftrec.config import InputError, parse_section
 from peftrec.retrieval.list_plan import ListPlan
+from peftrec.retrieval.recommendation import Item
 from peftrec.retrieval.reranking import FieldFacts, Reranking
 from peftrec.retrieval.reranking.field_fact import days_since, texts_of
-from peftrec.retrieval.rules import RuleBook, RuleFile, RuleItem
+from peftrec.retrieval.rules import RuleBook, RuleFile
 
 KINDS = ("tea", "wine", "bread", "cheese")
 NEVER = {"kind": "hide_text", "pattern": "forbidden", "name": "words"}
@@ -30,7 +31,7 @@ class Shop:
         rng = np.random.default_rng(seed)
         self.scores = rng.normal(size=num_items)
         self.items = [
-            RuleItem(
+            Item(
                 item_id=f"i{row}",
                 title="a forbidden thing" if row and rng.random() < 0.3 else "a thing",
                 text="text",
@@ -129,9 +130,7 @@ def test_reasons_of_limits_are_told() -> None:
     shop = Shop(3, num_items=4)
     shop.scores = np.array([4.0, 3.0, 2.0, 1.0])
     for row in range(4):
-        shop.items[row] = RuleItem(
-            item_id=f"i{row}", title="t", text="t", fields={"kind": "tea" if row < 3 else "wine"}
-        )
+        shop.items[row] = Item(item_id=f"i{row}", title="t", text="t", fields={"kind": "tea" if row < 3 else "wine"})
     rows, suppressed = shop.make(shop.plan(MIXED), 3)
     assert rows == [0, 1, 3]
     assert suppressed == {"i2": ("mixed", "the list has 2 of kind 'tea'")}
@@ -142,7 +141,7 @@ def test_reasons_of_limits_are_told() -> None:
 def test_one_search_does_where_little_is_hidden() -> None:
     shop = Shop(5, num_items=200)
     shop.items = [
-        RuleItem(item_id=f"i{row}", title="forbidden" if row < 5 else "t", text="t", fields={}) for row in range(200)
+        Item(item_id=f"i{row}", title="forbidden" if row < 5 else "t", text="t", fields={}) for row in range(200)
     ]
     plan = shop.plan(NEVER)
     shop.make(plan, 10)
@@ -150,7 +149,7 @@ def test_one_search_does_where_little_is_hidden() -> None:
     shop.scores[:5] = 9.0
     shop.scores[5:] -= 20.0
     shop.items = [
-        RuleItem(item_id=f"i{row}", title="forbidden" if row < 20 else "t", text="t", fields={}) for row in range(200)
+        Item(item_id=f"i{row}", title="forbidden" if row < 20 else "t", text="t", fields={}) for row in range(200)
     ]
     shop.scores[:20] = 9.0
     shop.asked.clear()

@@ -1,9 +1,8 @@
 """Hard rules: what lists never show, whatever the model thinks of it; one file a kind."""
 
 from peftrec.retrieval.rules.audit import Audit, AuditLog
-from peftrec.retrieval.rules.item import RuleItem
 from peftrec.retrieval.rules.rule import ItemRule, ListRule, Rule
-from peftrec.retrieval.rules.rule_book import RuleBook, Suppressed, Verdicts
+from peftrec.retrieval.rules.rule_book import RuleBook, Verdicts
 from peftrec.retrieval.rules.section import RULES, RuleFile, read_rules
 
 __all__ = [
@@ -15,8 +14,6 @@ __all__ = [
     "Rule",
     "RuleBook",
     "RuleFile",
-    "RuleItem",
-    "Suppressed",
     "Verdicts",
     "read_rules",
 ]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
 from peftrec.config import InputError, Range
+from peftrec.retrieval.recommendation import Item
 from peftrec.retrieval.rules.hide_text import On
-from peftrec.retrieval.rules.item import RuleItem
 from peftrec.retrieval.rules.rule import ItemRule, Judge
 
 _TEXTS_AT_ONCE: Final = 32
@@ -77,7 +77,7 @@ class TextClassifier:
         self._scores: dict[str, float] = {} if self._file is None else self._file.read()
         self.num_scored = 0
 
-    def judge(self, items: Sequence[RuleItem]) -> list[str | None]:
+    def judge(self, items: Sequence[Item]) -> list[str | None]:
         """Score what is not yet, and tell what is hidden."""
         keys = [[_key(getattr(item, name)) for name in self._rule.on] for item in items]
         texts = {

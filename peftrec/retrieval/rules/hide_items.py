@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
-from peftrec.retrieval.rules.item import RuleItem
+from peftrec.retrieval.recommendation import Item
 from peftrec.retrieval.rules.rule import ItemRule, Judge
 
 
@@ -36,5 +36,5 @@ class _ByIds:
     def __init__(self, ids: frozenset[str]) -> None:
         self._ids = ids
 
-    def judge(self, items: Sequence[RuleItem]) -> list[str | None]:
+    def judge(self, items: Sequence[Item]) -> list[str | None]:
         return ["its id is listed" if item.item_id in self._ids else None for item in items]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal
 
 from peftrec.config import InputError
-from peftrec.retrieval.rules.item import RuleItem
+from peftrec.retrieval.recommendation import Item
 from peftrec.retrieval.rules.rule import ItemRule, Judge
 
 SECONDS: Final = 0.05
@@ -56,10 +56,10 @@ class _ByPattern:
     def __init__(self, rule: HideText) -> None:
         self._pattern, self._on = _compiled(rule), rule.on
 
-    def judge(self, items: Sequence[RuleItem]) -> list[str | None]:
+    def judge(self, items: Sequence[Item]) -> list[str | None]:
         return [self._reason(item) for item in items]
 
-    def _reason(self, item: RuleItem) -> str | None:
+    def _reason(self, item: Item) -> str | None:
         for name in self._on:
             try:
                 found = self._pattern.search(getattr(item, name), timeout=SECONDS, concurrent=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from peftrec.config import InputError
 from peftrec.data.item_field import FieldValue
 from peftrec.retrieval.item_filter import FieldRule, Filter
-from peftrec.retrieval.rules.item import RuleItem
+from peftrec.retrieval.recommendation import Item
 from peftrec.retrieval.rules.rule import ItemRule, Judge
 
 
@@ -70,10 +70,10 @@ class _ByFilter:
     def __init__(self, rules: Mapping[str, FieldRule], *, shown: bool) -> None:
         self._rules, self._shown = rules, shown
 
-    def judge(self, items: Sequence[RuleItem]) -> list[str | None]:
+    def judge(self, items: Sequence[Item]) -> list[str | None]:
         return [self._reason(item) for item in items]
 
-    def _reason(self, item: RuleItem) -> str | None:
+    def _reason(self, item: Item) -> str | None:
         failed = next((name for name, rule in self._rules.items() if not passes(rule, item.fields.get(name))), None)
         if self._shown:
             return None if failed is None else f"its {failed} is {_told(item.fields.get(failed))}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 from peftrec.config import Range
+from peftrec.retrieval.recommendation import Item
 from peftrec.retrieval.reranking.field_fact import texts_of
-from peftrec.retrieval.rules.item import RuleItem
 from peftrec.retrieval.rules.rule import ItemRule, Judge
 
 
@@ -52,9 +52,9 @@ class _ByValues:
     def __init__(self, rule: MinimumAge) -> None:
         self._field, self._values, self._age = rule.field, frozenset(rule.values), rule.age
 
-    def judge(self, items: Sequence[RuleItem]) -> list[str | None]:
+    def judge(self, items: Sequence[Item]) -> list[str | None]:
         return [self._reason(item) for item in items]
 
-    def _reason(self, item: RuleItem) -> str | None:
+    def _reason(self, item: Item) -> str | None:
         found = next((value for value in texts_of(item.fields.get(self._field)) if value in self._values), None)
         return None if found is None else f"its {self._field} is '{found}', shown from {self._age:g} years on"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+from peftrec.retrieval.recommendation import Item
 from peftrec.retrieval.reranking.cap import HardCap
-from peftrec.retrieval.rules.item import RuleItem
 
 
 class Judge(Protocol):
     """A rule made ready for work."""
 
-    def judge(self, items: Sequence[RuleItem]) -> list[str | None]:
+    def judge(self, items: Sequence[Item]) -> list[str | None]:
         """Return for each item why it is hidden, in a few words, or None where it may be shown.
 
         What cannot be judged in time is hidden, with that as the reason.

@@ -15,30 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.config import InputError, nearest
+from peftrec.retrieval.recommendation import Item, Suppressed
 from peftrec.retrieval.reranking.cap import HardCap
 from peftrec.retrieval.rules.audit import AuditLog
 from peftrec.retrieval.rules.hide_text import LATE
-from peftrec.retrieval.rules.item import RuleItem
 from peftrec.retrieval.rules.rule import ItemRule, Judge, ListRule
 from peftrec.retrieval.rules.section import RuleFile
 
 _SHOWN: Final = -1
 _Mask = NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Suppressed:
-    """An item that would have stood in a list but for a rule.
-
-    Args:
-        item_id: of the item.
-        rule: name of the rule.
-        reason: in a few words.
-    """
-
-    item_id: str
-    rule: str
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +82,7 @@ class RuleBook:
             ready, or does not come to an end on a text; or if all together hide every item.
     """
 
-    def __init__(self, file: RuleFile, items: Sequence[RuleItem], fields: Sequence[str], source: str = "rules") -> None:
+    def __init__(self, file: RuleFile, items: Sequence[Item], fields: Sequence[str], source: str = "rules") -> None:
         self.file, self.names, self._source = file, file.names, source
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter(dict.fromkeys(self.names, 0))
@@ -135,7 +120,7 @@ class RuleBook:
         with self._lock:
             return dict(self._counts)
 
-    def judge(self, rows: Sequence[int], items: Sequence[RuleItem]) -> None:
+    def judge(self, rows: Sequence[int], items: Sequence[Item]) -> None:
         """Judge items that are new in some rows, or have changed; where rows are skipped, nothing is hidden.
 
         Args:
@@ -164,7 +149,7 @@ class RuleBook:
             rows = [{"rule": one.rule, "item": one.item_id, "reason": one.reason} for one in suppressed]
             self._log.write(rows, user)
 
-    def _judged(self, items: Sequence[RuleItem]) -> dict[int, list[str | None]]:
+    def _judged(self, items: Sequence[Item]) -> dict[int, list[str | None]]:
         return {place: judge.judge(items) for place, judge in self._judges.items()} if items else {}
 
     def _with(self, rows: NDArray[np.int64], length: int, found: Mapping[int, Sequence[str | None]]) -> Verdicts:
@@ -208,7 +193,7 @@ class RuleBook:
                 hint = nearest(field, known)
                 raise InputError(f"{self._where(place)}: items have no field '{field}'.{hint} Of them {there}")
 
-    def _check_start(self, items: Sequence[RuleItem], found: Mapping[int, Sequence[str | None]]) -> None:
+    def _check_start(self, items: Sequence[Item], found: Mapping[int, Sequence[str | None]]) -> None:
         if not items:
             return
         for place, reasons in found.items():

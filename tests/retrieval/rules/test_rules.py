@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 from peftrec.config import InputError, RecipeError, parse_section
 from peftrec.data.item_field import FieldValue
+from peftrec.retrieval.recommendation import Item, Suppressed
 from peftrec.retrieval.reranking.field_fact import texts_of
 from peftrec.retrieval.rules import (
     Audit,
     AuditLog,
     RuleBook,
     RuleFile,
-    RuleItem,
-    Suppressed,
     read_rules,
 )
 from peftrec.retrieval.rules.hide_text import LATE
@@ -30,8 +29,8 @@ from peftrec.retrieval.rules.hide_text import LATE
 FIELDS = ("category", "price", "in_stock")
 
 
-def item(item_id: str, title: str = "a thing", text: str = "some text", **fields: FieldValue) -> RuleItem:
-    return RuleItem(item_id=item_id, title=title, text=text, fields=fields)
+def item(item_id: str, title: str = "a thing", text: str = "some text", **fields: FieldValue) -> Item:
+    return Item(item_id=item_id, title=title, text=text, fields=fields)
 
 
 SHOP = (
@@ -46,7 +45,7 @@ def file_of(*rules: dict[str, Any], **more: Any) -> RuleFile:
     return parse_section(RuleFile, {"rules": list(rules), **more})
 
 
-def book(*rules: dict[str, Any], items: tuple[RuleItem, ...] = SHOP) -> RuleBook:
+def book(*rules: dict[str, Any], items: tuple[Item, ...] = SHOP) -> RuleBook:
     return RuleBook(file_of(*rules), items, FIELDS, "rules.yaml")
 
 
@@ -218,7 +217,7 @@ def test_nothing_forbidden_is_let_through_whatever_comes_and_changes(
         {"kind": "hide_matching", "where": {"price": {"gt": 40}}},
         {"kind": "minimum_age", "field": "category", "values": ["wine"], "age": 18},
     )
-    there: dict[int, RuleItem] = dict(enumerate(SHOP))
+    there: dict[int, Item] = dict(enumerate(SHOP))
     for row, (title, category, price) in changes:
         before = rules.verdicts
         held = before.hidden(age).copy()
@@ -235,7 +234,7 @@ def test_nothing_forbidden_is_let_through_whatever_comes_and_changes(
             assert (rules.verdicts.why(place, age) is not None) == bool(found[place])
 
 
-def forbidden(one: RuleItem, age: float | None) -> bool:
+def forbidden(one: Item, age: float | None) -> bool:
     categories = texts_of(one.fields.get("category"))
     price = one.fields.get("price")
     return (

@@ -72,18 +72,20 @@ class _Divergence:
         self._history_BS, self._item_BCS, self._known_BC = history_BS, item_BCS, known_BC
         self._sums_BS = np.zeros_like(history_BS)
         self._counts_B = np.zeros(len(history_BS), dtype=np.int64)
+        # KL = sum of p ln p - sum of p ln q~; where p is 0 the term is 0, and the logarithm is kept finite.
+        self._constant_B1 = _sum_p_ln_p(history_BS)[:, None]
+        self._floor_B1S = _ALPHA * np.where(history_BS > 0, history_BS, 1.0)[:, None]
+        self._told_B1 = history_BS.any(axis=1, keepdims=True)
 
     def gain(self) -> Floats:
         counts_BC = self._counts_B[:, None] + self._known_BC
-        list_BCS = (self._sums_BS[:, None] + self._item_BCS) / np.maximum(counts_BC, 1)[:, :, None]
-        history_B1S = self._history_BS[:, None]
-        # KL = sum of p ln p - sum of p ln q~; where p is 0 the term is 0, and the logarithm is kept finite.
-        mixed_BCS = (1.0 - _ALPHA) * list_BCS + _ALPHA * np.where(history_B1S > 0, history_B1S, 1.0)
-        constant_B = _sum_p_ln_p(self._history_BS)
-        divergence_BC = constant_B[:, None] - np.einsum("bcs,bs->bc", np.log(mixed_BCS), self._history_BS)
+        mixed_BCS = self._item_BCS + self._sums_BS[:, None]
+        mixed_BCS *= ((1.0 - _ALPHA) / np.maximum(counts_BC, 1))[:, :, None]
+        mixed_BCS += self._floor_B1S
+        np.log(mixed_BCS, out=mixed_BCS)
+        divergence_BC = self._constant_B1 - np.matmul(mixed_BCS, self._history_BS[:, :, None])[:, :, 0]
         # A list without any category is as far as one without any of the history.
-        told_B1 = self._history_BS.any(axis=1, keepdims=True)
-        return -np.where(told_B1, np.where(counts_BC > 0, divergence_BC, -math.log(_ALPHA)), 0.0)
+        return -np.where(self._told_B1, np.where(counts_BC > 0, divergence_BC, -math.log(_ALPHA)), 0.0)
 
     def take(self, rows: Ints, chosen: Ints) -> None:
         self._sums_BS[rows] += self._item_BCS[rows, chosen]

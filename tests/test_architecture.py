@@ -237,8 +237,11 @@ def registries() -> tuple[Any, ...]:
     from peftrec.methods import METHODS
     from peftrec.models import SCORERS, USER_ENCODERS
     from peftrec.retrieval import INDEXES
+    from peftrec.retrieval.reranking import RERANKERS
+    from peftrec.retrieval.rules import RULES
 
-    return ATTRIBUTES, BASELINES, INDEXES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS
+    lists = INDEXES, RERANKERS, RULES
+    return ATTRIBUTES, BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS, *lists
 
 
 def test_every_registry_entry_resolves_and_knows_its_kind() -> None:

@@ -175,8 +175,7 @@ class TextEncoder(nn.Module):
         Args:
             texts: all texts.
             items_C: indexes of those of the chunk.
-            loaded: of them, from `load` or `transfer`; None loads it. `embeds_CPH` may stand in the place of
-                `tokens_CP`: what the backbone's embedding makes of tokens, or something between.
+            loaded: of them, from `load` or `transfer`, or embeddings as `embeds_CPH` for `tokens_CP`; None loads it.
         """
         loaded = self.load(texts, items_C) if loaded is None else loaded
         if self.method.pooled_states:
@@ -281,10 +280,8 @@ class TextEncoder(nn.Module):
 
     def _inputs(self, loaded: Tensors) -> dict[str, torch.Tensor]:
         name, key = ("embeds_CPH", "inputs_embeds") if "embeds_CPH" in loaded else ("tokens_CP", "input_ids")
-        return {
-            key: to_device(loaded[name], self.device),
-            "attention_mask": to_device(loaded["valid_CP"], self.device).long(),
-        }
+        texts_CP, valid_CP = (to_device(loaded[one], self.device) for one in (name, "valid_CP"))
+        return {key: texts_CP, "attention_mask": valid_CP.long()}
 
     @full_precision
     def _pool(self, states_CPH: torch.Tensor, valid_CP: torch.Tensor) -> torch.Tensor:

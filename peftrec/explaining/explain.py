@@ -5,15 +5,17 @@ Shapes: L events of a history, K items, N items of the catalogue, D width of vec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
-from peftrec.data import AttributeFeatures
 from peftrec.evaluation import ProductScores, UserScores
 from peftrec.explaining.explanation import Basis, Explanation, HistoryEvidence, WordAttribution
 from peftrec.explaining.integrated_gradients import Subject, attribute_words
@@ -30,21 +32,19 @@ class Explained:
 
     Args:
         scores: what scores the catalogue; words are found, and attention read, only of `CatalogueScores`.
-        ids: of the N items; and their `titles` and `texts`.
+        ids: of the N items.
         titles: for people.
-        texts: as the encoder reads them.
         popularity_N: training events of each item, the scores of users of whom nothing is known.
-        num_trained: so many first items were in the catalogue that the model was trained with.
-        features: attributes of items that were not, by index, where they have any.
+        subject: an item's text, and what else its vector was made from.
+        turn: what to hold while the text encoder works, where others use it too.
     """
 
     scores: UserScores | ProductScores
     ids: Sequence[str]
     titles: Sequence[str]
-    texts: Sequence[str]
     popularity_N: torch.Tensor
-    num_trained: int
-    features: Mapping[int, AttributeFeatures] = dataclasses.field(default_factory=dict)
+    subject: Callable[[int], Subject]
+    turn: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
 
 
 def explain(
@@ -77,13 +77,9 @@ def explain(
     basis = basis_of(asked)
     history = asked.histories_BL[0][asked.histories_BL[0] >= 0]
     if basis == "popularity":
-        if words:
-            raise InputError(
-                "nothing is known of this user: the list is what is popular, which no word of a text tells"
-            )
         scores_K, changes_LK = explained.popularity_N.cpu().numpy()[items_K], np.zeros((0, len(items_K)))
     else:
-        found = leave_one_out(explained.scores, asked, items_K, len(explained.ids))
+        found = leave_one_out(explained.scores, asked, items_K, len(explained.popularity_N))
         scores_K, changes_LK = found.scores_K, found.changes_LK
     attention_L = attention_of(explained.scores, asked)
     attributions: Sequence[WordAttribution | None] = [None] * len(items_K)
@@ -176,14 +172,11 @@ def _attributions(explained: Explained, asked: Asked, items_K: NDArray[np.int64]
             "an ensemble, whose scores depend on those of all other items"
         )
     user_1D = user_vector(scores, asked)
-    subjects = [
-        Subject(explained.texts[item], item if item < explained.num_trained else None, explained.features.get(item))
-        for item in items_K.tolist()
-    ]
     found: dict[int, WordAttribution] = {}
-    for item, subject in zip(items_K.tolist(), subjects, strict=True):
+    for item in items_K.tolist():
         if item not in found:
-            found[item] = attribute_words(scores.model, subject, user_1D)
+            with explained.turn():
+                found[item] = attribute_words(scores.model, explained.subject(item), user_1D)
     return [found[item] for item in items_K.tolist()]
 
 

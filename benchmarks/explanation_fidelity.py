@@ -307,7 +307,7 @@ def table(name: str, result: dict[str, Any]) -> str:
             f"Words: {texts['residual']['users']} users; mean |residual| {texts['residual']['mean']:.3f} of a mean "
             f"{texts['score less baseline']['mean']:.2f}; complete for {_share(texts['complete'])}, "
             f"{texts['steps']['mean']:.0f} steps on average; {1000 * result['seconds_per_text']:.0f} ms a text "
-            f"(median, {result['threads']} thread, machine busy)."
+            f"(median of one run, {result['threads']} thread)."
         )
     return "\n".join([*lines, "", *notes])
 

@@ -91,7 +91,7 @@ class ResidualEncoder(nn.Module):
         return places.unpack(users_PD)
 
     def newest_attention(self, items_1LD: torch.Tensor, times_1L: torch.Tensor | None = None) -> torch.Tensor | None:
-        """Return the attention weight of each event of one history, shape (L,), or None where no block has weights.
+        """Return the attention weight of each event of one history, shape (L,), or None where no block has weights that count.
 
         They are those of the last block that has them, from the newest event, as the mean over heads: they sum to 1.
         They tell what was mixed, not what the score owes to it: what lies beside attention (the weighted mean of the
@@ -101,6 +101,8 @@ class ResidualEncoder(nn.Module):
             items_1LD: item vectors of a history without padding, one user.
             times_1L: when its events happened, where the encoder needs times.
         """
+        if not self.out.weight.any():
+            return None  # at the start, when nothing that the blocks mix reaches the user's vector
         places = Places(torch.ones(items_1LD.shape[:2], dtype=torch.bool, device=items_1LD.device), times_1L)
         states_PW = places.pack(items_1LD) * self.config.input_scale
         weights_L = None

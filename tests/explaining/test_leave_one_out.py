@@ -168,3 +168,9 @@ def test_encoders_without_shares_have_no_attention(kind: str, settings: dict[str
 def test_no_attention_where_there_is_nothing_to_attend_to() -> None:
     assert attention_of(make("attention", {}), ask([])) is None
     assert attention_of(Sums(), ask([1])) is None
+
+
+def test_attention_that_reaches_nothing_is_not_shown() -> None:
+    scores = make("attention", {})
+    torch.nn.init.zeros_(scores.model.user_encoder.out.weight)
+    assert attention_of(scores, ask([1, 2])) is None

@@ -91,7 +91,7 @@ class ResidualEncoder(nn.Module):
         return places.unpack(users_PD)
 
     def newest_attention(self, items_1LD: torch.Tensor, times_1L: torch.Tensor | None = None) -> torch.Tensor | None:
-        """Return the attention weight of each event of one history, shape (L,), or None where no block has weights that count.
+        """Return the attention weight of each event of one history, shape (L,); None where none counts.
 
         They are those of the last block that has them, from the newest event, as the mean over heads: they sum to 1.
         They tell what was mixed, not what the score owes to it: what lies beside attention (the weighted mean of the

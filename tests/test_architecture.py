@@ -20,7 +20,7 @@ RECIPES = REPOSITORY / "recipes"
 # A package imports only packages above it.
 ORDER = (
     "config", "launch", "metrics", "data", "methods", "encoders", "losses", "models", "training", "baselines",
-    "evaluation", "retrieval", "recipe", "propensity", "build", "frozen", "publishing", "recommender",
+    "evaluation", "retrieval", "explaining", "recipe", "propensity", "build", "frozen", "publishing", "recommender",
     "recommending", "encoding", "measuring", "evaluating", "detailing", "reporting", "comparing", "fitting", "run",
     "listing", "ensembling", "tuning", "serving", "benchmark", "cli", "__main__",
 )  # fmt: skip

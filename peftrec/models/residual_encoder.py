@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -40,6 +40,13 @@ class ResidualEncoderConfig(UserEncoderConfig):
     recency_start: bool = True
     num_recent: Annotated[int, Range(ge=1)] = 8
     decay: Annotated[float, Range(gt=0, le=1)] = 0.7
+
+
+@runtime_checkable
+class _Weighs(Protocol):
+    """A block whose attention weights are shares of a whole."""
+
+    def newest_weights(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor: ...
 
 
 class ResidualEncoder(nn.Module):
@@ -82,6 +89,28 @@ class ResidualEncoder(nn.Module):
         if self.config.recency_start:
             users_PD = users_PD + self.recency.packed(items_PD, places)
         return places.unpack(users_PD)
+
+    def newest_attention(self, items_1LD: torch.Tensor, times_1L: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Return the attention weight of each event of one history, shape (L,); None where none counts.
+
+        They are those of the last block that has them, from the newest event, as the mean over heads: they sum to 1.
+        They tell what was mixed, not what the score owes to it: what lies beside attention (the weighted mean of the
+        newest events, what events have told each other below) is not in them.
+
+        Args:
+            items_1LD: item vectors of a history without padding, one user.
+            times_1L: when its events happened, where the encoder needs times.
+        """
+        if not self.out.weight.any():
+            return None  # at the start, when nothing that the blocks mix reaches the user's vector
+        places = Places(torch.ones(items_1LD.shape[:2], dtype=torch.bool, device=items_1LD.device), times_1L)
+        states_PW = places.pack(items_1LD) * self.config.input_scale
+        weights_L = None
+        for block in self.blocks:
+            if isinstance(block, _Weighs):
+                weights_L = block.newest_weights(states_PW, places).mean(1)
+            states_PW = block(states_PW, places)
+        return weights_L
 
 
 def relative_bias(lag_bias: nn.Parameter | None, time_bias: nn.Parameter | None, bucket: Bucket) -> torch.Tensor | None:

@@ -14,12 +14,10 @@ from peftrec.config import InputError
 from peftrec.data.given_history import Moment
 from peftrec.publishing import Run, load_run
 from peftrec.recipe import Recipe
-from peftrec.recommender.answer import Answers
-from peftrec.recommender.item_keeper import ItemKeeper
+from peftrec.recommender.explainer import Explainer
 from peftrec.recommender.list_facts import check_steps
-from peftrec.recommender.question import Questions, Told
+from peftrec.recommender.question import Told
 from peftrec.recommender.rule_check import rule_book
-from peftrec.recommender.stock import Stock
 from peftrec.retrieval import Asked, Filter, Recommendations
 from peftrec.retrieval.list_plan import ListPlan
 from peftrec.retrieval.reranking import Reranking
@@ -29,7 +27,7 @@ from peftrec.retrieval.rules import RuleBook, RuleFile
 _USERS_AT_ONCE = 4096
 
 
-class Recommender(ItemKeeper):
+class Recommender(Explainer):
     """Recommends from a run folder; made by `from_pretrained`.
 
     Several threads may use one: each list is made of the items of one moment, while others are added or removed.
@@ -45,11 +43,8 @@ class Recommender(ItemKeeper):
     def __init__(
         self, run: Run, *, reranking: Reranking | None = None, rules: RuleFile | str | Path | None = None
     ) -> None:
+        super().__init__(run)
         self._run = run
-        scorer = run.scorer
-        super().__init__(run, Stock.of(run.catalogue, run.train_counts_N, scorer, run.recipe.retrieval.index))
-        self._questions = Questions(run, self._stock)
-        self._answers = Answers(run, scorer)
         book = None if rules is None else rule_book(rules, self._stock)
         self._plan = ListPlan(None, book)
         self._plan = self._planned(run.recipe.retrieval.reranking if reranking is None else reranking)

@@ -9,6 +9,7 @@ import torch
 
 from peftrec.config import InputError
 from peftrec.data.item_field import FieldValue
+from peftrec.explaining import Subject
 from peftrec.models import RecommenderModel, given_features
 from peftrec.publishing import EnsembleRun, Run
 from peftrec.recommender.new_rows import NewRows
@@ -114,6 +115,14 @@ class Shelving:
             rows = self._rows(names)
             if names:
                 self._stock.remove(names, rows)
+
+    def subject(self, row: int) -> Subject:
+        """Return what the vector of a row was made from; whoever asks holds `writing` of the stock."""
+        name, model = self._stock.item_id(row), self._model()
+        part, features = model.item_encoder.attributes, None
+        if part is not None and name in self._attributes:
+            features = given_features(part, [self._attributes[name]], "item", _called([name]))
+        return Subject(self._stock.text(row), self._trained.get(name), features)
 
     def _encoded(
         self,

@@ -127,6 +127,10 @@ class Stock:
         """Return the row of an item of the catalogue, or None."""
         return None if item_id in self._removed else self._rows.get(item_id)
 
+    def item_id(self, row: int) -> str:
+        """Return the id of the item that a row is or was of."""
+        return self._ids[row]
+
     def text(self, row: int) -> str:
         """Return the text of a row."""
         return self._texts[row]

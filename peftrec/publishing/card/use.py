@@ -72,9 +72,6 @@ def _plain(facts: Facts) -> list[str]:
         )
         return [head, f"Plain {code('peft')} does not have the method {kind}: loading the adapter needs "
                       f"{code('peftrec.Recommender')}{taught}."]  # fmt: skip
-    if facts.base_model is None:
-        return [head, f"{code('peft')} reads the adapter (a {code(found)}), for whoever has the backbone, which "
-                      f"was a folder of the machine that this run was trained on: {plain(facts.backbone)}."]  # fmt: skip
     return [head, _adapter_text(facts, found), block("python", _snippet(facts))]
 
 
@@ -84,6 +81,8 @@ def _adapter_text(facts: Facts, found: str) -> str:
         f"language model makes them; what turns them into recommendations (whitening, head, user encoder) is "
         f"peftrec's."
     )
+    if facts.base_model is None:
+        told += f" They need the backbone, {plain(facts.backbone)}, which was a folder of the machine that trained it."
     if facts.recipe.encoder.quantization != "none":
         told += (
             f" The run was trained on the backbone in {code(facts.recipe.encoder.quantization)}; on one that is not "
@@ -97,7 +96,7 @@ def _adapter_text(facts: Facts, found: str) -> str:
 def _snippet(facts: Facts) -> str:
     revision = facts.revision
     pinned = "" if revision is None or revision.endswith("-dequantized") else f", revision={json.dumps(revision)}"
-    base = f"{json.dumps(facts.base_model)}{pinned}"
+    base = f"{json.dumps(facts.base_model or 'path/to/backbone')}{pinned}"
     text = facts.text or {}
     prefix = text.get("prefix", facts.recipe.encoder.prefix)
     pooling = text.get("pooling", facts.recipe.encoder.pooling)

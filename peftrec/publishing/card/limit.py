@@ -45,6 +45,7 @@ def _items(facts: Facts) -> Iterator[str]:
     elif facts.kind == "baseline":
         yield f"It recommends none but the {facts.num_items:,} items of its table, and takes in no new ones."
     else:
+        yield "What each member needs, reads and cannot do stands in its own card, and holds for the whole."
         yield (
             f"It recommends none but the {facts.num_items:,} items of its table; a member that reads texts can take in "
             f"new ones."

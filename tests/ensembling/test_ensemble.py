@@ -85,7 +85,7 @@ def test_it_is_a_run_like_any_other(both: tuple[Path, dict[str, Any]], runs: Fol
     assert parts == ["1_text lm", "1_text head", "1_text user", "2_ids head", "2_ids user", "2_ids ids"]
     card = (folder / "README.md").read_text()
     assert "the weighted mean of the standardised scores of its members" in card
-    assert "1_text (2), 2_ids (1)" in card
+    assert "`1_text` (2), `2_ids` (1)" in card
 
 
 def test_it_needs_nothing_but_its_folder(both: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from peftrec.data.given_history import Moment, event_kinds, event_times, history
 from peftrec.evaluation import ProductScores, UserScores
 from peftrec.models import given_features, given_users, scores_with
 from peftrec.publishing import EnsembleRun, Run, load_run
+from peftrec.publishing.hub import run_folder_of
 from peftrec.recipe import Recipe
 from peftrec.retrieval import Asked, Recommendation, best_lists, ranks_of_item
 
@@ -51,7 +52,7 @@ class Recommender:
         Raises:
             InputError: if the folder is damaged or does not fit its backbone.
         """
-        return cls(load_run(folder, verify=verify))
+        return cls(load_run(run_folder_of(folder), verify=verify))
 
     def __len__(self) -> int:
         return len(self._catalogue)

@@ -8,9 +8,9 @@ from typing import Any
 from peftrec.cli.verb import add_verb
 
 _DESCRIPTION = """\
-Fetch a run from the Hugging Face Hub into a folder, which every other verb then reads. It is compared with the checksums
-of its manifest, and the folder is there whole or not at all. What was fetched once is kept in the Hub's cache. Nothing
-of a repository is ever run as code.
+Fetch a run from the Hugging Face Hub into a folder, which every other verb then reads. It is compared with the
+checksums of its manifest, and the folder is there whole or not at all. What was fetched once is kept in the Hub's
+cache. Nothing of a repository is ever run as code.
 
 examples:
   peftrec pull ann/beauty-minilm pulled/beauty

@@ -50,6 +50,8 @@ def _told(error: BaseException, name: HubName, *, writing: bool) -> str | None:
         return f"a file is missing there ({_first_line(error)})"
     if isinstance(error, errors.HfHubHTTPError):
         return _status(error.response.status_code, error.server_message or _first_line(error), writing=writing)
+    if isinstance(error, ValueError) and "Invalid metadata in README.md" in str(error):
+        return f"the Hub refuses the metadata of the card: {' '.join(str(error).splitlines())}"
     # What the client raises itself often stands on what has happened to it.
     if error.__cause__ is not None and (told := _told(error.__cause__, name, writing=writing)) is not None:
         return told
@@ -58,8 +60,6 @@ def _told(error: BaseException, name: HubName, *, writing: bool) -> str | None:
         return f"the connection to the Hub failed ({_first_line(error)}); {kept}, and {_AGAIN}"
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return f"a file came incomplete ({_first_line(error)}); {_AGAIN}"
-    if isinstance(error, ValueError) and "Invalid metadata in README.md" in str(error):
-        return "the Hub refuses the metadata of the card: " + " ".join(str(error).splitlines()[1:])
     return None
 
 
@@ -76,7 +76,7 @@ def _status(status: int, message: str, *, writing: bool) -> str:
     if status == 429:
         return f"the Hub takes no more requests for now ({message}); wait, then {_AGAIN}"
     if status >= 500:
-        kept = "nothing has changed there" if writing else "nothing was written here"
+        kept = "nothing has changed there unless all has" if writing else "nothing was written here"
         return f"the Hub fails (HTTP {status}: {message}); {kept}, and {_AGAIN}"
     return f"the Hub refuses it (HTTP {status}: {message})"
 

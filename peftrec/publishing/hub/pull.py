@@ -49,7 +49,13 @@ def fetch(name: HubName) -> Path:
         names = _fetched(manifest, name)
         patterns = [glob.escape(path) for path in (MANIFEST, *names)]
         # The commit, so that all files are of one state although somebody may push meanwhile.
-        return Path(snapshot_download(name.repo_id, revision=manifest.parent.name, allow_patterns=patterns))
+        commit = manifest.parent.name
+        folder = Path(snapshot_download(name.repo_id, revision=commit, allow_patterns=patterns))
+        # Where the Hub does not say what there is, the client hands out what it has, which may be a part.
+        for path in names:
+            if not (folder / path).is_file():
+                hf_hub_download(name.repo_id, path, revision=commit)
+        return folder
 
 
 def pull_run(repo: str, folder: str | Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from safetensors import safe_open
 
-from peftrec.config import InputError
+from peftrec.config import InputError, parse_yaml
 from peftrec.publishing.manifest import PRIVATE
 
 _USER = "user_id"
@@ -56,7 +56,7 @@ def refuse_users(folder: Path, names: Iterable[str], users: frozenset[str], show
             text = path.read_text(encoding="utf-8")
             keys = _keys(name, text)
             # Items have texts of their own, in which a user's name may be any word.
-            told = set() if path.suffix == ".jsonl" else users & set(_BETWEEN.split(text))
+            told = set() if path.suffix == ".jsonl" else users & _words(name, text)
             if told:
                 raise InputError(
                     f"{shown}/{name}: names a user of the data ({len(told)} of them, by their ids); nothing was sent"
@@ -74,20 +74,31 @@ def _is_telling(user: str) -> bool:
     return (mixed and len(user) > 1) or "@" in user or len(user) >= _SHORTEST_WORD
 
 
+def _words(name: str, text: str) -> set[str]:
+    """Return the words of a text; figures are none, which many a user's id would equal by chance."""
+    if name.endswith((".json", ".yaml")):
+        content = json.loads(text) if name.endswith(".json") else parse_yaml(text, source=name)
+        return {word for string in _strings(content) for word in _BETWEEN.split(string)}
+    return {word for word in _BETWEEN.split(text) if not word.isdecimal()}
+
+
 def _keys(name: str, text: str) -> set[str]:
     """Return the keys of a table; those of settings may say what a column is called."""
     if name.endswith(".jsonl"):
         return {key for line in text.split("\n") if line.strip() for key in json.loads(line)}
     if name.rpartition("/")[2] in ("metrics.json", "attributes.json"):
-        return set(_all_keys(json.loads(text)))
+        return set(_strings(json.loads(text), values=False))
     return set()
 
 
-def _all_keys(value: Any) -> Iterator[str]:
+def _strings(value: Any, *, values: bool = True) -> Iterator[str]:
+    """Yield all keys of nested plain values, and all values that are texts."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield str(key)
-            yield from _all_keys(inner)
+            yield from _strings(inner, values=values)
     elif isinstance(value, list):
         for inner in value:
-            yield from _all_keys(inner)
+            yield from _strings(inner, values=values)
+    elif values and isinstance(value, str):
+        yield value

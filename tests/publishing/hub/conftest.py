@@ -55,6 +55,7 @@ class Brief:
     sleep = staticmethod(lambda seconds: time.sleep(min(seconds, 0.02)))
 
 _http.time = file_download.time = Brief()
+constants.DOWNLOAD_CHUNK_SIZE = 64  # small files shall come in pieces, as large ones do
 
 def push(run, repo, **options):
     from peftrec.publishing.hub import push_run
@@ -91,6 +92,7 @@ for line in sys.stdin:
     constants.HF_HUB_CACHE = command["cache"] or os.environ["HF_HUB_CACHE"]
     constants.HF_HUB_OFFLINE = command["offline"]
     constants.ENDPOINT = command["endpoint"] or os.environ["HF_ENDPOINT"]
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
     try:
         answer = {"result": globals()[command["call"]](*command["arguments"], **command["options"])}
     except Exception as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +20,16 @@ from peftrec.data.given_history import Moment, event_kinds, event_times, history
 from peftrec.evaluation import ProductScores, UserScores
 from peftrec.models import given_features, given_users, scores_with
 from peftrec.publishing import EnsembleRun, Run, load_run
-from peftrec.publishing.hub import run_folder_of
+from peftrec.publishing.hub import PushReport, push_run, run_folder_of
 from peftrec.recipe import Recipe
 from peftrec.retrieval import Asked, Recommendation, best_lists, ranks_of_item
 
 # Lists are made of so many users at a time.
 _USERS_AT_ONCE = 4096
-_T = TypeVar("_T")
 
 
 class Recommender:
-    """Recommends from a run folder; made by `from_pretrained`.
-
-    Args:
-        run: a loaded run.
-    """
+    """Recommends from a loaded run; made by `from_pretrained`."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -44,15 +39,21 @@ class Recommender:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, verify: bool = True) -> Recommender:
-        """Load a run folder.
+        """Load a run.
 
         Args:
-            folder: as `train` wrote it.
+            folder: as `train` wrote it; or, as a text that names no folder here, `user/name[@revision]` of the Hub.
             verify: prove that backbone and adapter give the stored probe vectors (checksums are always compared).
         Raises:
-            InputError: if the folder is damaged or does not fit its backbone.
+            InputError: if it is damaged or does not fit its backbone, or the Hub does not have it.
         """
         return cls(load_run(run_folder_of(folder), verify=verify))
+
+    def push_to_hub(self, repo_id: str, *, license: str | None, **options: Any) -> PushReport:  # noqa: A002
+        """Publish the run on the Hub, from its folder; arguments, result and errors are those of `push_run`."""
+        if len(self) > self._num_trained:
+            raise InputError(f"{len(self) - self._num_trained} items were added, which the run's folder does not hold")
+        return push_run(self._run.folder, repo_id, license=license, **options)
 
     def __len__(self) -> int:
         return len(self._catalogue)
@@ -288,7 +289,7 @@ class Recommender:
         return counts_N
 
 
-def _part(given: Sequence[_T] | None, part: slice) -> Sequence[_T] | None:
+def _part(given: Any, part: slice) -> Any:
     return None if given is None else given[part]
 
 

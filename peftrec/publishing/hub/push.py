@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -91,12 +92,10 @@ def push_run(
     run, name = Path(run), HubName(parse_hub_name(repo_id).repo_id, revision)
     if "@" in repo_id:
         raise RecipeError(f"'{repo_id}': where to push is a repository; name a branch with --revision")
-    if license is None or not license.strip():
-        raise RecipeError(_LICENSE)
+    card = Card(name.repo_id, _checked_license(license), _checked_languages(language))
     if not dry_run:
         _require_token(name)
     with tempfile.TemporaryDirectory(prefix="peftrec-push-") as aside:
-        card = Card(name.repo_id, license, language)
         staged = stage(
             run, Path(aside), card, base_model_id=base_model_id, with_vectors=with_vectors, ask_hub=not dry_run
         )
@@ -106,6 +105,23 @@ def push_run(
         say(f"loaded and checked: {len(staged.files)} files, {sum(staged.files.values()):,} bytes")
         with hub_errors(name, writing=True):
             return _send(staged, name, private=private, message=message or f"Publish {run.resolve().name}", say=say)
+
+
+def _checked_license(given: str | None) -> str:
+    if given is None or not given.strip():
+        raise RecipeError(_LICENSE)
+    if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", given) is None:
+        raise RecipeError(
+            f"--license: '{given}' is no identifier of the Hub's, such as apache-2.0, mit or cc-by-nc-4.0"
+        )
+    return given
+
+
+def _checked_languages(given: tuple[str, ...]) -> tuple[str, ...]:
+    for code in given:
+        if re.fullmatch(r"[a-z]{2,3}|multilingual|code", code) is None:
+            raise RecipeError(f"--language: '{code}' is no code such as en, de or multilingual")
+    return given
 
 
 def _require_token(name: HubName) -> None:

@@ -72,9 +72,12 @@ def recommend(run, histories, k=5, **options):
     lists = Recommender.from_pretrained(run, **options).recommend_batch(histories, k)
     return [[(row.item_id, row.score) for row in found] for found in lists]
 
-def recommender_push(run, repo, **options):
+def recommender_push(run, repo, added=False, **options):
     from peftrec import Recommender
-    return Recommender.from_pretrained(run).push_to_hub(repo, **options).to_json()
+    recommender = Recommender.from_pretrained(run)
+    if added:
+        recommender.add_items(["new"], ["small red wine. wine"])
+    return recommender.push_to_hub(repo, **options).to_json()
 
 def main(*words):
     import contextlib, io

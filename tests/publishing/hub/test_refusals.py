@@ -84,6 +84,13 @@ def test_no_license(dry: Any, trained: Path, given: str | None) -> None:
         dry(trained, license=given)
 
 
+def test_a_license_and_a_language_that_the_hub_does_not_take(dry: Any, trained: Path) -> None:
+    with pytest.raises(RecipeError, match="--license: 'Apache 2' is no identifier"):
+        dry(trained, license="Apache 2")
+    with pytest.raises(RecipeError, match="--language: 'English' is no code"):
+        dry(trained, language=("en", "English"))
+
+
 def test_a_local_backbone_without_an_id(dry: Any, trained: Path, tiny_bert: Path) -> None:
     with pytest.raises(InputError, match=r"folder of this machine.*--base-model-id") as caught:
         dry(trained, base_model_id=None)

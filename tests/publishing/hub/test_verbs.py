@@ -64,3 +64,19 @@ def test_recommend_reads_a_run_of_the_hub(worker: Any, push: Any, trained: Path)
     lists = [json.loads(done["out"]) for done in (here, there)]
     first, second = ([(row["item_id"], round(row["score"], 4)) for row in found] for found in lists)
     assert first == second
+
+
+def test_a_loaded_recommender_is_pushed_from_its_folder(
+    hub: Any, worker: Any, refused: Any, trained: Path, tmp_path: Path
+) -> None:
+    options = {"license": "mit", "base_model_id": "acme/tiny-bert", "private": True, "message": "From Python"}
+    report = worker("recommender_push", trained, "ann/python", **options)
+    repository = hub.hub.repositories["ann/python"]
+    assert repository.private
+    assert repository.history()[0].title == "From Python"
+    assert report["files"].keys() == repository.files.keys()
+    # What was pulled can be pushed on, from the cache, where it names a model of the Hub already.
+    again = worker("recommender_push", "ann/python", "ann/copied", license="mit")
+    assert again["files"].keys() == report["files"].keys()
+    message = refused("recommender_push", trained, "ann/more", added=True, **options)
+    assert "1 items were added" in message

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peftrec.config import InputError, RecipeError
+from peftrec.publishing import load_run
 from peftrec.publishing.card import CARD, write_card
 from peftrec.publishing.hub.base_model import PublishedBase, is_local_backbone, published_base
 from peftrec.publishing.hub.portable_recipe import portable_recipe
@@ -17,7 +18,7 @@ from peftrec.publishing.hub.secret import refuse_secrets
 from peftrec.publishing.hub.user_data import known_users, refuse_users
 from peftrec.publishing.item_table import read_items
 from peftrec.publishing.manifest import Manifest, file_table, read_manifest
-from peftrec.publishing.run_folder import ADAPTER_CONFIG, METRICS, RECIPE, VECTORS, load_run
+from peftrec.publishing.run_folder import ADAPTER_CONFIG, METRICS, RECIPE, VECTORS
 from peftrec.recipe import Recipe, load_recipe
 
 _MEMBERS, _ITEM_TENSORS = "members", "items.safetensors"

@@ -142,7 +142,6 @@ def finish_folder(
     """Write what every run has, and last the list of all files with their checksums."""
     write_items(folder, catalogue)
     (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-    write_card(folder, recipe, metrics, len(catalogue))
     for name, content in ((METRICS, metrics), (ENVIRONMENT, describe_environment())):
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / name).write_text(text + "\n", encoding="utf-8")
@@ -160,6 +159,7 @@ def finish_folder(
             "prefix": encoder.prefix,
             "max_tokens": recipe.encoder.max_tokens,
         }
+    write_card(folder, recipe, metrics, len(catalogue), text=text_settings)
     Manifest(
         peftrec_version=peftrec.__version__,
         backbone=backbone,

@@ -13,6 +13,7 @@ from typing import Any
 from peftrec.config import InputError
 from peftrec.data.given_history import Moment
 from peftrec.publishing import Run, load_run
+from peftrec.publishing.hub import PushReport, push_run, run_folder_of
 from peftrec.recipe import Recipe
 from peftrec.recommender.explainer import Explainer
 from peftrec.recommender.list_facts import check_steps
@@ -58,16 +59,25 @@ class Recommender(Explainer):
         reranking: Reranking | None = None,
         rules: RuleFile | str | Path | None = None,
     ) -> Recommender:
-        """Load a run folder.
+        """Load a run.
 
         Args:
-            folder: as `train` wrote it.
+            folder: as `train` wrote it; or, as a text that names no folder here, `user/name[@revision]` of the Hub.
             verify: prove that backbone and adapter give the stored probe vectors (checksums are always compared).
             reranking: and `rules`: as of the class.
         Raises:
-            InputError: if the folder is damaged or does not fit its backbone, or rules or steps do not fit it.
+            InputError: if it is damaged or does not fit its backbone, the Hub does not have it, or rules or steps do
+                not fit it.
         """
-        return cls(load_run(folder, verify=verify), reranking=reranking, rules=rules)
+        return cls(load_run(run_folder_of(folder), verify=verify), reranking=reranking, rules=rules)
+
+    def push_to_hub(self, repo_id: str, *, license: str | None, **options: Any) -> PushReport:  # noqa: A002
+        """Publish the run on the Hub, from its folder; arguments, result and errors are those of `push_run`."""
+        if self.catalogue != self._run.catalogue:
+            raise InputError(
+                "items were added, changed or removed since this run was loaded, which its folder does not hold"
+            )
+        return push_run(self._run.folder, repo_id, license=license, **options)
 
     @property
     def rules(self) -> RuleBook | None:

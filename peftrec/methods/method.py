@@ -70,6 +70,8 @@ class AppliedMethod:
     # Where the method works beside the backbone: the hidden states whose pooled vectors `combine` takes (0 for the
     # embeddings, l for what layer l - 1 gives). Then nothing inside the backbone changes.
     pooled_states: tuple[int, ...] = ()
+    # Whether the weights of the backbone, as they are, hold all of it: there is nothing to fold in.
+    in_weights: bool = True
 
     def __init__(self, model: nn.Module, first_layer: int) -> None:
         self.model = model

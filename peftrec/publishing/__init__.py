@@ -5,7 +5,6 @@ from peftrec.publishing.case_ranks import read_case_ranks, write_case_ranks
 from peftrec.publishing.ensemble_folder import EnsembleRun, assemble, save_ensemble_run
 from peftrec.publishing.item_table import read_items
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE, read_manifest
-from peftrec.publishing.merging import MERGE_REPORT, Gap, MergeReport, merge_run
 from peftrec.publishing.output_folder import check_output_folder
 from peftrec.publishing.per_user import SAMPLED, read_per_user, write_per_user
 from peftrec.publishing.revision import replace_text, replace_texts
@@ -14,20 +13,16 @@ from peftrec.publishing.run_folder import METRICS, RECIPE, Run, load_run, save_b
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
-    "MERGE_REPORT",
     "METRICS",
     "PRIVATE",
     "RECIPE",
     "SAMPLED",
     "Arm",
     "EnsembleRun",
-    "Gap",
-    "MergeReport",
     "Run",
     "assemble",
     "check_output_folder",
     "load_run",
-    "merge_run",
     "read_arm",
     "read_case_ranks",
     "read_items",

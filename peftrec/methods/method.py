@@ -6,13 +6,16 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from peftrec.config import InputError, Range
 from peftrec.methods.structure import find_layers
+
+if TYPE_CHECKING:
+    from peftrec.methods.foreign_adapter import ForeignAdapter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,11 @@ class AppliedMethod:
     def combine(self, pooled_CKH: torch.Tensor) -> torch.Tensor:
         """Return vectors (C, H) from the pooled vectors of the K `pooled_states`, shape (C, K, H)."""
         raise NotImplementedError
+
+    @property
+    def start(self) -> ForeignAdapter | None:
+        """The adapter made elsewhere that `initialize` takes its weights from, or None."""
+        return None
 
     def initialize(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
         """Fit what starts from data, once, before training; `batches` holds model inputs and is read lazily.

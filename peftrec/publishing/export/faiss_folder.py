@@ -83,7 +83,7 @@ class FaissTarget(ExportTarget):
             "metric": "inner product",
             "has_bias": has_bias,
             "query": "user vector times the scale" + ", and 1.0 behind it" * has_bias,
-            "scale": 1.0 if run.model is None else float(run.model.scale()),
+            "scale": 1.0 if run.model is None else float(run.model.scale().detach()),
             "settings": {} if self.index == "flat" else {"M": _LINKS, "efConstruction": _BUILD, "efSearch": _SEARCH},
             "check": {"num_queries": num_queries, "k": min(_K, len(vectors_ND)), "recall": recall},
         }

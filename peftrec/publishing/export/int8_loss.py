@@ -1,4 +1,4 @@
-"""What graphs in 8 bits cost: NDCG on the cases of a run, before and after."""
+"""What graphs in 8 bits cost: NDCG on the test cases of a run, before and after."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import dataclasses
 from typing import Any
 
 from peftrec.config import InputError
-from peftrec.data import load_dataset
+from peftrec.data import Dataset, load_dataset
 from peftrec.evaluation import ProductScores, evaluate_cases, paired_test
 from peftrec.publishing.run_folder import Run
 
 _K = 10
 
 
-def measure_loss(run: Run, root: str | None, full: ProductScores, rounded: ProductScores) -> dict[str, Any]:
-    """Rank the test cases of a run twice.
+def read_data(run: Run, root: str | None) -> Dataset:
+    """Read the data of a run.
 
     Args:
-        run: whose data and rules of evaluation are used.
-        root: folder of the data; None takes that of the run's recipe.
-        full: scores by graphs in float32.
-        rounded: by those in 8 bits.
-    Returns:
-        Plain values: the cases, NDCG@10 of both, and the mean difference over users with its interval.
+        run: whose recipe says how.
+        root: folder of the data; None takes that of the recipe.
     Raises:
         InputError: if the data cannot be read, or are not those of the run.
     """
@@ -35,7 +31,23 @@ def measure_loss(run: Run, root: str | None, full: ProductScores, rounded: Produ
             f"with --data"
         ) from None
     if dataset.catalogue.ids != run.catalogue.ids:
-        raise InputError(f"--int8 measures what it costs on the data of the run, but those in {data.root} have others")
+        raise InputError(
+            f"--int8 measures what it costs on the data of the run, but those in {data.root} have other items"
+        )
+    return dataset
+
+
+def measure_loss(run: Run, dataset: Dataset, full: ProductScores, rounded: ProductScores) -> dict[str, Any]:
+    """Rank the test cases of a run twice.
+
+    Args:
+        run: whose rules of evaluation are used.
+        dataset: its data.
+        full: scores by graphs in float32.
+        rounded: by those in 8 bits.
+    Returns:
+        Plain values: NDCG@10 of both, and the mean difference over users with its interval.
+    """
     before, after = (
         evaluate_cases(
             scores,

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from peftrec.config import InputError
+from peftrec.data import Dataset
 from peftrec.models import RecommenderModel
 from peftrec.publishing.ensemble_folder import EnsembleRun
 from peftrec.publishing.export.gap import Gap
-from peftrec.publishing.export.int8_loss import measure_loss
+from peftrec.publishing.export.int8_loss import measure_loss, read_data
 from peftrec.publishing.export.onnx_graph import HeadGraph, TextGraph, UserGraph, draw_graph
 from peftrec.publishing.export.onnx_session import (
     HEAD_GRAPH,
@@ -84,6 +85,7 @@ class OnnxTarget(ExportTarget):
         assert model is not None
         assert run.vectors_ND is not None
         assert run.bias_N is not None
+        dataset = read_data(run, self.data_root) if self.int8 else None
         model.cpu()
         vectors_ND, bias_N = run.vectors_ND.cpu(), run.bias_N.cpu()
         text = None if model.text_encoder is None else load_text_model(run)
@@ -97,14 +99,14 @@ class OnnxTarget(ExportTarget):
                 )
         check: dict[str, Any] = {} if text is None else text.figures()
         check |= {name: dataclasses.asdict(gap) for name, gap in gaps.items()}
-        if self.int8:
-            vectors_ND, check["int8"] = _round(self, run, folder, text, vectors_ND, bias_N)
+        if dataset is not None:
+            vectors_ND, check["int8"] = _round(run, dataset, folder, text, vectors_ND, bias_N)
         _write_items(folder, run, vectors_ND, bias_N)
         return {
             **({"method": "none", "quantization": "none"} if text is None else text.facts),
             "graphs": {path.name: Session(path).signature() for path in sorted(folder.glob("*.onnx"))},
             "score": "scale * (user . item) + bias",
-            "scale": float(model.scale()),
+            "scale": float(model.scale().detach()),
             "has_bias": bool(bias_N.any()),
             "max_history": model.max_history,
             "num_items": len(vectors_ND),
@@ -195,7 +197,7 @@ def _write_user(folder: Path, model: RecommenderModel, vectors_ND: torch.Tensor)
     draw_graph(UserGraph(model), examples, dict.fromkeys(examples, free), "user_vector", folder / USER_GRAPH)
     sample = SampleHistories.draw(_NUM_HISTORIES, len(vectors_ND), model.max_history)
     scores = _graph_scores(folder, model, vectors_ND, torch.zeros(len(vectors_ND)))
-    scale, found = float(model.scale()), []
+    scale, found = float(model.scale().detach()), []
     for rows in (slice(0, 1), slice(1, 2), slice(0, 7), slice(None)):
         histories_BL = sample.items_BL[rows].copy()
         histories_BL[3:4] = -1
@@ -214,7 +216,7 @@ def _graph_scores(folder: Path, model: RecommenderModel, vectors_ND: torch.Tenso
         Session(folder / USER_GRAPH),
         vectors_ND,
         bias_N,
-        scale=float(model.scale()),
+        scale=float(model.scale().detach()),
         max_history=model.max_history,
         reads_times=model.needs_times,
     )
@@ -225,7 +227,7 @@ def _widest(gaps: list[Gap]) -> Gap:
 
 
 def _round(
-    target: OnnxTarget, run: Run, folder: Path, text: TextModel | None, vectors_ND: torch.Tensor, bias_N: torch.Tensor
+    run: Run, dataset: Dataset, folder: Path, text: TextModel | None, vectors_ND: torch.Tensor, bias_N: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Put graphs in 8 bits in place of those in float32; return item vectors by them, and what changed."""
     from peftrec.publishing.export.onnx_int8 import round_graph
@@ -249,7 +251,7 @@ def _round(
         probes_QH = encode_texts(session, text.encoder, text.texts, run.recipe.encoder.token_budget)
         found["text_vectors"] = dataclasses.asdict(Gap.between(probes_QH, text.vectors_QH))
     scores = _graph_scores(folder, model, vectors_ND, bias_N)
-    return vectors_ND, found | {"loss": measure_loss(run, target.data_root, full, scores)}
+    return vectors_ND, found | {"loss": measure_loss(run, dataset, full, scores)}
 
 
 def _write_items(folder: Path, run: Run, vectors_ND: torch.Tensor, bias_N: torch.Tensor) -> None:

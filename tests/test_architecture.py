@@ -236,12 +236,13 @@ def registries() -> tuple[Any, ...]:
     from peftrec.losses import LOSSES, NEGATIVES
     from peftrec.methods import METHODS
     from peftrec.models import SCORERS, USER_ENCODERS
+    from peftrec.publishing.export import EXPORTS
     from peftrec.retrieval import INDEXES
     from peftrec.retrieval.reranking import RERANKERS
     from peftrec.retrieval.rules import RULES
 
     lists = INDEXES, RERANKERS, RULES
-    return ATTRIBUTES, BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS, *lists
+    return ATTRIBUTES, BASELINES, EXPORTS, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS, *lists
 
 
 def test_every_registry_entry_resolves_and_knows_its_kind() -> None:

@@ -81,14 +81,17 @@ class ResidualEncoder(nn.Module):
         assert length <= self.config.max_history, f"a history of {length} is longer than max_history"
         places = Places(valid_BL, times_BL)
         # All work is on the places in use alone, but for what looks at two places, which pads within buckets.
-        items_PD = places.pack(items_BLD)
+        return places.unpack(self.packed(places.pack(items_BLD), places))
+
+    def packed(self, items_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the user vector at every place in use, shape (P, D)."""
         states_PW = self.dropout(items_PD * self.config.input_scale)
         for block in self.blocks:
             states_PW = block(states_PW, places)
         users_PD = self.out(self.norm(states_PW))
         if self.config.recency_start:
             users_PD = users_PD + self.recency.packed(items_PD, places)
-        return places.unpack(users_PD)
+        return users_PD  # type: ignore[no-any-return]
 
     def newest_attention(self, items_1LD: torch.Tensor, times_1L: torch.Tensor | None = None) -> torch.Tensor | None:
         """Return the attention weight of each event of one history, shape (L,); None where none counts.

@@ -84,8 +84,7 @@ class _LearnedPositions(nn.Module):
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
         # From the oldest: from the newest, an event's place would tell how many follow it.
-        place_BL = places.valid_BL.cumsum(1) - 1
-        return states_PD + F.embedding(place_BL[places.valid_BL], self.table)
+        return states_PD + F.embedding(places.numbers_P, self.table)
 
 
 class _Block(nn.Module):

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from peftrec import InputError, RecipeError, Recommender, compare, ensemble, evaluate
-from peftrec.publishing import load_run, merge_run
+from peftrec.publishing import load_run
+from peftrec.publishing.export import EXPORTS, export_run
 from peftrec.publishing.manifest import file_table
 from peftrec.retrieval.fusion import reciprocal_ranks, standardised
 from peftrec.run import train
@@ -109,8 +110,10 @@ def test_it_recommends(both: tuple[Path, dict[str, Any]], runs: Folders) -> None
         recommender.add_items(["new"], ["small red wine"])
     with pytest.raises(InputError, match="reads no users' texts"):
         recommender.recommend(["wine0"], attributes="31 years")
-    with pytest.raises(InputError, match="is an ensemble; merge its members"):
-        merge_run(both[0], both[0].parent / "merged")
+    with pytest.raises(InputError, match="is an ensemble; export its members"):
+        export_run(both[0], both[0].parent / "merged", EXPORTS.load("merged")())
+    with pytest.raises(InputError, match="is an ensemble; export its members"):
+        export_run(both[0], both[0].parent / "index", EXPORTS.load("faiss")())
 
 
 def test_members_that_read_users_get_to_know_them(

@@ -46,7 +46,7 @@ def _is_folder_here(key: Any, value: str) -> bool:
     if key == "backbone":
         return is_local_backbone(value)
     leads_out = value.startswith(("~/", "~\\", "../")) or ".." in PurePosixPath(value).parts
-    if key in ("root", "output_dir", "folder", "path", "interactions", "items", "users", "file"):
+    if key in ("root", "output_dir", "folder", "path", "interactions", "items", "users", "file", "start_from"):
         return leads_out or value.startswith("/") or re.match(r"[A-Za-z]:[\\/]", value) is not None
     # Any other text, such as a template, only where it names what is there.
     return len(value) < 4096 and value.startswith(("/", "~/")) and Path(value).expanduser().exists()

@@ -28,10 +28,17 @@ class StoreCounts:
 
 @dataclass(frozen=True, slots=True)
 class WrittenItem:
-    """The number of a change, and how the item stood in the store before it (None: it was not there)."""
+    """What a change has written.
+
+    Args:
+        number: of the change.
+        before: how the item stood in the store before it; None where it was not there.
+        is_new: whether nobody had the item before, neither the store nor the run.
+    """
 
     number: int
     before: ItemChange | None
+    is_new: bool
 
 
 class EventStore(Protocol):
@@ -65,8 +72,8 @@ class EventStore(Protocol):
         """Store that an item is gone; one that was removed before is a conflict."""
         ...
 
-    def revert_item(self, item_id: str, written: WrittenItem) -> Future[None]:
-        """Take a change back, unless another has come after it."""
+    def revert_item(self, item_id: str, written: WrittenItem) -> Future[int | None]:
+        """Take a change back, unless another has come after it; the result is the number of the change that does so."""
         ...
 
     def item_changes(self, after: int) -> list[ItemChange]:

@@ -68,25 +68,36 @@ class SqliteStore:
 
     def add_items(self, items: Sequence[tuple[str, ItemContent]]) -> Future[list[WrittenItem]]:
         def write(connection: sqlite3.Connection) -> list[WrittenItem]:
-            return [_put(connection, item_id, content, _refuse_live) for item_id, content in items]
+            written = [_put(connection, item_id, content, _refuse_live) for item_id, content in items]
+            return [dataclasses.replace(one, is_new=one.before is None) for one in written]
 
         return self._commits.submit(write)
 
     def update_item(self, item_id: str, content: ItemContent) -> Future[WrittenItem]:
-        return self._commits.submit(lambda connection: _put(connection, item_id, content, _refuse_removed))
+        def write(connection: sqlite3.Connection) -> WrittenItem:
+            whole = content
+            if content.attributes is None:
+                row = connection.execute(_ITEM, (item_id,)).fetchone()
+                before = None if row is None else _change(row).content
+                # What the item was encoded with stays, so that every service encodes it alike.
+                whole = dataclasses.replace(content, attributes=None if before is None else before.attributes)
+            return _put(connection, item_id, whole, _refuse_removed)
+
+        return self._commits.submit(write)
 
     def remove_item(self, item_id: str) -> Future[WrittenItem]:
         return self._commits.submit(lambda connection: _put(connection, item_id, None, _refuse_removed))
 
-    def revert_item(self, item_id: str, written: WrittenItem) -> Future[None]:
-        def write(connection: sqlite3.Connection) -> None:
+    def revert_item(self, item_id: str, written: WrittenItem) -> Future[int | None]:
+        def write(connection: sqlite3.Connection) -> int | None:
             found = connection.execute(_ITEM, (item_id,)).fetchone()
             if found is None or found[0] != written.number:
-                return
-            if written.before is None:
-                connection.execute("DELETE FROM items WHERE item_id = ?", (item_id,))
-            else:
-                _put(connection, item_id, written.before.content, _refuse_nothing)
+                return None
+            if written.before is None and not written.is_new:
+                connection.execute("DELETE FROM items WHERE item_id = ?", (item_id,))  # the run's own item, as it was
+                return None
+            content = None if written.before is None else written.before.content
+            return _put(connection, item_id, content, _refuse_nothing).number
 
         return self._commits.submit(write)
 
@@ -150,7 +161,7 @@ def _put(
     number = _counted(connection, "change")
     text = None if content is None else json.dumps(dataclasses.asdict(content), allow_nan=False)
     connection.execute(_PUT, (item_id, text, number))
-    return WrittenItem(number=number, before=before)
+    return WrittenItem(number=number, before=before, is_new=False)
 
 
 def _refuse_live(item_id: str, before: ItemChange | None) -> None:

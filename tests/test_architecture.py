@@ -236,8 +236,9 @@ def registries() -> tuple[Any, ...]:
     from peftrec.losses import LOSSES, NEGATIVES
     from peftrec.methods import METHODS
     from peftrec.models import SCORERS, USER_ENCODERS
+    from peftrec.retrieval import INDEXES
 
-    return ATTRIBUTES, BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS
+    return ATTRIBUTES, BASELINES, INDEXES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS
 
 
 def test_every_registry_entry_resolves_and_knows_its_kind() -> None:

@@ -129,6 +129,7 @@ def top_products(
     k: int,
     *,
     excluded: Excluded | None = None,
+    refused_N: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the K items with the highest bias + user . item, as `top_items` does, a block of items at a time.
 
@@ -140,12 +141,15 @@ def top_products(
         bias_N: of each item.
         k: length of the lists.
         excluded: items to leave out.
+        refused_N: True for items that are left out of all lists; None for none.
     Raises:
         ValueError: if k is below 1.
         InputError: if a score is NaN.
     """
     best = BestItems(len(users_BD), _length(k, len(vectors_ND)), users_BD)
     for start, scores_Bn in score_blocks(users_BD, vectors_ND, bias_N):
+        if refused_N is not None:
+            scores_Bn.masked_fill_(refused_N[start : start + scores_Bn.shape[1]], -torch.inf)
         if excluded is not None:
             scores_Bn[excluded.within(start, start + scores_Bn.shape[1])] = -torch.inf
         best.add(start, scores_Bn)

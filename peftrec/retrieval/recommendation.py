@@ -1,10 +1,12 @@
-"""One entry of a list, as people get it."""
+"""A list and its entries, as people get them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from peftrec.data.item_field import FieldValue
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,12 +18,47 @@ class Recommendation:
         score: higher is better; comparable within one list.
         item_id: as in the item table.
         title: for people.
+        source: who brought it: `model`, `content` or `popularity`.
     """
 
     rank: int
     score: float
     item_id: str
     title: str
+    source: str = "model"
+
+
+class Recommendations(list[Recommendation]):
+    """A list of recommendations, best first.
+
+    Args:
+        entries: of the list.
+        reason: why the list is empty, or not the model's; None where there is nothing to say.
+        fallback: whether nothing is known of the user, so that these are the most popular items.
+    """
+
+    def __init__(
+        self, entries: Iterable[Recommendation] = (), *, reason: str | None = None, fallback: bool = False
+    ) -> None:
+        super().__init__(entries)
+        self.reason, self.fallback = reason, fallback
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """What is known of an item.
+
+    Args:
+        item_id: as in the item table.
+        title: for people.
+        text: what the encoder reads.
+        fields: what else is kept of it; those without a value are left out.
+    """
+
+    item_id: str
+    title: str
+    text: str
+    fields: Mapping[str, FieldValue]
 
 
 def describe(recommendations: Sequence[Recommendation]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -56,8 +57,12 @@ def serve(
     Raises:
         InputError: if the run, the store or the address cannot be used.
     """
-    store = SqliteStore(settings.store, settings.owner, adopt=adopt)
     listener = _listener(host, port)
+    try:
+        store = SqliteStore(settings.store, settings.owner, adopt=adopt)
+    except InputError:
+        listener.close()
+        raise
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     try:
         if workers == 1:
@@ -71,13 +76,16 @@ def serve(
 
 
 def _listener(host: str, port: int) -> socket.socket:
+    listener = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        if listener is not None:
+            listener.close()
         raise InputError(f"cannot listen on {host}, port {port}: {error}") from None
     return listener
 
@@ -105,12 +113,12 @@ def _work(settings: ServiceSettings, store: EventStore, listener: socket.socket,
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _work_beside(settings: ServiceSettings, listener: socket.socket, ready: Callable[[], None]) -> None:
+def _work_beside(settings: ServiceSettings, listener: socket.socket, are_ready: Semaphore) -> None:
     """Serve in one of several processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal it reaches all; the first process passes it on
     threading.Thread(target=_end_with_parent, name="peftrec-parent", daemon=True).start()
     try:
-        _work(settings, SqliteStore(settings.store, settings.owner, check=False), listener, ready)
+        _work(settings, SqliteStore(settings.store, settings.owner, check=False), listener, are_ready.release)
     except InputError as error:
         sys.exit(f"peftrec: {error}")
     except KeyboardInterrupt:
@@ -142,7 +150,7 @@ def _share(settings: ServiceSettings, listener: socket.socket, workers: int, rea
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def start() -> tuple[BaseProcess, float]:
-        process = context.Process(target=_work_beside, args=(settings, listener, are_ready.release))
+        process = context.Process(target=_work_beside, args=(settings, listener, are_ready))
         process.start()
         return process, time.monotonic()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -46,22 +49,31 @@ def random_schema(served_run: Path, listen: Callable[[Service], str], tmp_path_f
     return schemathesis.openapi.from_url(f"{address}/openapi.json").exclude(path="/v1/reload")
 
 
-schema = schemathesis.pytest.from_fixture("random_schema")
-_quick = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-_long = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def try_all(schema: Any, num_requests: int, *, derandomize: bool) -> None:
+    """Send so many random requests to each route, some as they are described and some as they are not."""
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in GenerationMode:
+
+            @settings(
+                max_examples=num_requests, deadline=None, derandomize=derandomize, database=None,
+                suppress_health_check=list(HealthCheck), phases=(Phase.generate,),
+            )  # fmt: skip
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def send(case: schemathesis.Case) -> None:
+                case.call_and_validate(checks=CHECKS)
+
+            with contextlib.suppress(Unsatisfiable):  # some routes can be asked in no wrong way
+                send()
 
 
-@schema.parametrize()
-@_quick
-def test_random_requests(case: schemathesis.Case) -> None:
-    case.call_and_validate(checks=CHECKS)
+def test_random_requests(random_schema: Any) -> None:
+    try_all(random_schema, 6, derandomize=True)
 
 
 @pytest.mark.slow
-@schema.parametrize()
-@_long
-def test_many_random_requests(case: schemathesis.Case) -> None:
-    case.call_and_validate(checks=CHECKS)
+def test_many_random_requests(random_schema: Any) -> None:
+    try_all(random_schema, 400, derandomize=False)
 
 
 def test_every_route_is_described_with_its_errors(shared_client: TestClient) -> None:

@@ -64,13 +64,15 @@ def serve(
         listener.close()
         raise
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    # Until there is somebody to hear it, a reload has nothing to do: what is loaded is what is there now.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         if workers == 1:
             _work(settings, store, listener, lambda: say(address))
-            return
-        store.close()
-        _share(settings, listener, workers, lambda: say(address))
+        else:
+            _share(settings, store, listener, workers, lambda: say(address))
     finally:
+        signal.signal(signal.SIGHUP, before)
         store.close()
         listener.close()
 
@@ -115,6 +117,7 @@ def _work(settings: ServiceSettings, store: EventStore, listener: socket.socket,
 
 def _work_beside(settings: ServiceSettings, listener: socket.socket, are_ready: Semaphore) -> None:
     """Serve in one of several processes."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal it reaches all; the first process passes it on
     threading.Thread(target=_end_with_parent, name="peftrec-parent", daemon=True).start()
     try:
@@ -133,7 +136,9 @@ def _end_with_parent() -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-def _share(settings: ServiceSettings, listener: socket.socket, workers: int, ready: Callable[[], None]) -> None:
+def _share(
+    settings: ServiceSettings, store: EventStore, listener: socket.socket, workers: int, ready: Callable[[], None]
+) -> None:
     """Start workers, start those anew that die, and pass signals on."""
     folder = Path(tempfile.mkdtemp(prefix="peftrec-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # read when a worker imports prometheus_client
@@ -166,7 +171,7 @@ def _share(settings: ServiceSettings, listener: socket.socket, workers: int, rea
                 time.sleep(_LOOK_SECONDS)
             while signal.SIGHUP in asked:
                 asked.remove(signal.SIGHUP)
-                os.kill(running[0][0].pid or 0, signal.SIGHUP)  # it tells the others through the store
+                store.request_reload()  # which all workers look for
             for place, (process, since) in enumerate(running):
                 if process.exitcode is None:
                     continue

@@ -38,8 +38,8 @@ class Service:
 
     def __init__(self, settings: ServiceSettings, store: EventStore) -> None:
         self.settings, self.store = settings, store
+        self._reload_number = store.reload_number()  # before loading: whoever asks meanwhile may mean a newer folder
         recommender = Recommender.from_pretrained(settings.run)
-        self._reload_number = store.reload_number()
         self._follower = ItemFollower(store, recommender, settings.poll_seconds)
         torch.set_num_threads(settings.threads or _threads(recommender))
         _warm(recommender)

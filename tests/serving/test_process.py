@@ -195,16 +195,16 @@ def test_workers_share_what_they_are_told(start: Start, served_run: Path, tmp_pa
     with urllib.request.urlopen(f"{address}/metrics") as answer:
         text = answer.read().decode()
     assert 'peftrec_requests_total{method="GET",route="/v1/items/{item_id}",status="200"} 20.0' in text
-    # One worker dies: the others answer, and another comes in its place.
-    first, second = children(process)
-    os.kill(first, signal.SIGKILL)
-    eventually(lambda: len(children(process)) == 2 and first not in children(process))
-    assert send(address, "/health")[0] == 200
     # SIGHUP reloads all of them.
     process.send_signal(signal.SIGHUP)
     log = tmp_path / "log0"
     eventually(lambda: log.read_text().count("the run folder was loaded again: 41 items") == 2)
     assert "ann" not in re.sub(r"serving .*", "", log.read_text())
+    # One worker dies: the others answer, and another comes in its place.
+    first, second = children(process)
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: len(children(process)) == 2 and first not in children(process))
+    assert send(address, "/health")[0] == 200
     # The first process is killed: the others do not stay behind.
     left = children(process)
     process.kill()

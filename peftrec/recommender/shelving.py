@@ -46,7 +46,7 @@ class Shelving:
         if not len(names) == len(texts) == len(titles):
             counts = f"{len(names)} ids, {len(texts)} texts and {len(titles)} titles"
             raise InputError(f"{counts}; there must be one of each")
-        with self._stock.writing:
+        with self._stock.writing, self._stock.asking:
             known = set[str]()
             for item_id, text in zip(names, texts, strict=True):
                 if item_id in self._stock or item_id in known:
@@ -80,7 +80,7 @@ class Shelving:
         for what, given in (("texts", texts), ("titles", titles), ("attributes", attributes), ("fields", fields)):
             if given is not None and len(given) != len(names):
                 raise InputError(f"{len(names)} ids and {len(given)} {what}; there must be one of each")
-        with self._stock.writing:
+        with self._stock.writing, self._stock.asking:
             rows = self._rows(names)
             changes = self._fields(names, fields)
             if texts is None and attributes is None:

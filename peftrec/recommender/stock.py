@@ -31,7 +31,8 @@ class Stock:
     """The items, a row each. A row is never another item's: an item with a new text gets a new row.
 
     Whoever makes lists holds a view, which never changes. Writers hold `writing` from what they look at to what they
-    change; readers wait for them only while names and views change together, which takes no time.
+    change; readers wait for them only while names and views change together, which takes no time. `asking` is held by
+    whoever tells models of users or items, where models hold what they are told.
 
     Args:
         catalogue: of the run.
@@ -42,6 +43,7 @@ class Stock:
     def __init__(self, catalogue: Catalogue, train_counts_N: torch.Tensor, index: ItemIndex | None) -> None:
         self.index = index
         self.writing = threading.RLock()
+        self.asking = threading.RLock()
         self._reading = threading.Lock()
         self._ids, self._texts, self._titles = (list(part) for part in _parts(catalogue))
         # The newest row of each id that there ever was, and the ids whose row is not live.

@@ -13,7 +13,7 @@ def test_prints_rank_score_id_and_title(trained: Path, capsys: pytest.CaptureFix
     assert main(["recommend", str(trained), "--history", "wine0, wine1,wine2", "--k", "4", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
-    assert all(set(row) == {"rank", "score", "item_id", "title"} for row in rows)
+    assert all(set(row) == {"rank", "score", "item_id", "title", "source"} for row in rows)
     assert not {row["item_id"] for row in rows} & {"wine0", "wine1", "wine2"}
     assert main(["recommend", str(trained), "--history", "wine0,wine1,wine2", "--k", "4"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -44,7 +44,7 @@ def test_a_run(method: str, make_recipe: Callable[..., Any], tmp_path: Path) -> 
     recommender = Recommender(run)
     text = recommender.catalogue.texts[5]
     recommender.add_items(["same"], [text])
-    torch.testing.assert_close(recommender._vectors_ND[-1], vectors_ND[5], rtol=0, atol=1e-5)  # type: ignore[index]
+    torch.testing.assert_close(recommender._stock.view.index.vectors_ND[-1], vectors_ND[5], rtol=0, atol=1e-5)  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"encoder\.pooling attention, whose weights no|leaves nothing to merge"):
         merge_run(folder, tmp_path / "merged")
     # Weights that are not those of the run are found.

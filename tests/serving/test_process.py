@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -261,14 +262,19 @@ def test_words_that_are_wrong(served_run: Path, words: list[str]) -> None:
         main(["serve", str(served_run), *words])
 
 
+def test_answers_are_sent_at_once() -> None:
+    from peftrec.serving.process import _listener
+
+    with _listener("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP, "or asyncio leaves Nagle's algorithm on"
+
+
 def test_a_run_that_cannot_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(tmp_path), "--store", str(tmp_path / "events.db"), "--port", "0"]) == 1
     assert "peftrec: " in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken(served_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["serve", str(served_run), "--store", str(tmp_path / "events.db"), "--port", port]) == 1

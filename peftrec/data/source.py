@@ -95,6 +95,10 @@ class DataConfig:
     """
 
     kind: ClassVar[str]
+    # What a run's card says of data that the kind alone makes known: their name, and the terms that they come under.
+    known_as: ClassVar[str] = ""
+    terms: ClassVar[str] = ""
+
     root: str = "./data"
     timestamps: Literal["time", "order"] = "time"
     template: str = "{title}"
@@ -168,6 +172,16 @@ class DataConfig:
         for key, value in moments.items():
             if value is not None:
                 raise ValueError(f"{key}: needs times, but data.timestamps is 'order' (positions tell no durations)")
+
+    @property
+    def set_path(self) -> str:
+        """The folder or file that tells one data set of this kind from another; "" where there is none."""
+        return ""
+
+    @property
+    def hub_ids(self) -> tuple[str, ...]:
+        """Data sets of the Hub that the tables come from, each once."""
+        return ()
 
     @property
     def weighs_events(self) -> bool:

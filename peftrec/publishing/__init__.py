@@ -7,7 +7,6 @@ from peftrec.publishing.folder_reader import load_run
 from peftrec.publishing.folder_writer import save_baseline_run, save_model_run
 from peftrec.publishing.item_table import read_items
 from peftrec.publishing.manifest import FORMAT_VERSION, MANIFEST, PRIVATE, READABLE_VERSIONS, read_manifest
-from peftrec.publishing.merging import MERGE_REPORT, Gap, MergeReport, merge_run
 from peftrec.publishing.output_folder import check_output_folder
 from peftrec.publishing.per_user import SAMPLED, read_per_user, write_per_user
 from peftrec.publishing.revision import replace_text, replace_texts
@@ -16,7 +15,6 @@ from peftrec.publishing.run_folder import METRICS, RECIPE, Run
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
-    "MERGE_REPORT",
     "METRICS",
     "PRIVATE",
     "READABLE_VERSIONS",
@@ -24,13 +22,10 @@ __all__ = [
     "SAMPLED",
     "Arm",
     "EnsembleRun",
-    "Gap",
-    "MergeReport",
     "Run",
     "assemble",
     "check_output_folder",
     "load_run",
-    "merge_run",
     "read_arm",
     "read_case_ranks",
     "read_items",

@@ -143,15 +143,16 @@ def finish_folder(
     """Write what every run has, and last the list of all files with their checksums."""
     write_items(folder, catalogue)
     (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-    write_card(folder, recipe, metrics, len(catalogue))
     for name, content in ((METRICS, metrics), (ENVIRONMENT, describe_environment())):
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / name).write_text(text + "\n", encoding="utf-8")
     encoder = None if model is None else model.text_encoder
+    settings = told_of_texts(recipe, encoder)
+    write_card(folder, recipe, metrics, len(catalogue), text=settings)
     Manifest(
         peftrec_version=peftrec.__version__,
         backbone=told_of_backbone(encoder),
-        text=told_of_texts(recipe, encoder),
+        text=settings,
         files=file_table(folder),
         recipe=plain_recipe(folder / RECIPE),
         num_items=len(catalogue),

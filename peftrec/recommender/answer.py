@@ -13,22 +13,18 @@ from peftrec.evaluation import ProductScores, UserScores
 from peftrec.models import scores_with
 from peftrec.publishing import Run
 from peftrec.recommender.list_maker import ListMaker
+from peftrec.recommender.shelf import NOBODY, NOTHING_LEFT, NOTHING_PASSES, Shelf, described
 from peftrec.recommender.stock_view import Choice, StockView
 from peftrec.retrieval import (
     Allowed,
     Asked,
-    Candidate,
     ItemIndex,
-    Recommendation,
     Recommendations,
     index_recall,
     ranks_of_item,
 )
 from peftrec.retrieval.exact_index import ExactConfig
-
-NOBODY = "nothing is known of the user: these are the most popular items"
-NOTHING_PASSES = "no item passes the filter"
-NOTHING_LEFT = "the history has every item that could be recommended"
+from peftrec.retrieval.list_plan import ListPlan
 
 
 class Answers:
@@ -43,13 +39,28 @@ class Answers:
         self._run, self._scorer = run, scorer
 
     def lists(
-        self, asked: Asked, choice: Choice, view: StockView, k: int, *, exclude_history: bool
+        self,
+        asked: Asked,
+        choice: Choice,
+        view: StockView,
+        k: int,
+        *,
+        exclude_history: bool,
+        plan: ListPlan,
+        ages: Sequence[float | None] | None = None,
     ) -> list[Recommendations]:
-        """Return the lists of some users; arguments as in `ListMaker.lists`."""
+        """Return the lists of some users; arguments as in `ListMaker.lists`.
+
+        Beside these, `plan` says how lists are made of what is found, and `ages` how old users are, None where that is
+        not known.
+        """
         allowed = view.allowed(choice)
         if allowed is not None and not allowed.count:
             fallback = asked.unknown_B.tolist()
             return [Recommendations(reason=NOTHING_PASSES, fallback=one) for one in fallback]
+        if not plan.is_plain:
+            shelf = Shelf(self._maker(view), plan, allowed)
+            return shelf.lists(asked, k, ages, exclude_history=exclude_history)
         found = self._maker(view).lists(asked, k, allowed, exclude_history=exclude_history)
         return [
             Recommendations(
@@ -60,9 +71,13 @@ class Answers:
             for entries, unknown in zip(found, asked.unknown_B.tolist(), strict=True)
         ]
 
-    def similar(self, row: int, choice: Choice, view: StockView, k: int) -> Recommendations:
-        """Return the rows most like a row; arguments as in `ListMaker.similar`."""
+    def similar(
+        self, row: int, choice: Choice, view: StockView, k: int, plan: ListPlan, age: float | None = None
+    ) -> Recommendations:
+        """Return the rows most like a row; arguments as in `ListMaker.similar` and `lists`."""
         maker, allowed = self._maker(view), view.allowed(choice)
+        if not plan.is_plain and not _is_empty(allowed):
+            return Shelf(maker, plan, allowed).similar(row, k, age)
         entries = [] if view.index is not None and _is_empty(allowed) else maker.similar(row, k, allowed)
         reason = None if entries else NOTHING_PASSES
         return Recommendations(described(entries, view), reason=reason)
@@ -92,16 +107,6 @@ class Answers:
 
     def _maker(self, view: StockView) -> ListMaker:
         return ListMaker(view, self.scorer(view), self._run.recipe.retrieval)
-
-
-def described(entries: Sequence[Candidate], view: StockView) -> list[Recommendation]:
-    """Return the entries of a list with their ids and titles."""
-    return [
-        Recommendation(
-            rank=rank, score=one.score, item_id=view.ids[one.row], title=view.titles[one.row], source=one.source
-        )
-        for rank, one in enumerate(entries, start=1)
-    ]
 
 
 def _is_empty(allowed: Allowed | None) -> bool:

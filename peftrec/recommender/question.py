@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -70,14 +69,13 @@ class Questions:
 
     def __init__(self, run: Run, stock: Stock) -> None:
         self._run, self._stock = run, stock
-        self._turn = threading.RLock()
         # A model holds what it is told of users until it is told of others.
         self._holds = any(one.profiles is not None or one.user_attributes is not None for one in run.models)
         self._reads_times = any(model.needs_times for model in run.models)
 
     def turn(self) -> AbstractContextManager[Any]:
         """Return what to hold from a question to its answer: models that are told of users answer one at a time."""
-        return self._turn if self._holds else contextlib.nullcontext()
+        return self._stock.asking if self._holds else contextlib.nullcontext()
 
     def ask(
         self, histories: Sequence[Sequence[str | int]], told: Told, wanted: Filter | None = None

@@ -13,44 +13,76 @@ from typing import Any
 from peftrec.config import InputError
 from peftrec.data.given_history import Moment
 from peftrec.publishing import Run, load_run
+from peftrec.publishing.hub import PushReport, push_run, run_folder_of
 from peftrec.recipe import Recipe
-from peftrec.recommender.answer import Answers
-from peftrec.recommender.item_keeper import ItemKeeper
-from peftrec.recommender.question import Questions, Told
-from peftrec.recommender.stock import Stock
+from peftrec.recommender.explainer import Explainer
+from peftrec.recommender.list_facts import check_steps
+from peftrec.recommender.question import Told
+from peftrec.recommender.rule_check import rule_book
 from peftrec.retrieval import Asked, Filter, Recommendations
+from peftrec.retrieval.list_plan import ListPlan
+from peftrec.retrieval.reranking import Reranking
+from peftrec.retrieval.rules import RuleBook, RuleFile
 
 # Lists are made of so many users at a time.
 _USERS_AT_ONCE = 4096
 
 
-class Recommender(ItemKeeper):
+class Recommender(Explainer):
     """Recommends from a run folder; made by `from_pretrained`.
 
     Several threads may use one: each list is made of the items of one moment, while others are added or removed.
 
     Args:
         run: a loaded run.
+        reranking: how lists are made of the best items; None: as the recipe says.
+        rules: hard rules, or their YAML file; None: there are none.
+    Raises:
+        InputError: if rules or steps do not fit the catalogue.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(
+        self, run: Run, *, reranking: Reranking | None = None, rules: RuleFile | str | Path | None = None
+    ) -> None:
+        super().__init__(run)
         self._run = run
-        scorer = run.scorer
-        super().__init__(run, Stock.of(run.catalogue, run.train_counts_N, scorer, run.recipe.retrieval.index))
-        self._questions = Questions(run, self._stock)
-        self._answers = Answers(run, scorer)
+        book = None if rules is None else rule_book(rules, self._stock)
+        self._plan = ListPlan(None, book)
+        self._plan = self._planned(run.recipe.retrieval.reranking if reranking is None else reranking)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, verify: bool = True) -> Recommender:
-        """Load a run folder.
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        verify: bool = True,
+        reranking: Reranking | None = None,
+        rules: RuleFile | str | Path | None = None,
+    ) -> Recommender:
+        """Load a run.
 
         Args:
-            folder: as `train` wrote it.
+            folder: as `train` wrote it; or, as a text that names no folder here, `user/name[@revision]` of the Hub.
             verify: prove that backbone and adapter give the stored probe vectors (checksums are always compared).
+            reranking: and `rules`: as of the class.
         Raises:
-            InputError: if the folder is damaged or does not fit its backbone.
+            InputError: if it is damaged or does not fit its backbone, the Hub does not have it, or rules or steps do
+                not fit it.
         """
-        return cls(load_run(folder, verify=verify))
+        return cls(load_run(run_folder_of(folder), verify=verify), reranking=reranking, rules=rules)
+
+    def push_to_hub(self, repo_id: str, *, license: str | None, **options: Any) -> PushReport:  # noqa: A002
+        """Publish the run on the Hub, from its folder; arguments, result and errors are those of `push_run`."""
+        if self.catalogue != self._run.catalogue:
+            raise InputError(
+                "items were added, changed or removed since this run was loaded, which its folder does not hold"
+            )
+        return push_run(self._run.folder, repo_id, license=license, **options)
+
+    @property
+    def rules(self) -> RuleBook | None:
+        """The rules at work, with their counts; None where there are none."""
+        return self._plan.rules
 
     @property
     def recipe(self) -> Recipe:
@@ -68,6 +100,9 @@ class Recommender(ItemKeeper):
         events: Sequence[str] | None = None,
         times: Sequence[Moment] | None = None,
         user_attributes: Mapping[str, Any] | None = None,
+        age: float | None = None,
+        user: str | None = None,
+        reranking: Reranking | None = None,
     ) -> Recommendations:
         """Return the k best items for one history.
 
@@ -83,6 +118,9 @@ class Recommender(ItemKeeper):
                 `datetime`; for runs with `user.time_intervals`, which need them for two events or more.
             user_attributes: columns of `data.user_attributes` to the user's values, as the table of users has them;
                 a column left out is missing.
+            age: of the user in years, for rules; None is taken to be below every age.
+            user: who it is, for the log of rules; written only where that is to name users.
+            reranking: in place of the recommender's own, for this list.
         Raises:
             InputError: if an id, a kind, a column or a field is unknown, times are missing or fall, k is below 1, or
                 the run does not read what it is told.
@@ -96,6 +134,9 @@ class Recommender(ItemKeeper):
             events=None if events is None else [events],
             times=None if times is None else [times],
             user_attributes=None if user_attributes is None else [user_attributes],
+            ages=[age],
+            users=[user],
+            reranking=reranking,
         )
         return found
 
@@ -110,13 +151,20 @@ class Recommender(ItemKeeper):
         events: Sequence[Sequence[str]] | None = None,
         times: Sequence[Sequence[Moment]] | None = None,
         user_attributes: Sequence[Mapping[str, Any]] | None = None,
+        ages: Sequence[float | None] | None = None,
+        users: Sequence[str | None] | None = None,
+        reranking: Reranking | None = None,
     ) -> list[Recommendations]:
-        """Return the k best items for each of several histories, one filter for all.
+        """Return the k best items for each of several histories, one filter and one re-ranking for all.
 
         Other arguments are as in `recommend`, one of each a user.
         """
         if k < 1:
             raise InputError(f"k is {k}; a list has at least 1 item")
+        for name, given in (("ages", ages), ("users", users)):
+            if given is not None and len(given) != len(histories):
+                raise InputError(f"{len(histories)} histories and {len(given)} {name}; there must be one of each")
+        plan = self._plan if reranking is None else self._planned(reranking)
         wanted = None if filter is None else Filter.parse(filter)
         told = Told(attributes, events, times, user_attributes)
         lists: list[Recommendations] = []
@@ -126,7 +174,11 @@ class Recommender(ItemKeeper):
             part = slice(start, start + at_once)
             with self._questions.turn():
                 question = self._questions.ask(histories[part], told.part(part), wanted)
-                lists += self._answers.lists(*question, k, exclude_history=exclude_history)
+                own = None if ages is None else ages[part]
+                lists += self._answers.lists(*question, k, exclude_history=exclude_history, plan=plan, ages=own)
+        if plan.rules is not None:
+            for found, user in zip(lists, users or [None] * len(lists), strict=True):
+                plan.rules.record(found.suppressed, user)
         return lists
 
     def similar(
@@ -135,6 +187,7 @@ class Recommender(ItemKeeper):
         k: int = 10,
         *,
         filter: Filter | Mapping[str, Any] | None = None,  # noqa: A002
+        age: float | None = None,
     ) -> Recommendations:
         """Return the k items whose vectors are nearest to an item's, by their cosine.
 
@@ -142,6 +195,7 @@ class Recommender(ItemKeeper):
             item_id: of the catalogue; it is not in its own list.
             k: length of the list.
             filter: as in `recommend`.
+            age: likewise; rules hold here too, re-ranking does not.
         Raises:
             InputError: if the item is not there, the run has no item vectors, a field is unknown, or k is below 1.
         """
@@ -149,7 +203,11 @@ class Recommender(ItemKeeper):
             raise InputError(f"k is {k}; a list has at least 1 item")
         self._stock.row(str(item_id))  # whether it is there
         histories_BL, choice, view = self._stock.look_up([[item_id]], Filter.parse(filter))
-        return self._answers.similar(int(histories_BL[0, 0]), choice, view, k)
+        plan = ListPlan(None, self._plan.rules)
+        found = self._answers.similar(int(histories_BL[0, 0]), choice, view, k, plan, age)
+        if plan.rules is not None:
+            plan.rules.record(found.suppressed)
+        return found
 
     def asked(
         self,
@@ -215,3 +273,9 @@ class Recommender(ItemKeeper):
         with self._questions.turn():
             asked, _, view = self._questions.ask(histories, Told())
             return self._answers.index_report(asked, view, self._stock.index, k)
+
+    def _planned(self, reranking: Reranking) -> ListPlan:
+        """Return the plan with other steps; raises where they do not fit."""
+        view = self._stock.view
+        check_steps(reranking, view.fields.names, has_vectors=view.index is not None)
+        return ListPlan(reranking, self._plan.rules)

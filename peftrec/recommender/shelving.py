@@ -9,6 +9,7 @@ import torch
 
 from peftrec.config import InputError
 from peftrec.data.item_field import FieldValue
+from peftrec.explaining import Subject
 from peftrec.models import RecommenderModel, given_features
 from peftrec.publishing import EnsembleRun, Run
 from peftrec.recommender.new_rows import NewRows
@@ -46,7 +47,7 @@ class Shelving:
         if not len(names) == len(texts) == len(titles):
             counts = f"{len(names)} ids, {len(texts)} texts and {len(titles)} titles"
             raise InputError(f"{counts}; there must be one of each")
-        with self._stock.writing:
+        with self._stock.writing, self._stock.asking:
             known = set[str]()
             for item_id, text in zip(names, texts, strict=True):
                 if item_id in self._stock or item_id in known:
@@ -80,7 +81,7 @@ class Shelving:
         for what, given in (("texts", texts), ("titles", titles), ("attributes", attributes), ("fields", fields)):
             if given is not None and len(given) != len(names):
                 raise InputError(f"{len(names)} ids and {len(given)} {what}; there must be one of each")
-        with self._stock.writing:
+        with self._stock.writing, self._stock.asking:
             rows = self._rows(names)
             changes = self._fields(names, fields)
             if texts is None and attributes is None:
@@ -114,6 +115,14 @@ class Shelving:
             rows = self._rows(names)
             if names:
                 self._stock.remove(names, rows)
+
+    def subject(self, row: int) -> Subject:
+        """Return what the vector of a row was made from; whoever asks holds `writing` of the stock."""
+        name, model = self._stock.item_id(row), self._model()
+        part, features = model.item_encoder.attributes, None
+        if part is not None and name in self._attributes:
+            features = given_features(part, [self._attributes[name]], "item", _called([name]))
+        return Subject(self._stock.text(row), self._trained.get(name), features)
 
     def _encoded(
         self,

@@ -5,8 +5,10 @@ Shapes: B users, L places of a history, N rows, C items that are added, D width 
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from peftrec.data.given_history import right_aligned
 from peftrec.data.item_field import FieldValue
 from peftrec.evaluation import ProductScores, UserScores
 from peftrec.recommender.new_rows import NewRows
+from peftrec.recommender.row_item import row_items
 from peftrec.recommender.stock_view import Choice, StockView
 from peftrec.retrieval import Allowed, FieldTable, Filter, IndexConfig, Item, ItemIndex
 from peftrec.retrieval.exact_index import ExactConfig
@@ -31,7 +34,8 @@ class Stock:
     """The items, a row each. A row is never another item's: an item with a new text gets a new row.
 
     Whoever makes lists holds a view, which never changes. Writers hold `writing` from what they look at to what they
-    change; readers wait for them only while names and views change together, which takes no time.
+    change; readers wait for them only while names and views change together, which takes no time. `asking` is held by
+    whoever tells models of users or items, where models hold what they are told.
 
     Args:
         catalogue: of the run.
@@ -42,8 +46,12 @@ class Stock:
     def __init__(self, catalogue: Catalogue, train_counts_N: torch.Tensor, index: ItemIndex | None) -> None:
         self.index = index
         self.writing = threading.RLock()
+        self.asking = threading.RLock()
         self._reading = threading.Lock()
         self._ids, self._texts, self._titles = (list(part) for part in _parts(catalogue))
+        self._added = [math.nan] * len(catalogue)
+        # Told of items before any list can have them; may refuse.
+        self.judge: Callable[[Sequence[int], Sequence[Item]], None] = lambda rows, items: None  # noqa: ARG005
         # The newest row of each id that there ever was, and the ids whose row is not live.
         self._rows, self._removed = dict(catalogue.places), set[str]()
         self._counts = GrowingRows(train_counts_N)
@@ -119,6 +127,10 @@ class Stock:
         """Return the row of an item of the catalogue, or None."""
         return None if item_id in self._removed else self._rows.get(item_id)
 
+    def item_id(self, row: int) -> str:
+        """Return the id of the item that a row is or was of."""
+        return self._ids[row]
+
     def text(self, row: int) -> str:
         """Return the text of a row."""
         return self._texts[row]
@@ -187,10 +199,13 @@ class Stock:
         with self.writing:
             first = len(self._ids)
             gone = np.asarray(replaced, dtype=np.int64)
+            self.judge(range(first, first + len(new.ids)), row_items(new.ids, new.titles, new.texts, new.fields))
             # All this lies behind what readers have.
             self._ids += new.ids
             self._texts += new.texts
             self._titles += new.titles
+            # What is changed is no newer for it.
+            self._added += [self._added[row] for row in replaced] or [time.time()] * len(new.ids)
             self._counts.append(new.counts)
             self._fields.append(new.fields)
             self._live.append(torch.ones(len(new.ids), dtype=torch.bool, device=new.counts.device))
@@ -217,12 +232,22 @@ class Stock:
     ) -> None:
         """Give rows other titles, or other values of some fields."""
         with self.writing:
+            ids, own, texts = ([part[row] for row in rows] for part in (self._ids, self._titles, self._texts))
+            values = [
+                {**self._view.fields.values(row), **(fields[at] if fields else {})} for at, row in enumerate(rows)
+            ]
+            self.judge(rows, row_items(ids, own if titles is None else titles, texts, values))
             if titles is not None:
                 for row, title in zip(rows, titles, strict=True):
                     self._titles[row] = title
             if fields is not None:
                 self._fields.replace(rows, fields)
             self._publish({})
+
+    def items(self) -> list[Item]:
+        """Return all rows as items, in order."""
+        values = [self._view.fields.values(row) for row in range(len(self._ids))]
+        return row_items(self._ids, self._titles, self._texts, values)
 
     def settle(self) -> None:
         """Do what changes have left to be done for the index."""
@@ -252,7 +277,8 @@ class Stock:
         index = None if self.index is None else self.index.view
         lengths = None if self._lengths is None else self._lengths.rows
         vectors = index, lengths
-        return StockView(len(self._ids), self._ids, self._titles, *vectors, live, self._counts.rows, self._fields.view)
+        names = len(self._ids), self._ids, self._titles, self._added
+        return StockView(*names, *vectors, live, self._counts.rows, self._fields.view)
 
     def _unknown(self, item_id: str) -> InputError:
         known = self._ids[:_MOST_COMPARED]

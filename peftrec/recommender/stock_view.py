@@ -54,6 +54,7 @@ class StockView:
         num_rows: N: a row an item, and one more for each text that an item had before.
         ids: of each row; more may follow.
         titles: likewise.
+        added: when each row was added, seconds since 1970, NaN for those of the training; likewise.
         index: None where nothing has vectors.
         lengths_N: of the vectors; None where there are none.
         live: rows that may come back; None where all may.
@@ -64,6 +65,7 @@ class StockView:
     num_rows: int
     ids: Sequence[str]
     titles: Sequence[str]
+    added: Sequence[float]
     index: IndexView | None
     lengths_N: torch.Tensor | None
     live: Allowed | None

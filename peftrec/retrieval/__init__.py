@@ -8,7 +8,7 @@ from peftrec.retrieval.fusion import By, Fusion, weight_grid
 from peftrec.retrieval.item_filter import FieldRule, Filter
 from peftrec.retrieval.item_index import INDEXES, IndexConfig, IndexView, ItemIndex, index_recall
 from peftrec.retrieval.listing import Asked, best_lists, ranks_of_item
-from peftrec.retrieval.recommendation import Item, Recommendation, Recommendations, describe
+from peftrec.retrieval.recommendation import Item, Recommendation, Recommendations, Suppressed, describe
 from peftrec.retrieval.retrieval_config import RetrievalConfig
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Recommendation",
     "Recommendations",
     "RetrievalConfig",
+    "Suppressed",
     "best_lists",
     "describe",
     "fuse",

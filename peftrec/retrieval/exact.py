@@ -156,6 +156,30 @@ def top_products(
     return best.lists()
 
 
+def top_of_one(scores_N: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the K items with the highest scores of one user, as `top_items` does, shapes (1, K); made for speed.
+
+    Args:
+        scores_N: -inf where an item is left out.
+        k: length of the list, from 1.
+    Raises:
+        InputError: if a score is NaN.
+    """
+    length = min(k, len(scores_N))
+    grouped = len(scores_N) - len(scores_N) % _GROUP
+    best_g = scores_N[:grouped].view(-1, _GROUP).amax(dim=1)
+    if grouped < len(scores_N):
+        best_g = torch.cat([best_g, scores_N[grouped:].amax()[None]])
+    _orderly(best_g)
+    # As many groups have an item of this score or a better one, so that nothing below it comes into the list.
+    least = best_g.topk(length).values[-1] if length <= len(best_g) else best_g.new_tensor(-torch.inf)
+    places_c = (scores_N >= least).nonzero()[:, 0]
+    found = scores_N[places_c].sort(descending=True, stable=True)
+    scores_K = found.values[:length]
+    items_K = torch.where(scores_K == -torch.inf, -1, places_c[found.indices[:length]])
+    return items_K[None], scores_K[None]
+
+
 def _length(k: int, num_items: int) -> int:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from peftrec.evaluation.product import Excluded
 from peftrec.retrieval.allowed import Allowed
-from peftrec.retrieval.exact import BestItems, top_products
+from peftrec.retrieval.exact import top_of_one, top_products
 from peftrec.retrieval.growing import GrowingRows
 from peftrec.retrieval.item_index import IndexConfig
 
@@ -81,9 +81,7 @@ class ExactView:
         if excluded_1L is not None:
             rows = excluded_1L[excluded_1L >= 0]
             scores_N[torch.from_numpy(rows).to(scores_N.device)] = -torch.inf
-        best = BestItems(1, min(k, len(scores_N)), scores_N)
-        best.add(0, scores_N[None])
-        return best.lists()
+        return top_of_one(scores_N, k)
 
     def _search_few(
         self, users_BD: torch.Tensor, k: int, allowed: Allowed, excluded_BL: _Ints | None

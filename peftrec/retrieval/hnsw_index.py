@@ -23,6 +23,8 @@ _Ints = NDArray[np.int64]
 
 # Where fewer rows than this share are allowed, reading them all is as fast as walking past the others, and exact.
 _FEW: Final = 0.05
+# So do lists that take more than this share of the rows.
+_MOST_OF_ALL: Final = 0.25
 # Rows beside the graph are read one by one. Above so few, each change puts some of them into it, so that none has long
 # to wait for its end; above so many, all of them.
 _FEW_WAITING: Final = 256
@@ -31,7 +33,9 @@ _MANY_WAITING: Final = 4096
 # Rows that are put into the graph at once: searches wait as long.
 _AT_ONCE: Final = 8
 _USERS_AT_ONCE: Final = 64
-_EQUAL_LENGTHS: Final = 1e-4
+# Squares of lengths that count as equal; and how far those of rows that come later may exceed the largest.
+_EQUAL_LENGTHS: Final = 1e-3
+_ROOM: Final = 1.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,8 +94,11 @@ class Graph:
         squares_N = self._squares(vectors_ND, bias_N)
         longest = float(squares_N.max()) if len(squares_N) else 1.0
         # Unit vectors need no coordinate more.
-        if len(squares_N) and float(squares_N.min()) < longest * (1 - _EQUAL_LENGTHS):
-            self._square = longest
+        self._longest = longest * (1 + _EQUAL_LENGTHS)
+        self._shortest = longest * (1 - _EQUAL_LENGTHS)
+        if len(squares_N) and float(squares_N.min()) < self._shortest:
+            self._square = self._longest = longest * _ROOM
+            self._shortest = 0.0
         width = vectors_ND.shape[1] + self._has_bias + bool(self._square)
         self._graph = self._faiss.IndexHNSWFlat(width, config.m)
         self._graph.hnsw.efConstruction = config.ef_construction
@@ -101,9 +108,12 @@ class Graph:
     def __len__(self) -> int:
         return int(self._graph.ntotal)
 
-    def takes(self, bias_C: torch.Tensor) -> bool:
-        """Return whether rows of such biases can be compared in it: one without biases has no place for them."""
-        return self._has_bias or not bool(bias_C.any())
+    def takes(self, vectors_CD: torch.Tensor, bias_C: torch.Tensor) -> bool:
+        """Return whether rows can be compared in it: their biases and lengths are like those at the beginning."""
+        if not self._has_bias and bool(bias_C.any()):
+            return False
+        squares_C = self._squares(vectors_CD, bias_C)
+        return bool((squares_C <= self._longest).all()) and bool((squares_C >= self._shortest).all())
 
     def add(self, vectors_CD: torch.Tensor, bias_C: torch.Tensor) -> None:
         """Put rows at the end, a few at a time, so that searches come in between."""
@@ -139,7 +149,6 @@ class Graph:
         if self._has_bias:
             parts.insert(0, bias_N.float()[:, None])
         if self._square:
-            # A row that is longer than any at the beginning gets 0: it is found as if it were a little shorter.
             rest_N = (self._square - self._squares(vectors_ND, bias_N)).clamp(min=0).sqrt()
             parts.append(rest_N[:, None])
         return np.ascontiguousarray(torch.cat(parts, dim=1).cpu().numpy())
@@ -171,7 +180,7 @@ class HnswView(ExactView):
         longest = 0 if excluded_BL is None else int((excluded_BL >= 0).sum(axis=1).max(initial=0))
         num = length + longest
         count = len(self.vectors_ND) if allowed is None else allowed.count
-        if count < _FEW * len(self.vectors_ND) or num * 4 >= count or not bool(users_BD.isfinite().all()):
+        if count < _FEW * len(self.vectors_ND) or num > _MOST_OF_ALL * count or not bool(users_BD.isfinite().all()):
             return super().search(users_BD, k, allowed=allowed, excluded_BL=excluded_BL)
         found_BC = self._candidates(users_BD, num, allowed)
         if excluded_BL is not None:
@@ -229,6 +238,9 @@ class HnswView(ExactView):
 class HnswIndex(ExactIndex):
     """See `ItemIndex`; new rows are read one by one until there are many, and are then put into the graph.
 
+    Rows that cannot be compared in the graph (a bias where there was none, vectors much longer than all at the
+    beginning) are read one by one for good, and so are those after them.
+
     Args:
         vectors_ND: rows to begin with.
         bias_N: of each.
@@ -268,7 +280,7 @@ class HnswIndex(ExactIndex):
                 return
             first = self._num_in_graph
             stop = first + (waiting if waiting > _MANY_WAITING else min(waiting, _MOVED))
-            if not self._graph.takes(view.bias_N[first:stop]):
+            if not self._graph.takes(view.vectors_ND[first:stop], view.bias_N[first:stop]):
                 return
             self._graph.add(view.vectors_ND[first:stop], view.bias_N[first:stop])
             with self._writing:

@@ -28,6 +28,21 @@ class Recommendation:
     source: str = "model"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suppressed:
+    """An item that would have stood in a list but for a rule.
+
+    Args:
+        item_id: of the item.
+        rule: name of the rule.
+        reason: in a few words.
+    """
+
+    item_id: str
+    rule: str
+    reason: str
+
+
 class Recommendations(list[Recommendation]):
     """A list of recommendations, best first.
 
@@ -35,13 +50,19 @@ class Recommendations(list[Recommendation]):
         entries: of the list.
         reason: why the list is empty, or not the model's; None where there is nothing to say.
         fallback: whether nothing is known of the user, so that these are the most popular items.
+        suppressed: what would have stood in the list but for a rule.
     """
 
     def __init__(
-        self, entries: Iterable[Recommendation] = (), *, reason: str | None = None, fallback: bool = False
+        self,
+        entries: Iterable[Recommendation] = (),
+        *,
+        reason: str | None = None,
+        fallback: bool = False,
+        suppressed: Sequence[Suppressed] = (),
     ) -> None:
         super().__init__(entries)
-        self.reason, self.fallback = reason, fallback
+        self.reason, self.fallback, self.suppressed = reason, fallback, tuple(suppressed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from peftrec.config import Range
 from peftrec.retrieval.exact_index import ExactConfig
 from peftrec.retrieval.fusion import By
 from peftrec.retrieval.item_index import INDEXES, IndexConfig
+from peftrec.retrieval.reranking.section import Reranking
 
 Source = Literal["model", "content", "popularity"]
 SOURCES: Final[tuple[str, ...]] = get_args(Source)
@@ -26,12 +27,14 @@ class RetrievalConfig:
             popular in any case.
         fusion: `rank` adds reciprocal ranks, `score` standardised scores; read where there are several sources.
         candidates: items of each source that are fused, at least; for lists of k never fewer than 10 k.
+        reranking: how lists are made of the best items; without steps they are these.
     """
 
     index: Annotated[IndexConfig, INDEXES] = dataclasses.field(default_factory=ExactConfig)
     sources: dict[str, float] = dataclasses.field(default_factory=lambda: {"model": 1.0})
     fusion: By = "rank"
     candidates: Annotated[int, Range(ge=1)] = 100
+    reranking: Reranking = dataclasses.field(default_factory=Reranking)
 
     def __post_init__(self) -> None:
         for name, weight in self.sources.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,34 +15,16 @@ from safetensors.torch import load_file
 
 from peftrec.config import InputError, RecipeError
 from peftrec.encoders import load_backbone
-from peftrec.publishing import load_run, merge_run
-from peftrec.run import train
+from peftrec.publishing import load_run
 
-QUICK = ("training.num_epochs=2",)
-
-
-@pytest.fixture(scope="module")
-def runs(
-    make_recipe: Callable[..., Any], backbones: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    """Train a run, once for each set of overrides."""
-    made: dict[tuple[str, ...], Path] = {}
-
-    def run(*overrides: str) -> Path:
-        if overrides not in made:
-            folder = tmp_path_factory.mktemp("run") / "run"
-            train(make_recipe(*QUICK, *overrides, output_dir=folder))
-            made[overrides] = folder
-        return made[overrides]
-
-    return run
+Export = Callable[..., dict[str, Any]]
 
 
 def plain_vectors(folder: Path, texts: list[str]) -> torch.Tensor:
-    """Vectors of texts as anyone would compute them with transformers, one at a time, from what `merge.json` says."""
+    """Vectors of texts as anyone would compute them with transformers, one at a time, from what `export.json` says."""
     from transformers import AutoModel, AutoTokenizer
 
-    report = json.loads((folder / "merge.json").read_text())
+    report = json.loads((folder / "export.json").read_text())
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     vectors = []
     for text in texts:
@@ -60,15 +43,20 @@ def files(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_plain_transformers_gives_our_vectors(
-    family: str, runs: Callable[..., Path], backbones: dict[str, Path], tmp_path: Path
+    family: str, runs: Callable[..., Path], prefixed: Callable[..., Any], export: Export, tmp_path: Path
 ) -> None:
-    folder = runs(f"encoder.backbone={backbones[family]}", "encoder.prefix='tea: '")
-    report = merge_run(folder, tmp_path / "new" / "merged")
-    assert (report.method, report.quantization, report.prefix) == ("lora", "none", "tea: ")
-    assert report.num_texts == len(load_file(folder / "probes.safetensors")["items"])
-    assert report.merging.absolute < 1e-5
-    assert report.merging.relative < 1e-5
-    assert report.drift == report.merging
+    folder = runs(*prefixed(family))
+    report = export(folder, tmp_path / "new" / "merged", "merged")
+    assert (report["target"], report["options"]) == ("merged", {})
+    assert (report["method"], report["quantization"], report["prefix"]) == ("lora", "none", "tea: ")
+    check = report["check"]
+    assert check["num_texts"] == len(load_file(folder / "probes.safetensors")["items"]) + 2
+    assert check["merging"]["absolute"] < 1e-5
+    assert check["merging"]["relative"] < 1e-5
+    assert check["drift"] == check["merging"]
+    assert check["written"]["absolute"] < 1e-6
+    assert report["run_sha256"] == hashlib.sha256((folder / "peftrec.json").read_bytes()).hexdigest()
+    assert report["versions"]["transformers"]
     run = load_run(folder)
     assert run.model is not None
     assert run.model.text_encoder is not None
@@ -79,24 +67,26 @@ def test_plain_transformers_gives_our_vectors(
     with run.model.text_encoder.method.disabled():
         base = run.model.text_encoder.encode(run.model.text_encoder.tokenize(texts))
     assert float((found - base).abs().max()) > 1e-2
-    assert json.loads((tmp_path / "new" / "merged" / "merge.json").read_text()) == report.to_json()
+    assert json.loads((tmp_path / "new" / "merged" / "export.json").read_text()) == report
     assert files(tmp_path / "new" / "merged") == {
-        "config.json", "merge.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
+        "config.json", "export.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
     }  # fmt: skip
     assert files(tmp_path / "new") == {"merged"}
     assert {tensor.dtype for tensor in load_file(tmp_path / "new" / "merged" / "model.safetensors").values()} == {
         torch.float32
     }
-    assert load_backbone(str(tmp_path / "new" / "merged")).fingerprint != report.backbone["fingerprint"]
+    assert load_backbone(str(tmp_path / "new" / "merged")).fingerprint != report["backbone"]["fingerprint"]
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4", "int8"])
-def test_drift_from_quantised_weights_is_measured(kind: str, runs: Callable[..., Path], tmp_path: Path) -> None:
+def test_drift_from_quantised_weights_is_measured(
+    kind: str, runs: Callable[..., Path], export: Export, tmp_path: Path
+) -> None:
     pytest.importorskip("bitsandbytes")
     folder = runs(f"encoder.quantization={kind}")
-    report = merge_run(folder, tmp_path / "merged")
-    assert report.quantization == kind
-    assert report.merging.absolute < 1e-5
+    report = export(folder, tmp_path / "merged", "merged")
+    assert report["quantization"] == kind
+    assert report["check"]["merging"]["absolute"] < 1e-5
     run = load_run(folder)
     assert run.model is not None
     assert run.model.text_encoder is not None
@@ -105,54 +95,60 @@ def test_drift_from_quantised_weights_is_measured(kind: str, runs: Callable[...,
     found = plain_vectors(tmp_path / "merged", [run.catalogue.texts[i] for i in items])
     gap = float((found - trained).abs().max())
     assert gap > 1e-3
-    assert report.drift.absolute == pytest.approx(gap, abs=1e-4)
+    assert report["check"]["drift"]["absolute"] >= gap - 1e-4
     relative = ((found - trained).norm(dim=1) / trained.norm(dim=1)).max()
-    assert report.drift.relative == pytest.approx(float(relative), abs=1e-4)
+    assert report["check"]["drift"]["relative"] >= float(relative) - 1e-4
     # The base is the published one, not the rounded one put into full precision.
-    assert report.backbone["fingerprint"] == load_backbone(run.recipe.encoder.backbone).fingerprint
+    assert report["backbone"]["fingerprint"] == load_backbone(run.recipe.encoder.backbone).fingerprint
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (("method.kind=frozen",), "'frozen', which leaves nothing to merge"),
-        (("method.kind=full",), "'full', which cannot be merged"),
+        (("method={kind: adapter, reduction_factor: 4}",), "'adapter', which cannot be merged .* --to onnx holds it"),
+        (("encoder.pooling=attention",), "pooling attention, whose weights --to merged cannot hold"),
         (("encoder.inputs=ids", "encoder.embedding_dim=16"), "knows items by their ids only"),
         (("baseline={kind: popularity}",), "is a run of popularity, which has no language model"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(
-    overrides: tuple[str, ...], message: str, runs: Callable[..., Path], tmp_path: Path
+    overrides: tuple[str, ...], message: str, runs: Callable[..., Path], export: Export, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
-        merge_run(runs(*overrides), tmp_path / "merged")
+        export(runs(*overrides), tmp_path / "merged", "merged")
     assert files(tmp_path) == set()
 
 
 def test_folders_that_are_taken_are_left_alone(
-    runs: Callable[..., Path], backbones: dict[str, Path], tmp_path: Path
+    runs: Callable[..., Path], prefixed: Callable[..., Any], export: Export, tmp_path: Path
 ) -> None:
-    folder = runs(f"encoder.backbone={backbones['bert']}", "encoder.prefix='tea: '")
+    folder = runs(*prefixed("bert"))
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "notes.txt").write_text("mine")
     with pytest.raises(RecipeError, match="is there already; name a folder that does not exist or is empty"):
-        merge_run(folder, taken)
+        export(folder, taken, "merged")
     with pytest.raises(RecipeError, match="is there already"):
-        merge_run(folder, taken / "notes.txt")
+        export(folder, taken / "notes.txt", "merged")
     (tmp_path / "half.partial").mkdir()
-    with pytest.raises(RecipeError, match="remove what a stopped merge has left"):
-        merge_run(folder, tmp_path / "half")
+    with pytest.raises(RecipeError, match="remove what a stopped export has left"):
+        export(folder, tmp_path / "half", "merged")
     (tmp_path / "empty").mkdir()
-    merge_run(folder, tmp_path / "empty")
+    export(folder, tmp_path / "empty", "merged")
     assert (tmp_path / "empty" / "model.safetensors").is_file()
     assert files(taken) == {"notes.txt"}
 
 
 def test_what_was_written_wrongly_is_not_kept(
-    runs: Callable[..., Path], backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Callable[..., Path],
+    prefixed: Callable[..., Any],
+    backbones: dict[str, Path],
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = runs(f"encoder.backbone={backbones['bert']}", "encoder.prefix='tea: '")
+    folder = runs(*prefixed("bert"))
     from transformers import BertModel
 
     def save_base(_: Any, target: Path) -> None:
@@ -161,12 +157,17 @@ def test_what_was_written_wrongly_is_not_kept(
 
     monkeypatch.setattr(BertModel, "save_pretrained", save_base)
     with pytest.raises(InputError, match="does not give the merged vectors"):
-        merge_run(folder, tmp_path / "merged")
+        export(folder, tmp_path / "merged", "merged")
     assert files(tmp_path) == set()
 
 
 def test_a_merge_that_changes_vectors_is_not_written(
-    runs: Callable[..., Path], backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Callable[..., Path],
+    prefixed: Callable[..., Any],
+    backbones: dict[str, Path],
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from peftrec.methods.peft_method import AppliedPeft
 
@@ -179,7 +180,7 @@ def test_a_merge_that_changes_vectors_is_not_written(
         whole(self)
 
     monkeypatch.setattr(AppliedPeft, "merge", merge_zeros)
-    folder = runs(f"encoder.backbone={backbones['bert']}", "encoder.prefix='tea: '")
+    folder = runs(*prefixed("bert"))
     with pytest.raises(InputError, match="merged and unmerged model differ by"):
-        merge_run(folder, tmp_path / "merged")
+        export(folder, tmp_path / "merged", "merged")
     assert files(tmp_path) == set()

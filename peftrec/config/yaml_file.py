@@ -81,8 +81,8 @@ def parse_yaml(text: str, *, source: str) -> Any:
     Raises:
         RecipeError: if it is not valid YAML or a key stands twice, with line and column.
     """
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         _values(node, {}, source)
         return None if node is None else loader.construct_document(node)
@@ -92,8 +92,6 @@ def parse_yaml(text: str, *, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
         raise RecipeError(f"{place}: {getattr(error, 'problem', None) or error}") from None
-    finally:
-        loader.dispose()
 
 
 def _values(node: yaml.Node | None, known: dict[int, int], source: str) -> int:
@@ -101,8 +99,8 @@ def _values(node: yaml.Node | None, known: dict[int, int], source: str) -> int:
     if node is None or isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:
-        # For one that holds itself.
-        known[id(node)] = _MOST_VALUES
+        # For one that holds itself, which is refused when it is made.
+        known[id(node)] = 0
         below = node.value if isinstance(node, yaml.SequenceNode) else [one for pair in node.value for one in pair]
         known[id(node)] = 1 + sum(_values(one, known, source) for one in below)
     if known[id(node)] >= _MOST_VALUES:

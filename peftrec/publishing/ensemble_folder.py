@@ -23,6 +23,7 @@ from peftrec.models import RecommenderModel
 from peftrec.publishing.folder_reader import load_run
 from peftrec.publishing.folder_writer import finish_folder
 from peftrec.publishing.item_table import ITEMS
+from peftrec.publishing.json_file import read_json
 from peftrec.publishing.manifest import MANIFEST, Manifest, read_manifest, require_listed
 from peftrec.publishing.run_folder import ENSEMBLE, ITEM_SCORES, Run
 from peftrec.recipe import Recipe
@@ -122,10 +123,12 @@ def _read(folder: Path, manifest: Manifest) -> tuple[Fusion, dict[str, Path]]:
     """Return what `ensemble.json` says, members as folders by name."""
     path = folder / ENSEMBLE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         names = [str(member["name"]) for member in content["members"]]
         fusion = Fusion(content["by"], tuple(float(member["weight"]) for member in content["members"]))
     except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError) and str(error).startswith(str(path)):
+            raise
         raise InputError(f"{path}: is damaged ({error})") from None
     require_listed(folder, manifest, [f"{_MEMBERS}/{name}/{MANIFEST}" for name in names])
     return fusion, {name: folder / _MEMBERS / name for name in names}

@@ -5,15 +5,16 @@ Shapes: N items of the catalogue, D width of item vectors.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from peftrec.baselines import Baseline, FittedBaseline
 from peftrec.build import build_model
 from peftrec.config import InputError, RecipeError, read_yaml
 from peftrec.data import Catalogue
@@ -22,7 +23,7 @@ from peftrec.models import RecommenderModel
 from peftrec.publishing.attribute_file import attribute_files, read_attributes, set_item_attributes
 from peftrec.publishing.item_table import ITEMS, read_items
 from peftrec.publishing.manifest import MANIFEST, Manifest, read_manifest, require_listed
-from peftrec.publishing.probe import PROBES, check_probes
+from peftrec.publishing.probe import PROBES, check_probes, check_stored_vectors
 from peftrec.publishing.run_folder import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -36,6 +37,8 @@ from peftrec.publishing.run_folder import (
     VECTORS,
     Run,
 )
+from peftrec.publishing.tensor_file import read_tensors
+from peftrec.publishing.told import check_told
 from peftrec.recipe import Recipe, load_recipe
 
 logger = logging.getLogger(__name__)
@@ -66,11 +69,15 @@ def load_run(folder: str | Path, *, verify: bool = True) -> Run:
         return load_ensemble(folder, recipe, catalogue, tensors["train_counts"], manifest, verify=verify)
     if recipe.baseline is not None:
         require_listed(folder, manifest, (BASELINE,))
-        fitted = recipe.baseline.from_tensors(read_tensors(folder / BASELINE))
+        fitted = _baseline(folder, recipe.baseline, len(catalogue))
+        check_told(folder, manifest, recipe, None)
         return Run(folder, recipe, catalogue, tensors["train_counts"], None, fitted, None, None)
     model = _load_model(folder, recipe, catalogue, manifest)
     if verify:
         check_probes(folder, model, len(catalogue))
+        if "vectors" in tensors:
+            check_stored_vectors(folder, model, tensors["vectors"])
+    check_told(folder, manifest, recipe, model.text_encoder)
     vectors_ND = _vectors(folder, manifest, model, tensors.get("vectors"))
     return Run(
         folder, recipe, catalogue, tensors["train_counts"], model, None, vectors_ND, tensors["bias"].to(vectors_ND)
@@ -98,9 +105,31 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
         if encoder.method.state_dict():
             place = PLACES[start]
             require_listed(folder, manifest, (f"{place}{ADAPTER}", f"{place}{ADAPTER_CONFIG}"))
-            encoder.method.load_state_dict(read_adapter_tensors(folder / place))
-    model.load_own_state(own)
+            with naming(folder / f"{place}{ADAPTER}"):
+                encoder.method.load_state_dict(read_adapter_tensors(folder / place))
+    with naming(folder / HEAD):
+        model.load_own_state(own)
     return model.eval()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors about what a file holds begin with its name."""
+    try:
+        yield
+    except InputError as error:
+        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from None
+
+
+def _baseline(folder: Path, config: Baseline, num_items: int) -> FittedBaseline:
+    path = folder / BASELINE
+    with naming(path):
+        tensors = read_tensors(path)
+        fitted = config.from_tensors(tensors)
+        for name, tensor in tensors.items():
+            if tensor.shape[0] != num_items:
+                raise InputError(f"'{name}' has shape {tuple(tensor.shape)}, where there are {num_items:,} items")
+    return fitted
 
 
 def plain_recipe(path: Path) -> dict[str, Any]:
@@ -110,24 +139,6 @@ def plain_recipe(path: Path) -> dict[str, Any]:
         RecipeError: if it cannot be read.
     """
     return dict(json.loads(json.dumps(read_yaml(path))))
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        InputError: if it is missing or damaged, or holds a number that is NaN or infinite.
-    """
-    try:
-        tensors = dict(load_file(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: is missing from the run folder") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise InputError(f"{path}: '{name}' holds numbers that are NaN or infinite")
-    return tensors
 
 
 def _recipe(folder: Path, manifest: Manifest) -> Recipe:
@@ -166,9 +177,16 @@ def _of_items(folder: Path, manifest: Manifest, recipe: Recipe, num_items: int) 
             if found != wanted.get(key):
                 expected = "and belongs elsewhere" if key not in wanted else f"expected {wanted[key]}"
                 raise InputError(f"{folder / name}: '{key}' is {found or 'missing'}, {expected}")
+            # A logit in a column of its own would be added to every score of every item.
+            dims = 2 if key == "vectors" else 1
+            if held[key].dim() != dims or len(held[key]) != num_items:
+                raise InputError(
+                    f"{folder / name}: '{key}' has shape {tuple(held[key].shape)} and does not hold one row for each "
+                    f"of the {num_items:,} items"
+                )
+        if "train_counts" in held and bool((held["train_counts"] < 0).any()):
+            raise InputError(f"{folder / name}: 'train_counts' holds numbers below 0")
         tensors |= held
-        if {len(tensor) for tensor in held.values()} != {num_items}:
-            raise InputError(f"{folder / name}: does not hold one row for each of the {num_items:,} items")
     return tensors
 
 

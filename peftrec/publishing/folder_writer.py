@@ -5,7 +5,6 @@ Shapes: N items of the catalogue.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ from peftrec.models import RecommenderModel
 from peftrec.publishing.attribute_file import write_attributes
 from peftrec.publishing.card import write_card
 from peftrec.publishing.environment import describe_environment
-from peftrec.publishing.folder_reader import load_run, plain_recipe, read_tensors
+from peftrec.publishing.folder_reader import load_run, plain_recipe
 from peftrec.publishing.item_table import read_items, write_items
 from peftrec.publishing.manifest import Manifest, file_table
 from peftrec.publishing.probe import PROBES, take_probes, write_probes
@@ -42,6 +41,8 @@ from peftrec.publishing.run_folder import (
     RECIPE,
     VECTORS,
 )
+from peftrec.publishing.tensor_file import read_tensors
+from peftrec.publishing.told import told_of_backbone, told_of_texts
 from peftrec.recipe import Recipe, load_recipe
 
 
@@ -146,24 +147,12 @@ def finish_folder(
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / name).write_text(text + "\n", encoding="utf-8")
     encoder = None if model is None else model.text_encoder
-    backbone = None
-    text_settings: dict[str, Any] = {"template": recipe.data.template}
-    if encoder is not None:
-        base = encoder.backbone.base
-        # A folder of this machine means nothing elsewhere; whoever reads the file should see that.
-        local = {"local": True} if Path(base.name).is_dir() else {}
-        weights = {"quantization": encoder.backbone.quantization, "fingerprint": encoder.backbone.fingerprint}
-        backbone = dataclasses.asdict(base) | local | weights
-        text_settings |= {
-            "pooling": encoder.pooling,
-            "prefix": encoder.prefix,
-            "max_tokens": recipe.encoder.max_tokens,
-        }
-    write_card(folder, recipe, metrics, len(catalogue), text=text_settings)
+    settings = told_of_texts(recipe, encoder)
+    write_card(folder, recipe, metrics, len(catalogue), text=settings)
     Manifest(
         peftrec_version=peftrec.__version__,
-        backbone=backbone,
-        text=text_settings,
+        backbone=told_of_backbone(encoder),
+        text=settings,
         files=file_table(folder),
         recipe=plain_recipe(folder / RECIPE),
         num_items=len(catalogue),

@@ -29,17 +29,23 @@ def read_items(folder: Path) -> Catalogue:
     """Read what `write_items` wrote; rows without fields have none.
 
     Raises:
-        InputError: naming the file and line that is no item.
+        InputError: naming the file, and where it can be told the line that is no item.
     """
     ids, titles, texts = [], [], []
     fields: dict[str, list[FieldValue]] = {}
+    try:
+        content = (folder / ITEMS).read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{folder / ITEMS}: cannot be read ({error})") from None
     # Not splitlines: a text may hold characters that Python, unlike JSON Lines, takes for line ends.
-    for number, line in enumerate((folder / ITEMS).read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
+    for number, line in enumerate(content.rstrip("\n").split("\n"), start=1):
         try:
             row = json.loads(line)
             item_id, title, text = row["item_id"], row["title"], row["text"]
             if not (isinstance(item_id, str) and isinstance(title, str) and isinstance(text, str)):
                 raise TypeError("item_id, title and text are texts")
+            # JSON can spell halves of characters, which no tokenizer and no file takes.
+            (item_id + title + text).encode()
             own = row.get("fields", {})
             if not isinstance(own, dict):
                 raise TypeError("fields are a mapping")

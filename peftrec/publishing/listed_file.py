@@ -10,6 +10,8 @@ from peftrec.config import InputError
 
 # Nothing that runs, nothing that is unpickled.
 SUFFIXES: Final = (".safetensors", ".json", ".jsonl", ".yaml", ".md", ".html", ".svg", ".png")
+# In characters, of the whole name.
+_LONGEST: Final = 200
 
 
 def check_listed_name(manifest: Path, name: str) -> None:
@@ -23,9 +25,12 @@ def check_listed_name(manifest: Path, name: str) -> None:
     """
     path = PurePosixPath(name)
     # A backslash or a drive means something on Windows alone, and there leads out of the folder.
-    strange = "\\" in name or re.match(r"^[A-Za-z]:", name) is not None or "\0" in name
+    strange = (
+        "\\" in name or re.match(r"^[A-Za-z]:", name) is not None or not name.isprintable() or len(name) > _LONGEST
+    )
     if not name or path.is_absolute() or ".." in path.parts or strange or path.as_posix() != name:
-        raise InputError(f"{manifest}: '{name}' lies outside the folder, or is no plain name of a file in it")
+        shown = repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...")
+        raise InputError(f"{manifest}: {shown} lies outside the folder, or is no plain name of a file in it")
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"{manifest}: lists '{name}', which is no kind of file that a run folder holds ({', '.join(SUFFIXES)})"
@@ -40,11 +45,16 @@ def check_within(folder: Path, path: Path) -> None:
     Raises:
         InputError: naming the file and where it leads.
     """
-    found = path.resolve()
     root = folder.resolve()
+    try:
+        found = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be followed ({error})") from None
     if found.is_relative_to(root):
         return
     snapshots = next((place for place in root.parents if place.name == "snapshots"), None)
-    if snapshots is not None and found.parent == snapshots.parent / "blobs":
+    # Elsewhere a folder `blobs` may be anyone's.
+    in_cache = snapshots is not None and snapshots.parent.name.startswith("models--")
+    if snapshots is not None and in_cache and found.parent == snapshots.parent / "blobs":
         return
     raise InputError(f"{path}: is a link that leaves the run folder (to {found}); a run folder holds its own files")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from peftrec.config import InputError
+from peftrec.publishing.json_file import read_json
 from peftrec.publishing.listed_file import check_listed_name, check_within
 
 FORMAT_VERSION: Final = 2
@@ -18,8 +19,6 @@ PRIVATE: Final = "private"
 # Those of version 1 say less of themselves, and keep all that belongs to items in one file.
 READABLE_VERSIONS: Final = (1, FORMAT_VERSION)
 _SINCE_2 = ("recipe", "num_items")
-# Of a file that is read as a whole before its checksum is known.
-_MOST_BYTES: Final = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,14 +90,10 @@ def read_manifest(folder: Path) -> Manifest:
 def _parse(path: Path) -> Manifest:
     """Read a manifest without looking at the files that it lists."""
     check_within(path.parent, path)
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise InputError(f"{path}: has {size:,} bytes, and no list of files has more than {_MOST_BYTES:,}")
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        version = content["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: is damaged ({error})") from None
+    content = read_json(path)
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise InputError(f"{path}: is damaged (it holds no format_version)")
+    version = content["format_version"]
     if version not in READABLE_VERSIONS or type(version) is not int:
         readable = " and ".join(map(str, READABLE_VERSIONS))
         raise InputError(
@@ -108,8 +103,11 @@ def _parse(path: Path) -> Manifest:
         manifest = Manifest(**content)
     except TypeError as error:
         raise InputError(f"{path}: is damaged ({error})") from None
-    if not isinstance(manifest.files, dict) or not isinstance(manifest.backbone, dict | None):
-        raise InputError(f"{path}: is damaged (files or backbone are no mapping)")
+    mappings = isinstance(manifest.files, dict) and isinstance(manifest.text, dict)
+    if not mappings or not isinstance(manifest.backbone, dict | None):
+        raise InputError(f"{path}: is damaged (files, text or backbone are no mapping)")
+    if not isinstance(manifest.peftrec_version, str):
+        raise InputError(f"{path}: is damaged (peftrec_version is no text)")
     whole = isinstance(manifest.recipe, dict) and type(manifest.num_items) is int
     if whole != (version > 1):
         raise InputError(f"{path}: is damaged (a folder of format version {version} has other entries)")
@@ -135,8 +133,8 @@ def sha256(path: Path) -> str:
 
 def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
     path = folder / name
-    if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)):
-        raise InputError(f"{folder / MANIFEST}: is damaged ('{name}' has no size and sha256)")
+    if not _is_entry(entry) or not (entry.get("before") is None or _is_entry(entry["before"])):
+        raise InputError(f"{folder / MANIFEST}: is damaged ({name!r} has no size and sha256)")
     check_listed_name(folder / MANIFEST, name)
     check_within(folder, path)
     if "before" in entry and _is_as_before(path, entry["before"]):
@@ -148,6 +146,10 @@ def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
         raise InputError(f"{path}: has {size} bytes, expected {entry['bytes']}; it is truncated or was edited")
     if sha256(path) != entry["sha256"]:
         raise InputError(f"{path}: was edited or damaged (its sha256 is not the one in {MANIFEST})")
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
 
 
 def _is_as_before(path: Path, before: dict[str, Any] | None) -> bool:

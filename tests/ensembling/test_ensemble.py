@@ -290,6 +290,7 @@ class TestDamaged:
             ("2.0", "NaN", "is damaged"),
             ("1_text", "../1_text", "is not listed"),
             ('"members"', '"parts"', "is damaged"),
+            ('"members": [', '"members": ' + "[" * 100_000, r"ensemble\.json: is damaged \(nested too deep"),
         ],
     )
     def test_an_edited_description_is_refused(self, copy: Path, old: str, new: str, message: str) -> None:

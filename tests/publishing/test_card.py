@@ -80,7 +80,15 @@ def foreign_figures(card: str, metrics: dict[str, Any]) -> set[str]:
 
 
 def forms(value: float) -> list[str]:
-    return [f"{value:.4f}", f"{value:.6f}", f"{100 * value:.1f}", f"{value:.2f}", f"{value:,.1f}", f"{value:,}"]
+    return [
+        f"{value:.4f}",
+        f"{value:.6f}",
+        f"{100 * value:.1f}",
+        f"{value:.2f}",
+        f"{value:,.1f}",
+        f"{value:,.0f}",
+        f"{value:,}",
+    ]
 
 
 def tables(card: str) -> list[list[list[str]]]:

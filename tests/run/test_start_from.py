@@ -90,7 +90,6 @@ def test_variants_and_the_top_layers(
         tiny_bert,
         target_modules=TARGETS["bert"],
         layers_to_transform=[1, 2],
-        lora_dropout=0.1,
         **settings,
     )
     recipe = ("method.targets=[query, value]", "method.layers=2", "method.rank=2", "method.alpha=3")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 import peftrec
-from peftrec.serving import item_routes, operator_routes, user_routes
+from peftrec.serving import item_routes, operator_routes, page_routes, user_routes
 from peftrec.serving.error import add_handlers
 from peftrec.serving.guard import Guard
 from peftrec.serving.service import Service
@@ -42,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.service = service
-    for routes in (user_routes, item_routes, operator_routes):
+    for routes in (user_routes, item_routes, operator_routes, page_routes):
         app.include_router(routes.router)
     add_handlers(app)
     app.add_middleware(Guard, settings=service.settings, measurements=service.measurements)

@@ -20,6 +20,7 @@ from peftrec.encoders import (
     ItemEncoder,
     TextCache,
     TextEncoder,
+    check_start,
     load_backbone,
     token_lengths,
     twin_backbone,
@@ -140,6 +141,8 @@ def build(recipe: Recipe, dataset: Dataset | None = None, report: Report = lambd
     if model.item_encoder.attributes is not None and dataset.item_attributes is not None:
         model.item_encoder.attributes.set_rows(attributes["items"].encode(dataset.item_attributes))
     tell_users(model, dataset)
+    for one in model.text_encoders().values():
+        check_start(one)
     if model.catalogue_text is None:
         return Built(dataset, model, None)
     model.catalogue_text.store_trunk()  # first, so that the vectors too are computed from it

@@ -13,7 +13,7 @@ from typing import Any
 
 from peftrec.config import InputError, read_yaml
 from peftrec.metrics import higher_is_better
-from peftrec.publishing import FORMAT_VERSION, MANIFEST, METRICS, PRIVATE, RECIPE
+from peftrec.publishing import MANIFEST, METRICS, PRIVATE, READABLE_VERSIONS, RECIPE
 from peftrec.publishing.run_folder import ENSEMBLE
 from peftrec.training.checkpoint import DamagedCheckpointError, read_content
 from peftrec.training.checkpoint_folder import CheckpointFolder
@@ -129,9 +129,10 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def _finished(folder: Path, name: str) -> RunRow:
     manifest = _mapping(folder / MANIFEST)
-    if manifest.get("format_version") != FORMAT_VERSION or not isinstance(manifest.get("files"), dict):
+    if manifest.get("format_version") not in READABLE_VERSIONS or not isinstance(manifest.get("files"), dict):
         raise InputError(
-            f"{folder / MANIFEST}: is no list of files of format version {FORMAT_VERSION}, which this peftrec reads"
+            f"{folder / MANIFEST}: is no list of files of a format version that this peftrec reads ("
+            f"{', '.join(map(str, READABLE_VERSIONS))})"
         )
     recipe = flatten(read_yaml(folder / RECIPE))
     what = _what(recipe)

@@ -27,6 +27,7 @@ from peftrec.metrics import RANK_METRICS
 from peftrec.models import SCORERS, USER_ENCODERS, ProfileConfig, ScorerConfig, UserEncoderConfig
 from peftrec.models.scorer import CosineScorer
 from peftrec.models.transformer import TransformerUserEncoder
+from peftrec.retrieval import RetrievalConfig
 from peftrec.training import OptimizerConfig, TrainingConfig
 
 # Keys of the section `data` that decide which events there are, and which of them are targets.
@@ -58,6 +59,7 @@ class Recipe:
         evaluation: cutoffs and rules.
         baseline: fit this instead of training a model; the sections of the model are then not used, but for the
             encoder's backbone, which content_knn reads, as a baseline or as the reference beside one.
+        retrieval: how lists are made of the trained run; nothing that is trained or measured depends on it.
         output_dir: the run folder.
     """
 
@@ -74,6 +76,7 @@ class Recipe:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     baseline: Annotated[Baseline, BASELINES] | None = None
+    retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     output_dir: str = "runs/latest"
 
     def __post_init__(self) -> None:
@@ -95,6 +98,7 @@ class Recipe:
                 "user.time_intervals: true needs times, but data.timestamps is 'order' (positions do not tell how much "
                 "time lies between events); use false, or data.timestamps: time"
             )
+        self._check_sources()
         self._check_methods()
         self._check_profile()
         self._check_ratings()
@@ -152,6 +156,13 @@ class Recipe:
         unread = next((name for name, value in given.items() if value is not None), None)
         if unread and self.profile is None and self.baseline is None:
             raise ValueError(f"data.{unread}: is read by nothing; add a section profile, or leave it out")
+
+    def _check_sources(self) -> None:
+        if "content" in self.retrieval.counted and (self.baseline is not None or not self.encoder.uses_text):
+            raise ValueError(
+                "retrieval.sources.content: compares items by vectors of their texts, which this run does not have; "
+                "leave it out"
+            )
 
     def _check_ratings(self) -> None:
         if self.baseline is not None:

@@ -236,7 +236,7 @@ def _read(
     return users, told
 
 
-def _rest(told: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _rest(told: dict[str, list[Any]]) -> dict[str, Any]:
     return {name: values for name, values in told.items() if name != "history"}
 
 

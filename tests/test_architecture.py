@@ -20,7 +20,7 @@ RECIPES = REPOSITORY / "recipes"
 # A package imports only packages above it.
 ORDER = (
     "config", "launch", "metrics", "data", "methods", "encoders", "losses", "models", "training", "baselines",
-    "evaluation", "retrieval", "recipe", "propensity", "build", "frozen", "publishing", "recommender",
+    "evaluation", "retrieval", "explaining", "recipe", "propensity", "build", "frozen", "publishing", "recommender",
     "recommending", "encoding", "measuring", "evaluating", "detailing", "reporting", "comparing", "fitting", "run",
     "listing", "ensembling", "tuning", "serving", "benchmark", "cli", "__main__",
 )  # fmt: skip
@@ -236,8 +236,13 @@ def registries() -> tuple[Any, ...]:
     from peftrec.losses import LOSSES, NEGATIVES
     from peftrec.methods import METHODS
     from peftrec.models import SCORERS, USER_ENCODERS
+    from peftrec.publishing.export import EXPORTS
+    from peftrec.retrieval import INDEXES
+    from peftrec.retrieval.reranking import RERANKERS
+    from peftrec.retrieval.rules import RULES
 
-    return ATTRIBUTES, BASELINES, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS
+    lists = INDEXES, RERANKERS, RULES
+    return ATTRIBUTES, BASELINES, EXPORTS, SOURCES, SPLITS, LOSSES, NEGATIVES, METHODS, SCORERS, USER_ENCODERS, *lists
 
 
 def test_every_registry_entry_resolves_and_knows_its_kind() -> None:

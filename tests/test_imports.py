@@ -43,7 +43,11 @@ def test_help_takes_less_than_a_second() -> None:
 
 def test_help_of_every_verb_loads_nothing_heavy() -> None:
     run = "import contextlib\nfrom peftrec.cli import main\n"
-    for verb in ("", "train", "tune", "runs", "evaluate", "recommend", "encode", "merge", "validate", "data", "cache"):
+    verbs = (
+        "train tune runs evaluate recommend serve encode export push pull rules methods validate data cache compare "
+        "ensemble benchmark report"
+    )
+    for verb in ("", *verbs.split()):
         words = [*([verb] if verb else []), "--help"]
         assert loaded_by(f"{run}with contextlib.suppress(SystemExit):\n    main({words!r})") == set(), verb
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftrec.cli.verb import MOST_SECONDS, add_verb, positive
+
+if TYPE_CHECKING:
+    from peftrec.recommender import Recommender
 
 _DESCRIPTION = """\
 Print the best items for one history: rank, score, id, title. Scores can be compared within a list, not between lists.
@@ -20,6 +23,7 @@ data.user_attributes. The output, .parquet or .jsonl, has one row an entry: user
 examples:
   peftrec recommend runs/first --history 50,181,172
   peftrec recommend runs/first --history 50,181,172 --k 3 --json
+  peftrec recommend runs/first --history 50,181,172 --explain --words
   peftrec recommend runs/first --history ""           # a new user: the most popular items
   peftrec recommend runs/shop --history 50,181 --events view,purchase --attributes "31 years, teacher"
   peftrec recommend runs/timed --history 50,181 --times 881250949,881251200
@@ -61,10 +65,14 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("--k", type=positive, default=10, help="length of the list (default: 10)")
     parser.add_argument("--keep-history", action="store_true", help="items of the history may come back in the list")
+    parser.add_argument("--explain", action="store_true", help="say why: which events of the history carry each item")
+    parser.add_argument("--words", action="store_true", help="with --explain, also which words of its text")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.words and not arguments.explain:
+        arguments.parser.error("--words goes with --explain")
     if arguments.histories is not None or arguments.output is not None or arguments.overwrite:
         _run_file(arguments)
         return
@@ -84,15 +92,40 @@ def _run(arguments: argparse.Namespace) -> None:
         times=arguments.times,
         user_attributes=arguments.user_attributes,
     )
+    reasons = _reasons(recommender, arguments, [entry.item_id for entry in found]) if arguments.explain else None
     if arguments.json:
-        print(json.dumps(describe(found), indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        print_recommendations(found)
+        rows = describe(found)
+        for row, reason in zip(rows, reasons or (), strict=reasons is not None):
+            row["explanation"] = reason
+        print(json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    print_recommendations(found)
+    for entry, reason in zip(found, reasons or (), strict=reasons is not None):
+        print(f"{entry.rank}. {reason['sentence']}")
+
+
+def _reasons(recommender: Recommender, arguments: argparse.Namespace, item_ids: list[str]) -> list[dict[str, Any]]:
+    """Return the explanation of each item of the list."""
+    from peftrec.explaining import describe_explanations
+
+    return describe_explanations(
+        recommender.explain(
+            arguments.history,
+            item_ids,
+            words=arguments.words,
+            attributes=arguments.attributes,
+            events=arguments.events,
+            times=arguments.times,
+            user_attributes=arguments.user_attributes,
+        )
+    )
 
 
 def _run_file(arguments: argparse.Namespace) -> None:
     if arguments.histories is None or arguments.output is None:
         arguments.parser.error("--histories FILE and --output FILE go together; --overwrite with them")
+    if arguments.explain:
+        arguments.parser.error("--explain is of one history; with --histories there are none")
     for name in ("events", "times", "attributes", "user_attributes"):
         if getattr(arguments, name) is not None:
             columns = f"{name} is a column" if name != "user_attributes" else "attributes of users are columns"

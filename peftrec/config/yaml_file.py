@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import yaml
 
@@ -69,6 +69,8 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
+# Of a whole file; recipes have some hundreds.
+_MOST_VALUES: Final = 100_000
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
@@ -80,11 +82,30 @@ def parse_yaml(text: str, *, source: str) -> Any:
         RecipeError: if it is not valid YAML or a key stands twice, with line and column.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        _values(node, {}, source)
+        return None if node is None else loader.construct_document(node)
+    except RecursionError:
+        raise RecipeError(f"{source}: is nested too deep") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
         raise RecipeError(f"{place}: {getattr(error, 'problem', None) or error}") from None
+
+
+def _values(node: yaml.Node | None, known: dict[int, int], source: str) -> int:
+    """Count what a node stands for, each alias written out: a few lines of them can stand for more than fits memory."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        # For one that holds itself, which is refused when it is made.
+        known[id(node)] = 0
+        below = node.value if isinstance(node, yaml.SequenceNode) else [one for pair in node.value for one in pair]
+        known[id(node)] = 1 + sum(_values(one, known, source) for one in below)
+    if known[id(node)] >= _MOST_VALUES:
+        raise RecipeError(f"{source}: holds {_MOST_VALUES:,} values or more, with its aliases written out")
+    return known[id(node)]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.config import InputError, nearest
+from peftrec.data.item_field import FieldValue
 
 _MAX_COMPARED = 50_000  # compared one by one; more would make people wait for an error message
 
@@ -24,11 +25,13 @@ class Catalogue:
         ids: the items' ids, distinct.
         texts: what the encoder reads, one an item, never empty.
         titles: what people are shown, one an item.
+        fields: what else is kept of each item (`data.item_fields`), by column; none where nothing is.
     """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     titles: tuple[str, ...]
+    fields: Mapping[str, tuple[FieldValue, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.texts) == len(self.titles):
@@ -36,6 +39,9 @@ class Catalogue:
                 f"a catalogue needs one text and one title an item: {len(self.ids)} ids, "
                 f"{len(self.texts)} texts, {len(self.titles)} titles"
             )
+        for column, values in self.fields.items():
+            if len(values) != len(self.ids):
+                raise ValueError(f"field {column!r} has {len(values)} values for {len(self.ids)} items")
 
     def __len__(self) -> int:
         return len(self.ids)

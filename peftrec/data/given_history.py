@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.config import InputError
-from peftrec.data.catalogue import Catalogue
 from peftrec.data.source import distinct_words
 
 Moment = int | float | str | datetime
@@ -21,27 +20,10 @@ Moment = int | float | str | datetime
 _EMPTY_TIME = "times: an empty one is no time; there must be one time for each item of each history"
 
 
-def history_indexes(catalogue: Catalogue, histories: Sequence[Sequence[str | int]]) -> NDArray[np.int64]:
-    """Histories as indexes of items.
-
-    Args:
-        catalogue: whose ids they hold.
-        histories: item ids, oldest first.
-    Returns:
-        int64, shape (B, L), left-padded with -1, at least one column wide.
-    Raises:
-        InputError: if a history is a text, or an id is unknown.
-    """
-    for history in histories:
-        if isinstance(history, str):
-            raise InputError(f"a history is a list of item ids, got the text {history!r}")
-    return _right_aligned([catalogue.index([str(item) for item in history]) for history in histories])
-
-
 def event_kinds(
     words: Mapping[str, str], histories: Sequence[Sequence[str | int]], events: Sequence[Sequence[str]]
 ) -> NDArray[np.int64]:
-    """The codes of kinds of events, laid out as `history_indexes` lays out histories.
+    """The codes of kinds of events, laid out as `right_aligned` lays out histories.
 
     Args:
         words: `data.event_words`.
@@ -56,13 +38,13 @@ def event_kinds(
     if unknown is not None:
         raise InputError(f"events: '{unknown}' is not a kind of event of this run; there are {', '.join(words)}")
     codes = {word: code for code, word in enumerate(distinct_words(words))}
-    return _right_aligned([[codes[words[kind].strip()] for kind in kinds] for kinds in events])
+    return right_aligned([[codes[words[kind].strip()] for kind in kinds] for kinds in events])
 
 
 def event_times(
     histories: Sequence[Sequence[str | int]], times: Sequence[Sequence[Moment]] | None
 ) -> NDArray[np.int64]:
-    """The times of events in milliseconds since 1970, laid out as `history_indexes` lays out histories.
+    """The times of events in milliseconds since 1970, laid out as `right_aligned` lays out histories.
 
     Args:
         histories: item ids, oldest first.
@@ -78,12 +60,12 @@ def event_times(
                 f"this run reads how much time lies between events (user.time_intervals), so a history of {longest} "
                 f"items needs its times: one for each item, such as 1714559400 or 2024-05-01T10:30:00Z"
             )
-        return _right_aligned([[0] * len(history) for history in histories])
+        return right_aligned([[0] * len(history) for history in histories])
     if any(isinstance(row, str) for row in times) or [len(row) for row in times] != [len(one) for one in histories]:
         raise InputError("times: there must be one time for each item of each history")
     flat = [str(moment) for row in times for moment in row]
     if not flat:
-        return _right_aligned([[] for _ in histories])
+        return right_aligned([[] for _ in histories])
     import polars as pl
 
     from peftrec.data.timestamp import parse_times  # loads polars
@@ -104,7 +86,7 @@ def event_times(
             raise InputError(
                 f"times: histories are oldest first, but {times[number][place + 1]} comes after {times[number][place]}"
             )
-    return _right_aligned(rows)
+    return right_aligned(rows)
 
 
 def _refuse_unread(times: Sequence[Sequence[Moment]]) -> None:
@@ -131,8 +113,8 @@ def _refuse_unread(times: Sequence[Sequence[Moment]]) -> None:
             )
 
 
-def _right_aligned(rows: Sequence[Sequence[int] | NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Lay out rows of unequal length as a rectangle, -1 before each row's beginning."""
+def right_aligned(rows: Sequence[Sequence[int] | NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return rows of unequal length as a rectangle, at least one column wide, -1 before each row's beginning."""
     width = max(1, *(len(row) for row in rows)) if len(rows) else 1
     padded = np.full((len(rows), width), -1, dtype=np.int64)
     for number, row in enumerate(rows):

@@ -17,6 +17,7 @@ from peftrec.data.cleaning_step import FIELD, Rules, Tables
 from peftrec.data.event import count_kinds, event_codes, event_places, event_weights
 from peftrec.data.event_cleaning import owner_of
 from peftrec.data.event_kind import EventKind, named_values
+from peftrec.data.item_field import read_item_fields
 from peftrec.data.mixed_type import mixed_rows
 from peftrec.data.naming import listed
 from peftrec.data.report import CleaningRow
@@ -65,7 +66,11 @@ def prepare(config: DataConfig) -> Prepared:
         owners = _owners(prepared.sequences, config)
         user, row = read_attributes(raw.users, raw.columns.user, config.user_attributes, owners, "users")
         rows = (*rows, row)
-    return replace(prepared, rows=rows, item_attributes=item, user_attributes=user)
+    catalogue = prepared.catalogue
+    if config.item_fields:
+        kept = config.item_fields, catalogue.ids, config.group_separator
+        catalogue = replace(catalogue, fields=read_item_fields(raw.items, raw.columns.item, *kept))
+    return replace(prepared, catalogue=catalogue, rows=rows, item_attributes=item, user_attributes=user)
 
 
 def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
@@ -268,4 +273,5 @@ def _catalogue(tables: Tables) -> Catalogue:
     items = tables.items.with_columns(
         pl.when(pl.col("title").fill_null("") == "").then(pl.col("text")).otherwise(pl.col("title")).alias("title")
     )
-    return Catalogue(*(tuple(items[name].cast(pl.String).to_list()) for name in ("item", "text", "title")))
+    ids, texts, titles = (tuple(items[name].cast(pl.String).to_list()) for name in ("item", "text", "title"))
+    return Catalogue(ids, texts, titles)

@@ -86,6 +86,8 @@ class DataConfig:
         user_attributes: likewise columns of the table of users.
         item_groups: columns of the items by whose values results are told apart; no model learns from them.
         user_groups: likewise columns of the table of users.
+        item_fields: columns of the items that are kept beside each item, for filters, rules and pages; no model learns
+            from them.
         group_separator: stands between the values of a cell of such a column, where it holds several.
         cleaning: what is removed.
         sample: keep only so many users, drawn after cleaning; None keeps all.
@@ -93,6 +95,10 @@ class DataConfig:
     """
 
     kind: ClassVar[str]
+    # What a run's card says of data that the kind alone makes known: their name, and the terms that they come under.
+    known_as: ClassVar[str] = ""
+    terms: ClassVar[str] = ""
+
     root: str = "./data"
     timestamps: Literal["time", "order"] = "time"
     template: str = "{title}"
@@ -107,6 +113,7 @@ class DataConfig:
     user_attributes: dict[str, Annotated[AttributeConfig, ATTRIBUTES]] | None = None
     item_groups: tuple[str, ...] = ()
     user_groups: tuple[str, ...] = ()
+    item_fields: tuple[str, ...] = ()
     group_separator: str = "|"
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     sample: SampleConfig | None = None
@@ -126,7 +133,7 @@ class DataConfig:
         for key in ("item_attributes", "user_attributes"):
             if getattr(self, key) == {}:
                 raise ValueError(f"{key}: is empty; name columns with their kinds, or leave it out")
-        for key in ("item_groups", "user_groups"):
+        for key in ("item_groups", "user_groups", "item_fields"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
                 raise ValueError(f"{key}: must be distinct, got {list(getattr(self, key))}")
         if not self.group_separator:
@@ -167,6 +174,16 @@ class DataConfig:
                 raise ValueError(f"{key}: needs times, but data.timestamps is 'order' (positions tell no durations)")
 
     @property
+    def set_path(self) -> str:
+        """The folder or file that tells one data set of this kind from another; "" where there is none."""
+        return ""
+
+    @property
+    def hub_ids(self) -> tuple[str, ...]:
+        """Data sets of the Hub that the tables come from, each once."""
+        return ()
+
+    @property
     def weighs_events(self) -> bool:
         """Whether events count differently as targets."""
         return self.event_weights is not None or self.weigh_counts
@@ -204,7 +221,7 @@ class DataConfig:
         user_fields = () if self.user_template is None else Template(self.user_template).fields
         return (
             (columns.user, columns.item, columns.time, *rating, *event, *count),
-            (columns.item, columns.title, *fields, *(self.item_attributes or ())),
+            (columns.item, columns.title, *fields, *(self.item_attributes or ()), *self.item_fields),
             (columns.user, *user_fields, *(self.user_attributes or ())),
         )
 

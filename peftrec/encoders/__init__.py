@@ -1,5 +1,6 @@
 """Item encoders: a pretrained language model over texts, id vectors, and their fusion."""
 
+from peftrec.encoders.adapter_start import check_start
 from peftrec.encoders.attention_kind import Attention, attention_here
 from peftrec.encoders.attribute import AttributePart, AttributesConfig
 from peftrec.encoders.backbone import Backbone, load_backbone, quiet_transformers
@@ -49,6 +50,7 @@ __all__ = [
     "attention_here",
     "cached_vectors",
     "check_compilation",
+    "check_start",
     "compiled_layers",
     "load_backbone",
     "method_table",

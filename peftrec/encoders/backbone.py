@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import nn
@@ -30,6 +30,8 @@ from peftrec.methods.structure import text_config
 logger = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "bfloat16"]
+# A backbone that comes with code of its own is refused; if nothing is said, `transformers` asks whoever is there.
+_NO_CODE: Final[dict[str, Any]] = {"trust_remote_code": False}
 
 # Prefixes that backbones were trained with for symmetric tasks, by the beginning of their Hub id.
 BACKBONE_PREFIXES = {
@@ -119,6 +121,8 @@ def load_backbone(
     if getattr(model, "pooler", None) is not None:
         # An unused pooler would be counted, saved and hashed, and DDP stops at parameters without gradient.
         model.pooler = None
+    if source == name and not Path(name).is_dir():
+        revision_found = _commit(name, revision) or revision
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if quantization == "none":
@@ -155,7 +159,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     source, where, _ = _locate(name, revision)
     try:
         with quiet_transformers():
-            return AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right")
+            return AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right", **_NO_CODE)
     except Exception as error:
         raise InputError(f"encoder.backbone: no tokenizer of '{name}' {where}: {_first_line(error)}") from error
 
@@ -172,7 +176,7 @@ def _read(
     """Return the model, what `transformers` says of its weights, and the tokenizer."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(source, revision=revision)
+    config = AutoConfig.from_pretrained(source, revision=revision, **_NO_CODE)
     if getattr(config, "quantization_config", None) is not None:
         raise InputError(
             f"encoder.backbone: '{name}' holds weights that are quantised already; name the full-precision model, and "
@@ -186,11 +190,11 @@ def _read(
         with torch.device("meta"):
             arguments |= loading_arguments(quantization, AutoModel.from_config(config), device)
     model, found = AutoModel.from_pretrained(
-        source, revision=revision, use_safetensors=True, output_loading_info=True, **arguments
+        source, revision=revision, use_safetensors=True, output_loading_info=True, **_NO_CODE, **arguments
     )
     if quantization != "none":
         settle_quantized(name, model)
-    return model, found, AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right")
+    return model, found, AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right", **_NO_CODE)
 
 
 def _locate(name: str, revision: str | None) -> tuple[str, str, str | None]:
@@ -220,6 +224,14 @@ def _locate(name: str, revision: str | None) -> tuple[str, str, str | None]:
             return name, "from the Hub", revision
         _warn_of_stand_in(name, packaged)
     return str(packaged_folder(packaged)), packaged.description, packaged.revision
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """Return the commit that was loaded from the Hub's cache: what lies under a branch may be another one tomorrow."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _hub_has(name: str) -> bool:

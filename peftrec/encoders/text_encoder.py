@@ -175,7 +175,7 @@ class TextEncoder(nn.Module):
         Args:
             texts: all texts.
             items_C: indexes of those of the chunk.
-            loaded: of them, from `load` or `transfer`; None loads it.
+            loaded: of them, from `load` or `transfer`, or embeddings as `embeds_CPH` for `tokens_CP`; None loads it.
         """
         loaded = self.load(texts, items_C) if loaded is None else loaded
         if self.method.pooled_states:
@@ -271,17 +271,17 @@ class TextEncoder(nn.Module):
         for chunk in texts.chunks(torch.arange(len(texts)), self.config.token_budget):
             yield self._inputs(self.load(texts, chunk))
 
-    @torch.no_grad()
     def _pooled_states(self, loaded: Tensors) -> torch.Tensor:
-        """Return the pooled hidden states that the method reads, shape (C, K, H)."""
+        """Return the pooled states that the method reads, shape (C, K, H); of a frozen backbone, so without a graph."""
         inputs = self._inputs(loaded)
         states = self.model(**inputs, output_hidden_states=True).hidden_states
         valid_CP = inputs["attention_mask"].bool()
         return torch.stack([self._pool(states[k], valid_CP) for k in self.method.pooled_states], dim=1)
 
     def _inputs(self, loaded: Tensors) -> dict[str, torch.Tensor]:
-        tokens_CP, valid_CP = (to_device(loaded[name], self.device) for name in ("tokens_CP", "valid_CP"))
-        return {"input_ids": tokens_CP, "attention_mask": valid_CP.long()}
+        name, key = ("embeds_CPH", "inputs_embeds") if "embeds_CPH" in loaded else ("tokens_CP", "input_ids")
+        texts_CP, valid_CP = (to_device(loaded[one], self.device) for one in (name, "valid_CP"))
+        return {key: texts_CP, "attention_mask": valid_CP.long()}
 
     @full_precision
     def _pool(self, states_CPH: torch.Tensor, valid_CP: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,8 @@ from peftrec.methods.structure import layer_modules, named_weights
 class AppliedBitFit(AppliedOwn):
     """The tuned biases of the backbone themselves."""
 
+    in_weights = True
+
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         raise InputError("BitFit overwrites the base model's biases; load the backbone anew to run it alone")

@@ -18,6 +18,8 @@ from peftrec.methods.structure import named_weights
 class AppliedFull(AppliedOwn):
     """The tuned weights of the backbone themselves; the file holds them whole."""
 
+    in_weights = True
+
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         raise InputError("full fine-tuning overwrites the base model; load the backbone anew to run it alone")

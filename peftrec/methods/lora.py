@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from peftrec.config import InputError, Range
+from peftrec.methods.foreign_adapter import ForeignAdapter, read_foreign_adapter
 from peftrec.methods.lora_forward import merged_weights, speed_up_lora
 from peftrec.methods.method import Capabilities, MethodConfig
 from peftrec.methods.peft_method import AppliedPeft
 from peftrec.methods.structure import name_pattern
 from peftrec.methods.target import Targets, check_ranks, find_targets, matches
+
+logger = logging.getLogger(__name__)
 
 
 class AppliedLora(AppliedPeft):
@@ -26,12 +31,41 @@ class AppliedLora(AppliedPeft):
         config: a fresh `peft` config.
         first_layer: see `AppliedMethod`.
         b_rate_factor: factor on the learning rate of every B.
+        start: the adapter that training starts from, or None.
     """
 
-    def __init__(self, model: nn.Module, config: Any, first_layer: int, *, b_rate_factor: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Any,
+        first_layer: int,
+        *,
+        b_rate_factor: float,
+        start: Callable[[], ForeignAdapter] | None = None,
+    ) -> None:
         super().__init__(model, config, first_layer, can_merge=True)
+        self._read_start = start
         self._quick = speed_up_lora(model)
         self.b_rate_factor = b_rate_factor
+
+    @functools.cached_property
+    def start(self) -> ForeignAdapter | None:
+        return None if self._read_start is None else self._read_start()
+
+    def initialize(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
+        """Take the weights of the adapter that training starts from.
+
+        Raises:
+            InputError: if it does not fit.
+        """
+        del batches
+        if self.start is None:
+            return
+        tensors = self.start.fitting(self.config.to_dict(), self.state_dict())
+        self.load_state_dict(tensors)
+        taken = self.state_dict()
+        assert all(torch.equal(taken[name], tensors[name].to(taken[name])) for name in tensors)
+        logger.info("method.start_from: %d tensors taken from %s", len(tensors), self.start.source)
 
     @contextlib.contextmanager
     def unchanging(self) -> Iterator[None]:
@@ -91,6 +125,9 @@ class LoraConfig(MethodConfig):
         rank_pattern: ranks of single modules, by the ending of their name; the others have `rank`.
         alpha_pattern: alphas of single modules, likewise.
         b_rate_factor: factor on the learning rate of B (LoRA+); 1 trains A and B at the same rate.
+        start_from: folder or Hub id (`owner/name[@revision]`) of a LoRA of the same backbone, trained by plain `peft`
+            or sentence-transformers, whose weights A and B start as. Its settings must be those above. It is read when
+            training begins, and not by the run that comes out.
     Source:
         Hu et al. (2022), LoRA, eq. 3; Kalajdzievski (2023), rsLoRA; Liu et al. (2024), DoRA; Meng et al. (2024), PiSSA;
         Paischer et al. (2024), EVA; Hayou et al. (2024), LoRA+.
@@ -119,14 +156,19 @@ class LoraConfig(MethodConfig):
     rank_pattern: dict[str, Annotated[int, Range(ge=1)]] = dataclasses.field(default_factory=dict)
     alpha_pattern: dict[str, Annotated[float, Range(gt=0)]] = dataclasses.field(default_factory=dict)
     b_rate_factor: Annotated[float, Range(gt=0)] = 1.0
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
+        if self.start_from is not None and not self.start_from.strip():
+            raise ValueError("start_from: is empty; it names a folder or a Hub id, or is null")
+        if self.start_from is not None and self.init != "default":
+            raise ValueError(f"init: {self.init} and start_from both say how A and B start; leave one out")
         if self.init == "eva" and self.rank_pattern:
             raise ValueError("rank_pattern: with init eva peft moves ranks between modules; use one of them")
 
     def declared(self) -> Capabilities:
         if self.init != "pissa":
-            return self.capabilities
+            return dataclasses.replace(self.capabilities, identity_at_start=self.start_from is None)
         # It takes the largest singular values out of W, which a quantised W cannot give and disabling cannot put back.
         return dataclasses.replace(self.capabilities, base_frozen=False, quantized_base=False)
 
@@ -156,7 +198,8 @@ class LoraConfig(MethodConfig):
             alpha_pattern=dict(self.alpha_pattern),
             eva_config=EvaConfig(rho=1.0) if self.init == "eva" else None,
         )
-        return self._applied()(model, config, first_layer, b_rate_factor=self.b_rate_factor)
+        start = None if self.start_from is None else functools.partial(read_foreign_adapter, self.start_from)
+        return self._applied()(model, config, first_layer, b_rate_factor=self.b_rate_factor, start=start)
 
     def _applied(self) -> type[AppliedLora]:
         if self.init == "pissa":

@@ -6,13 +6,16 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from peftrec.config import InputError, Range
 from peftrec.methods.structure import find_layers
+
+if TYPE_CHECKING:
+    from peftrec.methods.foreign_adapter import ForeignAdapter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,8 @@ class AppliedMethod:
     # Where the method works beside the backbone: the hidden states whose pooled vectors `combine` takes (0 for the
     # embeddings, l for what layer l - 1 gives). Then nothing inside the backbone changes.
     pooled_states: tuple[int, ...] = ()
+    # Whether the weights of the backbone, as they are, hold all of it: there is nothing to fold in.
+    in_weights: bool = True
 
     def __init__(self, model: nn.Module, first_layer: int) -> None:
         self.model = model
@@ -86,6 +91,11 @@ class AppliedMethod:
     def combine(self, pooled_CKH: torch.Tensor) -> torch.Tensor:
         """Return vectors (C, H) from the pooled vectors of the K `pooled_states`, shape (C, K, H)."""
         raise NotImplementedError
+
+    @property
+    def start(self) -> ForeignAdapter | None:
+        """The adapter made elsewhere that `initialize` takes its weights from, or None."""
+        return None
 
     def initialize(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
         """Fit what starts from data, once, before training; `batches` holds model inputs and is read lazily.
@@ -220,10 +230,10 @@ class MethodConfig:
 
 
 def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], *, what: str) -> None:
-    """Compare names and shapes.
+    """Compare names, shapes and types.
 
     Raises:
-        InputError: naming the first missing or foreign key, or the first shape that differs.
+        InputError: naming the first missing or foreign key, or the first shape or type that differs.
     """
     missing, foreign = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or foreign:
@@ -239,6 +249,11 @@ def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torc
                 f"the {what} does not fit this backbone and recipe: '{key}' has shape {tuple(found[key].shape)}, "
                 f"expected {tuple(tensor.shape)}"
             )
+        if tensor.dtype != found[key].dtype:
+            raise InputError(
+                f"the {what} does not fit this backbone and recipe: '{key}' is {found[key].dtype}, expected "
+                f"{tensor.dtype}"
+            )
 
 
 def read_adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -251,8 +266,12 @@ def read_adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
     path = folder / "adapter_model.safetensors"
     try:
-        return dict(load_file(path))
+        tensors = dict(load_file(path))
     except FileNotFoundError:
         raise InputError(f"{path}: missing; the folder holds no adapter") from None
     except Exception as error:
         raise InputError(f"{path}: cannot be read ({error}); the file is truncated or damaged") from error
+    wrong = next((name for name, one in tensors.items() if one.is_floating_point() and not one.isfinite().all()), None)
+    if wrong is not None:
+        raise InputError(f"{path}: '{wrong}' holds numbers that are NaN or infinite")
+    return tensors

@@ -35,6 +35,8 @@ class AppliedOwn(AppliedMethod):
         no_merge: why the method cannot be merged, for the message; a method that can gives its own `merge`.
     """
 
+    in_weights = False
+
     def __init__(
         self,
         model: nn.Module,

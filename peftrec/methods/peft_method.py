@@ -24,6 +24,8 @@ class AppliedPeft(AppliedMethod):
         can_merge: whether `merge` may be called.
     """
 
+    in_weights = False
+
     def __init__(self, model: nn.Module, config: Any, first_layer: int, *, can_merge: bool) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -22,8 +22,8 @@ class AppliedPissa(AppliedLora):
     all be taken from it without loss.
     """
 
-    def __init__(self, model: nn.Module, config: Any, first_layer: int, *, b_rate_factor: float) -> None:
-        super().__init__(model, config, first_layer, b_rate_factor=b_rate_factor)
+    def __init__(self, model: nn.Module, config: Any, first_layer: int, **named: Any) -> None:
+        super().__init__(model, config, first_layer, **named)
         self._start = {key: tensor.clone() for key, tensor in super().state_dict().items()}
 
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -63,7 +63,7 @@ class Prefix(Part):
         """Return the keys and values with the prefix before them."""
         assert self.keys is not None
         assert self.values is not None
-        batch = len(key_BKSE)
+        batch = key_BKSE.shape[0]  # not len, which fixes it where the graph is drawn
         pairs = ((self.keys, key_BKSE), (self.values, value_BKSE))
         key_BKSE, value_BKSE = (
             torch.cat([own.to(of_text.dtype).expand(batch, -1, -1, -1), of_text], dim=2) for own, of_text in pairs

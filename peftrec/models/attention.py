@@ -69,8 +69,16 @@ class _Additive(nn.Module):
         self.query = nn.Linear(dim, 1, bias=False)
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
-        scores_P1 = self.query(torch.tanh(self.hidden(states_PD)))
-        return _pool(scores_P1, states_PD, places)
+        return _pool(self._scores(states_PD), states_PD, places)
+
+    def newest_weights(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the weights of one user's events, shape (P, 1); for `newest_attention`."""
+        del places
+        return self._scores(states_PD).softmax(0)
+
+    def _scores(self, states_PD: torch.Tensor) -> torch.Tensor:
+        scores_P1: torch.Tensor = self.query(torch.tanh(self.hidden(states_PD)))
+        return scores_P1
 
 
 class _MultiHead(nn.Module):
@@ -82,9 +90,17 @@ class _MultiHead(nn.Module):
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
         keys_PD, values_PD = self.key_value(states_PD).chunk(2, dim=1)
+        return _pool(self._scores(keys_PD), values_PD, places)
+
+    def newest_weights(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the weights of one user's events, shape (P, A); for `newest_attention`."""
+        del places
+        return self._scores(self.key_value(states_PD).chunk(2, dim=1)[0]).softmax(0)
+
+    def _scores(self, keys_PD: torch.Tensor) -> torch.Tensor:
         keys_PAE = keys_PD.view(-1, *self.queries.shape)
-        scores_PA = (keys_PAE * self.queries).sum(2) / self.queries.shape[1] ** 0.5
-        return _pool(scores_PA, values_PD, places)
+        scores_PA: torch.Tensor = (keys_PAE * self.queries).sum(2) / self.queries.shape[1] ** 0.5
+        return scores_PA
 
 
 def _pool(scores_PA: torch.Tensor, values_PD: torch.Tensor, places: Places) -> torch.Tensor:

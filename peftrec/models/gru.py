@@ -16,6 +16,7 @@ from peftrec.config import Range
 from peftrec.models.places import Places, move_rows
 from peftrec.models.residual_encoder import ResidualEncoder, ResidualEncoderConfig
 from peftrec.models.user_encoder import HistoryMemory
+from peftrec.models.whole_places import WholePlaces
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class _Gru(nn.Module):
         self.gru = nn.GRU(dim, width, config.num_layers, batch_first=True, dropout=between)
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        if isinstance(places, WholePlaces):
+            return self.gru(places.unpack(states_PD))[0].flatten(0, 1)  # type: ignore[no-any-return]
         if not len(states_PD):
             return states_PD.new_zeros(0, self.gru.hidden_size)
         # Torch reads all first events, then all second ones, of the users from long histories to short.

@@ -85,6 +85,11 @@ class Places:
         """Number of each user's first place among those in use."""
         return self.lengths_B.cumsum(0) - self.lengths_B
 
+    @functools.cached_property
+    def numbers_P(self) -> torch.Tensor:
+        """Number of each place in use among those of its user, 0 for the oldest event."""
+        return (self.valid_BL.cumsum(1) - 1)[self.valid_BL]
+
     def pack(self, padded_BLX: torch.Tensor) -> torch.Tensor:
         """Return the rows at the places in use, shape (P, X)."""
         return move_rows(padded_BLX.flatten(0, 1), self._used_P, None, self._number, self._unused)

@@ -137,9 +137,16 @@ class RecommenderModel(nn.Module):
         return vectors_ND, vectors_ND.new_zeros(num_items) if bias_N is None else bias_N
 
     @torch.no_grad()
-    def encode_new_items(self, texts: list[str], features: AttributeFeatures | None = None) -> torch.Tensor:
-        """Return the vectors of items that were not in the catalogue, from texts and attributes, shape (C, D).
+    def encode_new_items(
+        self, texts: list[str], features: AttributeFeatures | None = None, items_C: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the vectors of items from texts and attributes that are not in the catalogue, shape (C, D).
 
+        Args:
+            texts: of the items.
+            features: their attributes; None: those of the catalogue.
+            items_C: indexes in the trained catalogue of items that have got other texts or attributes, -1 for new ones;
+                None where all are new. What was learned of an item alone stays its own.
         Raises:
             InputError: if the model reads neither, or only attributes and there are none of an item.
         """
@@ -147,7 +154,7 @@ class RecommenderModel(nn.Module):
         text_CH = None
         if self.text_encoder is not None:
             text_CH = self.text_encoder.encode(self.text_encoder.tokenize(texts))
-        return self.item_vectors(text_CH, None, features)
+        return self.item_vectors(text_CH, items_C, features)
 
     @torch.no_grad()
     def scores(

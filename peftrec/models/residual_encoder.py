@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -42,6 +42,13 @@ class ResidualEncoderConfig(UserEncoderConfig):
     decay: Annotated[float, Range(gt=0, le=1)] = 0.7
 
 
+@runtime_checkable
+class _Weighs(Protocol):
+    """A block whose attention weights are shares of a whole."""
+
+    def newest_weights(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor: ...
+
+
 class ResidualEncoder(nn.Module):
     """Blocks over the history, and the weighted mean that they start from; see `ResidualEncoderConfig`.
 
@@ -74,14 +81,39 @@ class ResidualEncoder(nn.Module):
         assert length <= self.config.max_history, f"a history of {length} is longer than max_history"
         places = Places(valid_BL, times_BL)
         # All work is on the places in use alone, but for what looks at two places, which pads within buckets.
-        items_PD = places.pack(items_BLD)
+        return places.unpack(self.packed(places.pack(items_BLD), places))
+
+    def packed(self, items_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the user vector at every place in use, shape (P, D)."""
         states_PW = self.dropout(items_PD * self.config.input_scale)
         for block in self.blocks:
             states_PW = block(states_PW, places)
         users_PD = self.out(self.norm(states_PW))
         if self.config.recency_start:
             users_PD = users_PD + self.recency.packed(items_PD, places)
-        return places.unpack(users_PD)
+        return users_PD  # type: ignore[no-any-return]
+
+    def newest_attention(self, items_1LD: torch.Tensor, times_1L: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Return the attention weight of each event of one history, shape (L,); None where none counts.
+
+        They are those of the last block that has them, from the newest event, as the mean over heads: they sum to 1.
+        They tell what was mixed, not what the score owes to it: what lies beside attention (the weighted mean of the
+        newest events, what events have told each other below) is not in them.
+
+        Args:
+            items_1LD: item vectors of a history without padding, one user.
+            times_1L: when its events happened, where the encoder needs times.
+        """
+        if not self.out.weight.any():
+            return None  # at the start, when nothing that the blocks mix reaches the user's vector
+        places = Places(torch.ones(items_1LD.shape[:2], dtype=torch.bool, device=items_1LD.device), times_1L)
+        states_PW = places.pack(items_1LD) * self.config.input_scale
+        weights_L = None
+        for block in self.blocks:
+            if isinstance(block, _Weighs):
+                weights_L = block.newest_weights(states_PW, places).mean(1)
+            states_PW = block(states_PW, places)
+        return weights_L
 
 
 def relative_bias(lag_bias: nn.Parameter | None, time_bias: nn.Parameter | None, bucket: Bucket) -> torch.Tensor | None:

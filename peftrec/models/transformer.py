@@ -84,8 +84,7 @@ class _LearnedPositions(nn.Module):
 
     def forward(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
         # From the oldest: from the newest, an event's place would tell how many follow it.
-        place_BL = places.valid_BL.cumsum(1) - 1
-        return states_PD + F.embedding(place_BL[places.valid_BL], self.table)
+        return states_PD + F.embedding(places.numbers_P, self.table)
 
 
 class _Block(nn.Module):
@@ -110,6 +109,18 @@ class _Block(nn.Module):
         mixed_PD = places.by_bucket(self.query_key_value(self.attention_norm(states_PD)), self._attend)
         states_PD = states_PD + self.dropout(self.attention_out(mixed_PD))
         return states_PD + self.dropout(self.feedforward(states_PD))  # type: ignore[no-any-return]
+
+    def newest_weights(self, states_PD: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the attention of one user's newest event to each event, shape (P, A); for `newest_attention`."""
+        return places.by_bucket(self.query_key_value(self.attention_norm(states_PD)), self._newest_weights)
+
+    def _newest_weights(self, packed_BLX: torch.Tensor, bucket: Bucket) -> torch.Tensor:
+        users, length = packed_BLX.shape[:2]
+        query, key, _ = packed_BLX.view(users, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        scores_BALL = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        bias = relative_bias(self.lag_bias, self.time_bias, bucket)
+        newest_BAL: torch.Tensor = (scores_BALL if bias is None else scores_BALL + bias)[:, :, -1]
+        return newest_BAL.softmax(-1).transpose(1, 2)
 
     def _attend(self, packed_BLX: torch.Tensor, bucket: Bucket) -> torch.Tensor:
         users, length = packed_BLX.shape[:2]

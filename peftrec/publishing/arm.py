@@ -13,12 +13,20 @@ from typing import Any
 from peftrec.config import InputError
 from peftrec.publishing.run_folder import ENSEMBLE, METRICS, RECIPE
 from peftrec.recipe import Recipe, load_recipe
-from peftrec.training.same_recipe import flatten
+from peftrec.training.same_recipe import FREE_SECTION, flatten
 
 # What tells the runs of one recipe apart. A baseline has a seed of its own, or none.
 _SEEDS = ("baseline.seed", "training.seed")
 # What decides no result: where things lie, how many users are scored at once, who is told.
-_FREE = (*_SEEDS, "output_dir", "data.root", "encoder.cache.folder", "evaluation.batch_users", "training.trackers")
+_FREE = (
+    *_SEEDS,
+    "output_dir",
+    "data.root",
+    "encoder.cache.folder",
+    "evaluation.batch_users",
+    "training.trackers",
+    "data.item_fields",
+)
 _DATA = "data_sha256"
 
 
@@ -137,7 +145,11 @@ def _read(folder: Path) -> _Made:
             values |= {"ensemble.by": stored["by"], "ensemble.weights": [weight / sum(weights) for weight in weights]}
             for row, member in enumerate(members):
                 own = {f"ensemble.members[{row}].{key}": value for key, value in member.values.items()}
-                values |= {key: value for key, value in own.items() if key.partition("].")[2] not in _FREE}
+                values |= {
+                    key: value
+                    for key, value in own.items()
+                    if key.partition("].")[2] not in _FREE and not key.partition("].")[2].startswith(FREE_SECTION)
+                }
             seed = next((own for own in (seed, *(member.seed for member in members)) if own is not None), None)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         if isinstance(error, InputError):
@@ -154,7 +166,7 @@ def _seed(recipe: Recipe, values: dict[str, Any]) -> int | None:
 
 
 def _check_same(one: Path, first: dict[str, Any], other: Path, second: dict[str, Any]) -> None:
-    keys = sorted((first.keys() | second.keys()) - set(_FREE))
+    keys = sorted(key for key in first.keys() | second.keys() if key not in _FREE and not key.startswith(FREE_SECTION))
     apart = [f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys if first.get(key) != second.get(key)]
     if apart:
         more = f", and {len(apart) - 4} more" if len(apart) > 4 else ""

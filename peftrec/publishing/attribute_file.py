@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from peftrec.config import InputError
 from peftrec.data import AttributeFeatures, DataConfig, FittedAttributes
 from peftrec.models import RecommenderModel
+from peftrec.publishing.json_file import read_json
+from peftrec.publishing.tensor_file import read_tensors
 
 ATTRIBUTES, ITEM_ATTRIBUTES = "attributes.json", "item_attributes.safetensors"
 
@@ -52,9 +56,11 @@ def read_attributes(folder: Path, data: DataConfig) -> dict[str, FittedAttribute
         return {}
     path = folder / ATTRIBUTES
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {subject: FittedAttributes.from_json(columns, content[subject]) for subject, columns in configs.items()}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError) and str(error).startswith(str(path)):
+            raise
         raise InputError(f"{path}: does not hold what the recipe's attributes need ({error})") from None
 
 
@@ -69,14 +75,21 @@ def set_item_attributes(folder: Path, model: RecommenderModel, num_items: int) -
         return
     path = folder / ITEM_ATTRIBUTES
     try:
-        tensors = {name: tensor.numpy() for name, tensor in load_file(path).items()}
+        tensors = {name: tensor.numpy() for name, tensor in read_tensors(path).items()}
         codes = tuple(tensors[f"codes.{place}"] for place in range(len(part.fitted.vocabulary_sizes)))
         features = AttributeFeatures(tensors["known"], tensors["numbers"], codes)
-    except (SafetensorError, OSError, KeyError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    fits = {len(tensor) for tensor in tensors.values()} == {num_items}
+    fits = {tensor.shape[:1] for tensor in tensors.values()} == {(num_items,)} and features.known.shape == (num_items,)
+    fits &= features.known.dtype == np.dtype(np.bool_) and features.numbers.dtype == np.dtype(np.float32)
     fits &= features.numbers.shape[1:] == (part.fitted.num_numbers,)
-    fits &= all(int(found.max()) < size for found, size in zip(codes, part.fitted.vocabulary_sizes, strict=True))
+    fits &= all(_are_codes(found, size) for found, size in zip(codes, part.fitted.vocabulary_sizes, strict=True))
     if not fits:
         raise InputError(f"{path}: does not hold the columns of {ATTRIBUTES} for each of the {num_items:,} items")
     part.set_rows(features)
+
+
+def _are_codes(codes_NM: NDArray[Any], size: int) -> bool:
+    if codes_NM.dtype != np.dtype(np.int64) or codes_NM.ndim != 2:
+        return False
+    return codes_NM.size == 0 or -1 <= int(codes_NM.min()) <= int(codes_NM.max()) < size

@@ -20,9 +20,12 @@ from peftrec.config import InputError
 from peftrec.data import Catalogue
 from peftrec.evaluation import ProductScores, UserScores
 from peftrec.models import RecommenderModel
+from peftrec.publishing.folder_reader import load_run
+from peftrec.publishing.folder_writer import finish_folder
 from peftrec.publishing.item_table import ITEMS
+from peftrec.publishing.json_file import read_json
 from peftrec.publishing.manifest import MANIFEST, Manifest, read_manifest, require_listed
-from peftrec.publishing.run_folder import ENSEMBLE, VECTORS, Run, finish_folder, load_run
+from peftrec.publishing.run_folder import ENSEMBLE, ITEM_SCORES, Run
 from peftrec.recipe import Recipe
 from peftrec.retrieval import Fusion
 
@@ -94,7 +97,7 @@ def save_ensemble_run(run: EnsembleRun, metrics: Mapping[str, Any]) -> None:
     rows = [{"name": name, "weight": weight} for name, weight in zip(run.members, run.fusion.weights, strict=True)]
     text = json.dumps({"by": run.fusion.by, "members": rows}, indent=2, allow_nan=False)
     (run.folder / ENSEMBLE).write_text(text + "\n", encoding="utf-8")
-    save_file({"train_counts": run.train_counts_N.contiguous()}, run.folder / VECTORS)
+    save_file({"train_counts": run.train_counts_N.contiguous()}, run.folder / ITEM_SCORES)
     finish_folder(run.folder, run.recipe, run.catalogue, metrics, None)
     fusion, folders = _read(run.folder, read_manifest(run.folder))
     if fusion != run.fusion or list(folders.values()) != [member.folder for member in run.members.values()]:
@@ -120,10 +123,12 @@ def _read(folder: Path, manifest: Manifest) -> tuple[Fusion, dict[str, Path]]:
     """Return what `ensemble.json` says, members as folders by name."""
     path = folder / ENSEMBLE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         names = [str(member["name"]) for member in content["members"]]
         fusion = Fusion(content["by"], tuple(float(member["weight"]) for member in content["members"]))
     except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError) and str(error).startswith(str(path)):
+            raise
         raise InputError(f"{path}: is damaged ({error})") from None
     require_listed(folder, manifest, [f"{_MEMBERS}/{name}/{MANIFEST}" for name in names])
     return fusion, {name: folder / _MEMBERS / name for name in names}

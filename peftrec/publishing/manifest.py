@@ -6,14 +6,19 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from peftrec.config import InputError
+from peftrec.publishing.json_file import read_json
+from peftrec.publishing.listed_file import check_listed_name, check_within
 
-FORMAT_VERSION = 1
-MANIFEST = "peftrec.json"
-PRIVATE = "private"
+FORMAT_VERSION: Final = 2
+MANIFEST: Final = "peftrec.json"
+PRIVATE: Final = "private"
+# Those of version 1 say less of themselves, and keep all that belongs to items in one file.
+READABLE_VERSIONS: Final = (1, FORMAT_VERSION)
+_SINCE_2 = ("recipe", "num_items")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,9 @@ class Manifest:
         peftrec_version: of the library that wrote it.
         backbone: name, revision and fingerprint of the language model; None where there is none.
         text: pooling, prefix, `max_tokens` and template that the vectors were made with.
+        recipe: resolved, as plain values; the same as in `recipe.yaml`. None in folders of format version 1.
+        num_items: size of the catalogue; None in folders of format version 1.
+        format_version: of the layout of the folder.
         files: sha256 and bytes of every file but this one and those in `private/`; of one that was being replaced when
             its writer was killed, `before` holds those of what it was, or None where it was not there.
     """
@@ -32,6 +40,9 @@ class Manifest:
     backbone: dict[str, Any] | None
     text: dict[str, Any]
     files: dict[str, dict[str, Any]]
+    recipe: dict[str, Any] | None = None
+    num_items: int | None = None
+    format_version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
         """Write `peftrec.json`."""
@@ -39,7 +50,12 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return what `peftrec.json` holds."""
-        content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        content = dataclasses.asdict(self)
+        told = {"format_version": content.pop("format_version"), "peftrec_version": content.pop("peftrec_version")}
+        if self.format_version == 1:
+            content = {name: value for name, value in content.items() if name not in _SINCE_2}
+        # The files last, as there are many.
+        content = told | {name: value for name, value in content.items() if name != "files"} | {"files": self.files}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -65,21 +81,36 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: there is no such run folder")
     if not path.is_file():
         raise InputError(f"{folder}: is not a run folder ({MANIFEST} is missing)")
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        version = content.pop("format_version")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is damaged ({error})") from None
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}: has format version {version}, this peftrec reads {FORMAT_VERSION}")
+    manifest = _parse(path)
+    for name, entry in manifest.files.items():
+        _check_file(folder, name, entry)
+    return manifest
+
+
+def _parse(path: Path) -> Manifest:
+    """Read a manifest without looking at the files that it lists."""
+    check_within(path.parent, path)
+    content = read_json(path)
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise InputError(f"{path}: is damaged (it holds no format_version)")
+    version = content["format_version"]
+    if version not in READABLE_VERSIONS or type(version) is not int:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        raise InputError(
+            f"{path}: has format version {version!r}, and this peftrec reads {readable}; a newer peftrec may read it"
+        )
     try:
         manifest = Manifest(**content)
     except TypeError as error:
         raise InputError(f"{path}: is damaged ({error})") from None
-    if not isinstance(manifest.files, dict) or not isinstance(manifest.backbone, dict | None):
-        raise InputError(f"{path}: is damaged (files or backbone are no mapping)")
-    for name, entry in manifest.files.items():
-        _check_file(folder, name, entry)
+    mappings = isinstance(manifest.files, dict) and isinstance(manifest.text, dict)
+    if not mappings or not isinstance(manifest.backbone, dict | None):
+        raise InputError(f"{path}: is damaged (files, text or backbone are no mapping)")
+    if not isinstance(manifest.peftrec_version, str):
+        raise InputError(f"{path}: is damaged (peftrec_version is no text)")
+    whole = isinstance(manifest.recipe, dict) and type(manifest.num_items) is int
+    if whole != (version > 1):
+        raise InputError(f"{path}: is damaged (a folder of format version {version} has other entries)")
     return manifest
 
 
@@ -102,11 +133,10 @@ def sha256(path: Path) -> str:
 
 def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
     path = folder / name
-    if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)):
-        raise InputError(f"{folder / MANIFEST}: is damaged ('{name}' has no size and sha256)")
-    # A snapshot of the Hub's cache links to files elsewhere: what counts is the name, and then the checksum.
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise InputError(f"{folder / MANIFEST}: '{name}' lies outside the folder")
+    if not _is_entry(entry) or not (entry.get("before") is None or _is_entry(entry["before"])):
+        raise InputError(f"{folder / MANIFEST}: is damaged ({name!r} has no size and sha256)")
+    check_listed_name(folder / MANIFEST, name)
+    check_within(folder, path)
     if "before" in entry and _is_as_before(path, entry["before"]):
         return
     if not path.is_file():
@@ -116,6 +146,10 @@ def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
         raise InputError(f"{path}: has {size} bytes, expected {entry['bytes']}; it is truncated or was edited")
     if sha256(path) != entry["sha256"]:
         raise InputError(f"{path}: was edited or damaged (its sha256 is not the one in {MANIFEST})")
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
 
 
 def _is_as_before(path: Path, before: dict[str, Any] | None) -> bool:

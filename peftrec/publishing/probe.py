@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from peftrec.config import InputError
 from peftrec.models import RecommenderModel
+from peftrec.publishing.manifest import MANIFEST
+from peftrec.publishing.run_folder import VECTORS
+from peftrec.publishing.tensor_file import read_tensors
 
 PROBES = "probes.safetensors"
 _NUM_PROBES = 8
@@ -69,18 +72,58 @@ def check_probes(folder: Path, model: RecommenderModel, num_items: int) -> None:
     Raises:
         InputError: if a vector or a score differs; the folder then is not what was trained.
     """
-    stored, found = load_file(folder / PROBES), take_probes(model, num_items)
+    stored, found = read_tensors(folder / PROBES), take_probes(model, num_items)
     if stored.keys() != found.keys():
         raise InputError(f"{folder / PROBES}: holds {sorted(stored)}, expected {sorted(found)}")
-    rounded = any(encoder.backbone.dtype == torch.bfloat16 for encoder in model.text_encoders().values())
-    tolerance = _TOLERANCE_BFLOAT16 if rounded else _TOLERANCE
+    tolerance = _tolerance(model)
     for name, expected in stored.items():
         actual = found[name]
         if expected.shape != actual.shape:
             raise InputError(f"{folder / PROBES}: {name} has shape {tuple(expected.shape)}, not {tuple(actual.shape)}")
-        gap = float((actual.double() - expected.double()).abs().max())
-        if not gap <= tolerance * max(1e-6, float(expected.double().abs().max())):
+        if expected.dtype != actual.dtype:
+            raise InputError(f"{folder / PROBES}: {name} is {expected.dtype}, not {actual.dtype}")
+        gap = _gap(expected, actual)
+        if not gap <= tolerance * _size(expected):
             raise InputError(
                 f"{folder}: the loaded model does not give the {name.replace('_', ' ')} that were stored when it was "
                 f"trained (largest difference {gap:.3g}); backbone or adapter is not the one of this run"
             )
+
+
+def check_stored_vectors(folder: Path, model: RecommenderModel, vectors_ND: torch.Tensor) -> None:
+    """See that stored item vectors are of this run: those of the probe items must be their probes.
+
+    Args:
+        folder: whose probes the model has met.
+        model: loaded from it.
+        vectors_ND: as stored, one for each item.
+    Raises:
+        InputError: if they are not.
+    """
+    probes = read_tensors(folder / PROBES)
+    expected = probes["item_vectors"]
+    found = vectors_ND[probes["items"]]
+    if found.shape != expected.shape:
+        raise InputError(
+            f"{folder / VECTORS}: 'vectors' has shape {tuple(vectors_ND.shape)}, and this model's have "
+            f"{expected.shape[1]} columns"
+        )
+    gap = _gap(expected, found)
+    if not gap <= _tolerance(model) * _size(expected):
+        raise InputError(
+            f"{folder / VECTORS}: 'vectors' holds others than this model gives (largest difference {gap:.3g}); remove "
+            f"the file and its entry in {MANIFEST}, and the items are encoded anew"
+        )
+
+
+def _tolerance(model: RecommenderModel) -> float:
+    rounded = any(encoder.backbone.dtype == torch.bfloat16 for encoder in model.text_encoders().values())
+    return _TOLERANCE_BFLOAT16 if rounded else _TOLERANCE
+
+
+def _gap(expected: torch.Tensor, found: torch.Tensor) -> float:
+    return float((found.double() - expected.double()).abs().max())
+
+
+def _size(expected: torch.Tensor) -> float:
+    return max(1e-6, float(expected.double().abs().max()))

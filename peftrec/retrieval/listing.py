@@ -90,12 +90,20 @@ def best_lists(
 
 
 @torch.no_grad()
-def ranks_of_item(scores: UserScores | ProductScores, asked: Asked, item: int, popularity_N: torch.Tensor) -> list[int]:
+def ranks_of_item(
+    scores: UserScores | ProductScores,
+    asked: Asked,
+    item: int,
+    popularity_N: torch.Tensor,
+    *,
+    refused_N: torch.Tensor | None = None,
+) -> list[int]:
     """Return at which place each user's list, without the history, has an item; whole rows as in `best_lists`.
 
     Args:
         scores: and `asked`, `popularity_N`: as in `best_lists`.
         item: its index; in none of the histories.
+        refused_N: True for items that are in no list, the item not among them; None for none.
     """
     ranks = []
     most = users_at_once(_USERS_AT_ONCE, len(popularity_N))
@@ -111,6 +119,8 @@ def ranks_of_item(scores: UserScores | ProductScores, asked: Asked, item: int, p
         # As in lists, of equal scores the item that stands first in the catalogue is first.
         above_BN = rows_BN > rows_BN[:, item, None]
         above_BN[:, : item + 1] |= rows_BN[:, : item + 1] == rows_BN[:, item, None]
+        if refused_N is not None:
+            above_BN &= ~refused_N
         above_BN[Excluded.of(given[0], rows_BN.device).within(0, len(popularity_N))] = False
         ranks += above_BN.sum(1).tolist()
     return ranks

@@ -20,7 +20,10 @@ _FREE = (
     "training.checkpoint_steps",
     "training.keep_every",
     "training.on_out_of_memory",
+    "data.item_fields",
 )
+# Nor does it matter how lists are made afterwards.
+FREE_SECTION = "retrieval."
 
 
 def check_same_settings(checkpoint: Path, stored: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -33,7 +36,9 @@ def check_same_settings(checkpoint: Path, stored: dict[str, Any], settings: dict
     Raises:
         InputError: naming the keys that differ.
     """
-    keys = sorted((stored.keys() | settings.keys()) - set(_FREE))
+    keys = sorted(
+        key for key in stored.keys() | settings.keys() if key not in _FREE and not key.startswith(FREE_SECTION)
+    )
     changed = [
         f"{key} (then {stored.get(key)!r}, now {settings.get(key)!r})"
         for key in keys

@@ -7,11 +7,18 @@ from typing import Any, Final
 
 from peftrec.config import InputError
 from peftrec.recipe import Recipe
-from peftrec.training.same_recipe import flatten
+from peftrec.training.same_recipe import FREE_SECTION, flatten
 from peftrec.tuning.space import Space
 
 # What decides no value of a trial: where things lie, how many users are scored at once.
-_FREE: Final = ("output_dir", "data.root", "encoder.cache.folder", "evaluation.batch_users", "training.trackers")
+_FREE: Final = (
+    "output_dir",
+    "data.root",
+    "encoder.cache.folder",
+    "evaluation.batch_users",
+    "training.trackers",
+    "data.item_fields",
+)
 _SHOWN: Final = 4
 
 
@@ -24,7 +31,7 @@ def identity_of(
     fixed = {
         key: value
         for key, value in flatten(recipe.to_dict()).items()
-        if key not in _FREE and key not in keys and not key.startswith(searched)
+        if key not in _FREE and key not in keys and not key.startswith((*searched, FREE_SECTION))
     }
     return {
         **{f"recipe {key}": value for key, value in fixed.items()},

@@ -15,6 +15,7 @@ from peftrec import evaluate
 from peftrec.baselines.popularity import Popularity
 from peftrec.config import RecipeError, parse_section
 from peftrec.publishing import load_run
+from peftrec.publishing.folder_reader import plain_recipe
 from peftrec.publishing.manifest import file_table, read_manifest
 from peftrec.run import train
 
@@ -118,6 +119,7 @@ def test_a_run_from_before_there_was_a_window_still_loads(make_recipe: Callable[
     assert "kind: popularity" in older
     manifest = read_manifest(tmp_path / "run")
     path.write_text(older, encoding="utf-8")
-    dataclasses.replace(manifest, files=file_table(tmp_path / "run")).write(tmp_path / "run")
+    changed = {"files": file_table(tmp_path / "run"), "recipe": plain_recipe(path)}
+    dataclasses.replace(manifest, **changed).write(tmp_path / "run")
     assert load_run(tmp_path / "run").recipe.baseline == Popularity()
     assert evaluate(tmp_path / "run")["model"] == metrics["test"]["model"]

@@ -11,7 +11,7 @@ import peftrec
 from peftrec.cli import build_parser, main, validate
 from peftrec.config import InputError
 
-VERBS = ("train", "tune", "evaluate", "ensemble", "recommend", "encode", "merge", "validate", "data")
+VERBS = ("train", "tune", "evaluate", "ensemble", "recommend", "encode", "export", "validate", "data")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ def test_prints_rank_score_id_and_title(trained: Path, capsys: pytest.CaptureFix
     assert main(["recommend", str(trained), "--history", "wine0, wine1,wine2", "--k", "4", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
-    assert all(set(row) == {"rank", "score", "item_id", "title"} for row in rows)
+    assert all(set(row) == {"rank", "score", "item_id", "title", "source"} for row in rows)
     assert not {row["item_id"] for row in rows} & {"wine0", "wine1", "wine2"}
     assert main(["recommend", str(trained), "--history", "wine0,wine1,wine2", "--k", "4"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -97,3 +97,27 @@ def test_words_that_do_not_go_together(
         main(["recommend", str(trained), *words])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_lists_can_be_explained(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["recommend", str(trained), "--history", "wine0,wine1", "--k", "2", "--explain"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:2] for line in lines if line.endswith(".")] == ["1.", "2."]
+    assert main([*words, "--words", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    for row in rows:
+        assert row["explanation"]["item_id"] == row["item_id"]
+        assert row["explanation"]["score"] == pytest.approx(row["score"], abs=1e-4)
+        assert {event["item_id"] for event in row["explanation"]["evidence"]} == {"wine0", "wine1"}
+        assert row["explanation"]["words"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--history", "wine0", "--words"], ["--histories", "x.csv", "--output", "y.jsonl", "--explain"]],
+)
+def test_explanations_are_asked_for_whole(trained: Path, words: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["recommend", str(trained), *words])
+    assert stopped.value.code == 2

@@ -66,3 +66,16 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         (tmp_path / "top.yaml").write_text(content)
         with pytest.raises(RecipeError, match=rf"top\.yaml: expected key: value pairs at the top, found {kind}"):
             read_yaml(tmp_path / "top.yaml")
+
+
+def test_aliases_are_read_as_what_they_stand_for() -> None:
+    assert parse_yaml("a: &x [1, 2]\nb: *x\nc: [*x, *x]", source="f") == {"a": [1, 2], "b": [1, 2], "c": [[1, 2]] * 2}
+
+
+def test_few_lines_that_stand_for_very_much_are_refused() -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    with pytest.raises(RecipeError, match="f: holds 100,000 values or more, with its aliases written out"):
+        parse_yaml("\n".join(lines), source="f")
+    with pytest.raises(RecipeError, match="f: is nested too deep"):
+        parse_yaml("a: " + "[" * 5000 + "]" * 5000, source="f")

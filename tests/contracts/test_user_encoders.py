@@ -10,6 +10,7 @@ import torch
 from peftrec.config import InputError
 from peftrec.encoders import EncoderConfig, ItemEncoder
 from peftrec.models import SCORERS, USER_ENCODERS, RecommenderModel, places
+from peftrec.models.whole_places import WholePlaces
 
 KINDS = USER_ENCODERS.kinds()
 DIM, NUM_ITEMS = 8, 20
@@ -239,3 +240,21 @@ def test_zeros_stand_where_there_is_no_event(kind: str, variant: int) -> None:
     found = encode(make(kind, variant), torch.randn(2, 4, DIM), valid)
     assert not bool(found[~valid].any())
     assert bool(found[valid].any())
+
+
+def test_all_places_at_once_give_the_same(kind: str, variant: int) -> None:
+    """As graphs for other runtimes compute: padding behind, and no look at what is padding."""
+    model = make(kind, variant)
+    lengths = torch.tensor([6, 1, 3, 5])
+    valid = torch.arange(6) >= 6 - lengths[:, None]
+    items = torch.randn(4, 6, DIM) * valid[..., None]
+    times = times_of(valid.long() - 1)
+    order = (~valid).long().argsort(dim=1, stable=True)
+    moved_items = items.gather(1, order[..., None].expand(-1, -1, DIM))
+    moved_times = times.gather(1, order)
+    places = WholePlaces(4, 6, items.device, moved_times if model.needs_times else None)
+    with torch.no_grad():
+        expected = encode(model, items, valid)[:, -1]
+        encoder: Any = model.user_encoder
+        found = places.unpack(encoder.packed(places.pack(moved_items), places))[torch.arange(4), lengths - 1]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

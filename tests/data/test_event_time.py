@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from peftrec.config import InputError
-from peftrec.data import Cases, Catalogue, Sequences, TrainingWindows
-from peftrec.data.given_history import event_kinds, event_times, history_indexes
+from peftrec.data import Cases, Sequences, TrainingWindows
+from peftrec.data.given_history import event_kinds, event_times, right_aligned
 
 if TYPE_CHECKING:
     from .conftest import Workspace
@@ -60,10 +60,9 @@ def test_batches_hold_the_time_of_each_input(workspace: Workspace) -> None:
 
 
 def test_histories_given_by_hand() -> None:
-    catalogue = Catalogue(("a", "7"), ("x", "y"), ("x", "y"))
     histories = [["a", 7, "a"], [], ["7"]]
-    assert history_indexes(catalogue, histories).tolist() == [[0, 1, 0], [-1, -1, -1], [-1, -1, 1]]
-    assert history_indexes(catalogue, [[]]).tolist() == [[-1]]
+    assert right_aligned([[0, 1, 0], [], [1]]).tolist() == [[0, 1, 0], [-1, -1, -1], [-1, -1, 1]]
+    assert right_aligned([[]]).tolist() == [[-1]]
     words = {"view": "saw", "cart": " kept ", "look": "saw"}
     kinds = event_kinds(words, histories, [["view", "cart", "look"], [], ["cart"]])
     assert kinds.tolist() == [[0, 1, 0], [-1, -1, -1], [-1, -1, 1]]

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from peftrec import InputError, RecipeError, Recommender, compare, ensemble, evaluate
-from peftrec.publishing import load_run, merge_run
+from peftrec.publishing import load_run
+from peftrec.publishing.export import EXPORTS, export_run
 from peftrec.publishing.manifest import file_table
 from peftrec.retrieval.fusion import reciprocal_ranks, standardised
 from peftrec.run import train
@@ -85,7 +86,7 @@ def test_it_is_a_run_like_any_other(both: tuple[Path, dict[str, Any]], runs: Fol
     assert parts == ["1_text lm", "1_text head", "1_text user", "2_ids head", "2_ids user", "2_ids ids"]
     card = (folder / "README.md").read_text()
     assert "the weighted mean of the standardised scores of its members" in card
-    assert "1_text (2), 2_ids (1)" in card
+    assert "`1_text` (2), `2_ids` (1)" in card
 
 
 def test_it_needs_nothing_but_its_folder(both: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -109,8 +110,10 @@ def test_it_recommends(both: tuple[Path, dict[str, Any]], runs: Folders) -> None
         recommender.add_items(["new"], ["small red wine"])
     with pytest.raises(InputError, match="reads no users' texts"):
         recommender.recommend(["wine0"], attributes="31 years")
-    with pytest.raises(InputError, match="is an ensemble; merge its members"):
-        merge_run(both[0], both[0].parent / "merged")
+    with pytest.raises(InputError, match="is an ensemble; export its members"):
+        export_run(both[0], both[0].parent / "merged", EXPORTS.load("merged")())
+    with pytest.raises(InputError, match="is an ensemble; export its members"):
+        export_run(both[0], both[0].parent / "index", EXPORTS.load("faiss")())
 
 
 def test_members_that_read_users_get_to_know_them(
@@ -287,6 +290,7 @@ class TestDamaged:
             ("2.0", "NaN", "is damaged"),
             ("1_text", "../1_text", "is not listed"),
             ('"members"', '"parts"', "is damaged"),
+            ('"members": [', '"members": ' + "[" * 100_000, r"ensemble\.json: is damaged \(nested too deep"),
         ],
     )
     def test_an_edited_description_is_refused(self, copy: Path, old: str, new: str, message: str) -> None:

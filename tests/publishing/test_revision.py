@@ -19,7 +19,9 @@ NEW = {"metrics.json": "new", "plots/one.svg": "plot", "report.md": "text"}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "metrics.json").write_text("old")
-    Manifest(peftrec_version="0", backbone=None, text={}, files=file_table(tmp_path)).write(tmp_path)
+    Manifest(peftrec_version="0", backbone=None, text={}, files=file_table(tmp_path), recipe={}, num_items=0).write(
+        tmp_path
+    )
     return tmp_path
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from peftrec.config import InputError
+from peftrec.config import InputError, read_yaml
 from peftrec.publishing import load_run
 from peftrec.publishing.item_table import read_items, write_items
 from peftrec.publishing.manifest import file_table, read_manifest
@@ -21,8 +21,8 @@ from peftrec.recipe import load_recipe
 
 FILES = {
     "README.md", "adapter_config.json", "adapter_model.safetensors", "environment.json", "head.safetensors",
-    "ids.safetensors", "item_vectors.safetensors", "items.jsonl", "metrics.json", "metrics.jsonl",
-    "probes.safetensors", "recipe.yaml",
+    "ids.safetensors", "item_vectors.safetensors", "items.jsonl", "items.safetensors", "metrics.json",
+    "metrics.jsonl", "probes.safetensors", "recipe.yaml",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def rewrite(folder: Path, content: Any) -> None:
 
 def sign(folder: Path) -> None:
     """Bring the checksums in line with the files, as someone who edits on purpose would."""
-    rewrite(folder, {**manifest(folder), "files": file_table(folder)})
+    rewrite(folder, {**manifest(folder), "files": file_table(folder), "recipe": read_yaml(folder / "recipe.yaml")})
 
 
 def test_what_a_run_holds(trained: Path, tiny_bert: Path) -> None:
@@ -136,8 +136,11 @@ def test_an_edited_manifest_is_refused(change: Callable[[Any], Any], copy: Path)
         load_run(copy)
 
 
-# Those that nothing reads when a run is loaded are left out.
-@pytest.mark.parametrize("name", sorted(FILES - {"README.md", "environment.json", "metrics.json", "metrics.jsonl"}))
+# Those that nothing reads when a run is loaded are left out, and vectors, without which it loads.
+UNREAD = {"README.md", "environment.json", "metrics.json", "metrics.jsonl", "item_vectors.safetensors"}
+
+
+@pytest.mark.parametrize("name", sorted(FILES - UNREAD))
 def test_a_file_taken_off_the_list_is_not_trusted(name: str, copy: Path) -> None:
     content = manifest(copy)
     del content["files"][name]
@@ -149,7 +152,10 @@ def test_a_file_taken_off_the_list_is_not_trusted(name: str, copy: Path) -> None
         load_run(copy)
 
 
-@pytest.mark.parametrize("name", ["../outside.txt", "/etc/hostname", "private/../../outside.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["../outside.json", "/etc/host.json", "private/../../outside.json", "a\\b.json", "C:a.json", "a//b.json", ""],
+)
 def test_a_manifest_cannot_point_out_of_its_folder(name: str, copy: Path) -> None:
     (copy.parent / "outside.txt").write_text("x")
     content = manifest(copy)
@@ -160,15 +166,114 @@ def test_a_manifest_cannot_point_out_of_its_folder(name: str, copy: Path) -> Non
 
 
 def test_a_folder_of_links_is_loaded_as_the_hub_cache_lays_them_out(copy: Path) -> None:
-    blobs = copy.parent / "blobs"
-    blobs.mkdir()
+    entry = copy.parent / "models--someone--run"
+    snapshot, blobs = entry / "snapshots" / "0123abc", entry / "blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
     for path in [path for path in copy.iterdir() if path.is_file()]:
         (blobs / path.name).write_bytes(path.read_bytes())
-        path.unlink()
-        path.symlink_to(Path("..") / "blobs" / path.name)
-    assert load_run(copy).model is not None
+        (snapshot / path.name).symlink_to(Path("..") / ".." / "blobs" / path.name)
+    assert load_run(snapshot).model is not None
     (blobs / "head.safetensors").write_bytes(b"x" * (blobs / "head.safetensors").stat().st_size)
     with pytest.raises(InputError, match="was edited or damaged"):
+        load_run(snapshot)
+
+
+def test_other_links_are_refused(copy: Path) -> None:
+    for name in ("head.safetensors", "peftrec.json"):
+        outside = copy.parent / name
+        (copy / name).rename(outside)
+        (copy / name).symlink_to(outside)
+        with pytest.raises(InputError, match=rf"{name}: is a link that leaves the run folder"):
+            load_run(copy)
+        (copy / name).unlink()
+        outside.rename(copy / name)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "code.py", "model.pt", "x.pkl", "noending"])
+def test_files_of_other_kinds_are_refused(name: str, copy: Path) -> None:
+    (copy / name).write_text("x")
+    sign(copy)
+    with pytest.raises(InputError, match="no kind of file that a run folder holds"):
+        load_run(copy)
+
+
+def test_what_is_not_listed_is_never_read(copy: Path) -> None:
+    (copy / "code.py").write_text("raise SystemExit")
+    (copy / "user_adapter").mkdir()
+    (copy / "user_adapter" / "adapter_model.safetensors").write_bytes(b"x")
+    load_run(copy)
+
+
+def test_without_item_vectors_the_catalogue_is_encoded(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stored = load_run(copy)
+    (copy / "item_vectors.safetensors").unlink()
+    sign(copy)
+    with caplog.at_level("INFO"):
+        encoded = load_run(copy)
+    assert "holds no item vectors; the catalogue is encoded" in caplog.text
+    assert stored.vectors_ND is not None
+    assert encoded.vectors_ND is not None
+    torch.testing.assert_close(encoded.vectors_ND, stored.vectors_ND, rtol=0, atol=1e-5)
+    histories = np.array([[-1, 3], [7, 8]])
+    torch.testing.assert_close(encoded.scores(histories), stored.scores(histories), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("item_vectors.safetensors", lambda t: {"vectors": t["vectors"].half()}, "'vectors' is torch.float16"),
+        ("item_vectors.safetensors", lambda t: {"vectors": t["vectors"][:, :-1].contiguous()}, "columns"),
+        ("item_vectors.safetensors", lambda t: {"vectors": t["vectors"] * torch.nan}, "NaN or infinite"),
+        (
+            "item_vectors.safetensors",
+            lambda t: {**t, "more": t["vectors"].clone()},
+            "'more' is torch.float32, and belongs",
+        ),
+        ("items.safetensors", lambda t: {"bias": t["bias"]}, "'train_counts' is missing"),
+        ("items.safetensors", lambda t: {**t, "train_counts": t["train_counts"].float()}, "'train_counts' is"),
+        ("head.safetensors", lambda t: {name: one.double() for name, one in t.items()}, "is torch.float64, expected"),
+        ("head.safetensors", lambda t: {name: one * torch.inf for name, one in t.items()}, "NaN or infinite"),
+        ("adapter_model.safetensors", lambda t: {name: one * torch.nan for name, one in t.items()}, "NaN or infinite"),
+        ("adapter_model.safetensors", lambda t: {name: one.half() for name, one in t.items()}, "is torch.float16"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused(name: str, change: Any, told: str, copy: Path) -> None:
+    save_file(change(load_file(copy / name)), copy / name)
+    sign(copy)
+    with pytest.raises(InputError, match=told.replace(".", r"\.")):
+        load_run(copy)
+
+
+def test_the_recipe_stands_in_the_manifest_too(copy: Path) -> None:
+    content = manifest(copy)
+    assert content["recipe"] == load_run(copy).recipe.to_dict()
+    assert content["num_items"] == 40
+    content["recipe"]["method"]["rank"] = 5
+    rewrite(copy, content)
+    with pytest.raises(
+        InputError, match=r"recipe\.yaml: is not the recipe that peftrec\.json holds .*differ in method"
+    ):
+        load_run(copy)
+
+
+def test_deep_and_large_files_are_refused(copy: Path) -> None:
+    whole = (copy / "peftrec.json").read_text()
+    (copy / "peftrec.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"peftrec\.json: is damaged"):
+        load_run(copy)
+    (copy / "peftrec.json").write_text(whole)
+    for name, text in (("items.jsonl", '{"item_id": ' + "[" * 100_000), ("recipe.yaml", "a: " + "[" * 5_000)):
+        before = (copy / name).read_text()
+        (copy / name).write_text(text)
+        content = manifest(copy)
+        rewrite(copy, {**content, "files": file_table(copy)})
+        with pytest.raises(InputError, match=name.replace(".", r"\.")):
+            load_run(copy)
+        (copy / name).write_text(before)
+    (copy / "recipe.yaml").write_text((copy / "recipe.yaml").read_text() + "#" * 2**20)
+    sign(copy)
+    with pytest.raises(InputError, match="no recipe has more"):
         load_run(copy)
 
 

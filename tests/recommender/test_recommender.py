@@ -193,4 +193,4 @@ def test_items_that_cannot_be_added(runs: dict[str, Path]) -> None:
 
 def test_rows_for_json(runs: dict[str, Path]) -> None:
     rows = describe(Recommender.from_pretrained(runs["text"]).recommend(HISTORY, k=1))
-    assert list(rows[0]) == ["rank", "score", "item_id", "title"]
+    assert list(rows[0]) == ["rank", "score", "item_id", "title", "source"]

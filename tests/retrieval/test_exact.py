@@ -84,3 +84,17 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         scores[1, num_items - 2] = np.nan
         with pytest.raises(InputError, match="a score is NaN"):
             top_items(scores, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 700), st.integers(1, 80))
+def test_one_user_gets_what_many_get(seed: int, num_items: int, k: int) -> None:
+    """With ties, left out items, and fewer groups than the list is long."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 40, (num_items,), generator=generator).float()
+    scores[torch.rand(num_items, generator=generator) < 0.3] = -torch.inf
+    for one, many in zip(exact.top_of_one(scores, k), top_items(scores[None], k), strict=True):
+        assert one.tolist() == many.tolist()
+    scores[seed % num_items] = torch.nan
+    with pytest.raises(InputError, match="a score is NaN"):
+        exact.top_of_one(scores, k)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from peftrec.config import InputError
 from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
+from peftrec.publishing.export import EXPORTS, export_run
 from peftrec.publishing.manifest import file_table
-from peftrec.publishing.merging import merge_run
 from peftrec.recommender import Recommender
 from peftrec.run import train
 
@@ -44,9 +44,9 @@ def test_a_run(method: str, make_recipe: Callable[..., Any], tmp_path: Path) -> 
     recommender = Recommender(run)
     text = recommender.catalogue.texts[5]
     recommender.add_items(["same"], [text])
-    torch.testing.assert_close(recommender._vectors_ND[-1], vectors_ND[5], rtol=0, atol=1e-5)  # type: ignore[index]
-    with pytest.raises(InputError, match=r"encoder\.pooling attention, whose weights no|leaves nothing to merge"):
-        merge_run(folder, tmp_path / "merged")
+    torch.testing.assert_close(recommender._stock.view.index.vectors_ND[-1], vectors_ND[5], rtol=0, atol=1e-5)  # type: ignore[union-attr]
+    with pytest.raises(InputError, match=r"encoder\.pooling attention, whose weights|leaves nothing to merge"):
+        export_run(folder, tmp_path / "merged", EXPORTS.load("merged")())
     # Weights that are not those of the run are found.
     head["text_encoder.token_attention.query"] += 0.5
     save_file(head, folder / "head.safetensors")

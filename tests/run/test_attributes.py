@@ -271,6 +271,21 @@ def test_a_folder_that_does_not_fit_is_not_loaded(run: Path, tmp_path: Path) -> 
         InputError, match=r"item_attributes\.safetensors: does not hold the columns of attributes\.json"
     ):
         load_run(copy)
+    for wrong in (
+        {"codes.0": tensors["codes.0"] - 9},
+        {"codes.0": tensors["codes.0"].int()},
+        {"numbers": tensors["numbers"].double()},
+        {"known": tensors["known"][:, None].contiguous()},
+        {"known": tensors["known"][0].clone()},
+    ):
+        save_file({**tensors, **wrong}, path)
+        sign(copy)
+        with pytest.raises(InputError, match=r"item_attributes\.safetensors: does not hold the columns"):
+            load_run(copy)
+    save_file({**tensors, "numbers": tensors["numbers"] * torch.nan}, path)
+    sign(copy)
+    with pytest.raises(InputError, match=r"item_attributes\.safetensors: 'numbers' holds numbers that are NaN"):
+        load_run(copy)
     save_file({name: tensor for name, tensor in tensors.items() if name != "codes.1"}, path)
     sign(copy)
     with pytest.raises(InputError, match=r"item_attributes\.safetensors: cannot be read"):

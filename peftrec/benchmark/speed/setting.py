@@ -127,7 +127,9 @@ def _cut(dataset: Dataset, kept_U: NDArray[np.int64]) -> tuple[Dataset, NDArray[
     none = Cases(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
     small = dataclasses.replace(
         dataset,
-        catalogue=type(catalogue)(*(_taken(column, items) for column in _columns(dataset))),
+        catalogue=type(catalogue)(
+            _taken(catalogue.ids, items), _taken(catalogue.texts, items), _taken(catalogue.titles, items)
+        ),
         sequences=Sequences(_taken(dataset.sequences.user_ids, kept_U), offsets, item_place[events]),
         split=dataclasses.replace(dataset.split, train_lengths=lengths, valid=none, test=none, sequences=None),
         user_texts=None,
@@ -136,10 +138,6 @@ def _cut(dataset: Dataset, kept_U: NDArray[np.int64]) -> tuple[Dataset, NDArray[
         user_attributes=None,
     )
     return small, user_place, item_place
-
-
-def _columns(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
-    return dataset.catalogue.ids, dataset.catalogue.texts, dataset.catalogue.titles
 
 
 def _taken(values: Sequence[str], places: NDArray[np.int64]) -> tuple[str, ...]:

@@ -64,6 +64,8 @@ class AmazonReviewsConfig(DataConfig):
     """
 
     kind: ClassVar[str] = "amazon_reviews"
+    known_as: ClassVar[str] = "Amazon Reviews"
+    terms: ClassVar[str] = "published for research, under no open licence"
     layout: Literal[2014, 2018, 2023]
     reviews: str
     metadata: str
@@ -73,6 +75,10 @@ class AmazonReviewsConfig(DataConfig):
         super().__post_init__()
         if self.reads_users:
             raise ValueError(f"{self.users_key}: the reviews say nothing of their users; leave it out")
+
+    @property
+    def set_path(self) -> str:
+        return self.reviews
 
     def read(self) -> RawTables:
         """Reads the columns that the recipe needs of both files."""

@@ -50,6 +50,8 @@ class CompleteJourneyConfig(DataConfig):
     """
 
     kind: ClassVar[str] = "complete_journey"
+    known_as: ClassVar[str] = "The Complete Journey"
+    terms: ClassVar[str] = "84.51°: package under MIT; simulated, and by its own words for teaching and exploring only"
     level: Literal["product", "type"] = "product"
     folder: str | None = None
 

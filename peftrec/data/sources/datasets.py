@@ -82,6 +82,17 @@ class DatasetsConfig(DataConfig):
                 "user_attributes or with user_groups"
             )
 
+    @property
+    def set_path(self) -> str:
+        return self.interactions.path or self.path or ""
+
+    @property
+    def hub_ids(self) -> tuple[str, ...]:
+        tables = (self.interactions, self.items, self.users)
+        paths = dict.fromkeys(table.path or self.path or "" for table in tables if table is not None)
+        root = Path(self.root).expanduser()
+        return tuple(path for path in paths if re.fullmatch(_HUB_ID, path) and not (root / path).is_dir())
+
     def read(self) -> RawTables:
         """Reads the columns that the recipe needs of each table."""
         if find_spec("datasets") is None:

@@ -57,7 +57,13 @@ class MovieLensConfig(DataConfig):
     """
 
     kind: ClassVar[str] = "movielens"
+    known_as: ClassVar[str] = "MovieLens"
+    terms: ClassVar[str] = "GroupLens: for research; no redistribution and no commercial use without their permission"
     folder: str = "ml-100k"
+
+    @property
+    def set_path(self) -> str:
+        return self.folder
 
     def read(self) -> RawTables:
         """Finds out the folder's form and reads it."""

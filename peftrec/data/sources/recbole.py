@@ -45,6 +45,10 @@ class RecBoleConfig(DataConfig):
                 f"{self.field_separator!r}"
             )
 
+    @property
+    def set_path(self) -> str:
+        return self.dataset or self.folder
+
     def read(self) -> RawTables:
         """Reads NAME.inter and NAME.item, and NAME.user where a template or attributes ask for it."""
         from peftrec.data.table import resolve_path

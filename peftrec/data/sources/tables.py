@@ -48,6 +48,10 @@ class TablesConfig(DataConfig):
                 f"data.user_attributes or data.user_groups"
             )
 
+    @property
+    def set_path(self) -> str:
+        return self.interactions
+
     def read(self) -> RawTables:
         """Reads the columns that the recipe needs of each file."""
         of_interactions, of_items, of_users = self.wanted_columns(self.columns)

@@ -1,0 +1,103 @@
+"""`pull_run("user/name", folder)` and what `from_pretrained` reads: runs that come from the Hub."""
+
+from __future__ import annotations
+
+import glob
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from peftrec.config import InputError, RecipeError
+from peftrec.publishing.hub.hub_error import hub_errors
+from peftrec.publishing.hub.hub_name import HubName, may_be_hub_name, parse_hub_name
+from peftrec.publishing.hub.publishable import may_be_fetched
+from peftrec.publishing.manifest import MANIFEST, read_manifest
+
+
+def run_folder_of(given: str | Path) -> Path:
+    """Return the folder of a run: a folder that is there, else a repository of the Hub, fetched into its cache.
+
+    Args:
+        given: a folder, or `user/name[@revision]`.
+    Raises:
+        InputError: if it is neither, or the Hub cannot be asked and the cache does not have it.
+    """
+    if isinstance(given, Path) or not may_be_hub_name(given):
+        return Path(given)
+    try:
+        return fetch(parse_hub_name(given))
+    except InputError as error:
+        raise InputError(f"there is no such run folder here, and on the Hub: {error}") from error
+
+
+def fetch(name: HubName) -> Path:
+    """Fetch the files of a published run into the Hub's cache, and return the folder there.
+
+    Those that its manifest lists are fetched, and no others; what is in the cache is not fetched again.
+
+    Raises:
+        InputError: if there is no such repository, it is no run of peftrec, or the Hub cannot be reached.
+    """
+    from huggingface_hub import errors, hf_hub_download, snapshot_download
+
+    with hub_errors(name, writing=False):
+        try:
+            manifest = Path(hf_hub_download(name.repo_id, MANIFEST, revision=name.revision))
+        except errors.RemoteEntryNotFoundError:
+            raise InputError(f"{name}: is no run of peftrec ({MANIFEST} is missing there)") from None
+        names = _fetched(manifest, name)
+        patterns = [glob.escape(path) for path in (MANIFEST, *names)]
+        # The commit, so that all files are of one state although somebody may push meanwhile.
+        commit = manifest.parent.name
+        folder = Path(snapshot_download(name.repo_id, revision=commit, allow_patterns=patterns))
+        # Where the Hub does not say what there is, the client hands out what it has, which may be a part.
+        for path in names:
+            if not (folder / path).is_file():
+                hf_hub_download(name.repo_id, path, revision=commit)
+        return folder
+
+
+def pull_run(repo: str, folder: str | Path) -> Path:
+    """Write a published run into a folder of its own, whole or not at all.
+
+    Args:
+        repo: `user/name`, or `user/name@revision`.
+        folder: where to write; must not be there, or be empty.
+    Returns:
+        The folder.
+    Raises:
+        RecipeError: if the name is wrong, or the folder is taken.
+        InputError: as in `fetch`, or if a file is not what the manifest says.
+    """
+    name, folder = parse_hub_name(repo), Path(folder)
+    if folder.name in ("", ".."):
+        raise RecipeError(f"'{folder}' is no folder of its own; give it a name, such as pulled/first")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RecipeError(f"{folder}: is there already; choose another")
+    cached = fetch(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
+        work = Path(aside) / folder.name
+        for path in (MANIFEST, *_fetched(cached / MANIFEST, name)):
+            (work / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(cached / path, work / path)
+        try:
+            read_manifest(work)
+        except InputError as error:
+            raise InputError(f"{name}: {str(error).replace(f'{work}/', '')}; nothing was written here") from None
+        work.replace(folder)
+    return folder
+
+
+def _fetched(manifest: Path, name: HubName) -> list[str]:
+    """Return the files that a manifest lists, all of kinds that runs consist of."""
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        names = [str(path) for path in files]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{name}: {MANIFEST} is damaged there ({error})") from None
+    refused = next((path for path in names if not may_be_fetched(path)), None)
+    if refused is not None:
+        raise InputError(f"{name}: {MANIFEST} lists '{refused}', which is no file of a run; nothing was fetched")
+    return names

@@ -115,7 +115,8 @@ def test_the_run_folder_gets_it_and_still_loads(run: Path) -> None:
     found = report(run)
     assert json.loads((run / "metrics.json").read_text())["test"]["slices"] == json.loads(json.dumps(found["slices"]))
     assert {Path(name).name for name in found["written"]} == {
-        "README.md", "metrics.json", "report_test.html", "report_test.md", "popularity.svg", "exposure.svg", "slices.svg",
+        "README.md", "metrics.json", "report_test.html", "report_test.md",
+        "popularity.svg", "exposure.svg", "slices.svg",
     }  # fmt: skip
     card = (run / "README.md").read_text()
     assert "popularity_lift@10" in card

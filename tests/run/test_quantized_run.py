@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from peftrec.config import InputError
+from peftrec.config import InputError, read_yaml
 from peftrec.publishing import load_run
 from peftrec.recommender import Recommender
 from peftrec.run import train
@@ -66,6 +66,7 @@ def test_other_weights_are_told_apart_by_the_fingerprint(folders: dict[str, Path
     recipe = (copy / "recipe.yaml").read_text()
     assert "quantization: nf4" in recipe
     (copy / "recipe.yaml").write_text(recipe.replace("quantization: nf4", "quantization: fp4"))
-    (copy / MANIFEST).write_text(json.dumps({**content(copy, MANIFEST), "files": file_table(copy)}))
+    held = {"files": file_table(copy), "recipe": read_yaml(copy / "recipe.yaml")}
+    (copy / MANIFEST).write_text(json.dumps({**content(copy, MANIFEST), **held}))
     with pytest.raises(InputError, match=r"fingerprint .* use the same weights .* on the same kind of device"):
         load_run(copy)

@@ -167,7 +167,7 @@ def test_folders_written_before_there_were_options_load(make_recipe: Callable[..
     manifest, values = read_manifest(tmp_path / "run"), read_yaml(tmp_path / "run" / "recipe.yaml")
     assert [values["user"].pop(name) for name in ("positions", "time_intervals")] == ["distance", False]
     (tmp_path / "run" / "recipe.yaml").write_text(dump_yaml(values))
-    dataclasses.replace(manifest, files=file_table(tmp_path / "run")).write(tmp_path / "run")
+    dataclasses.replace(manifest, files=file_table(tmp_path / "run"), recipe=values).write(tmp_path / "run")
     assert Recommender.from_pretrained(tmp_path / "run").recommend(HISTORY) == expected
 
 

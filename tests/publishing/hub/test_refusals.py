@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from peftrec.config import InputError, RecipeError
 from peftrec.publishing.hub import push_run
 from peftrec.publishing.hub.push import PushReport
-from peftrec.publishing.manifest import MANIFEST, file_table
+from peftrec.publishing.manifest import MANIFEST, file_table, sealed
 
 BASE = "acme/tiny-bert"
 
@@ -23,7 +23,7 @@ BASE = "acme/tiny-bert"
 def sign(folder: Path) -> None:
     """Bring the checksums in line with the files, as someone who edits on purpose would."""
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**content, "files": file_table(folder)}))
+    (folder / MANIFEST).write_text(json.dumps(sealed({**content, "files": file_table(folder)})))
 
 
 @pytest.fixture

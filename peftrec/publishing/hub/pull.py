@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.publishing.hub.hub_error import hub_errors
 from peftrec.publishing.hub.hub_name import HubName, may_be_hub_name, parse_hub_name
 from peftrec.publishing.hub.publishable import may_be_fetched
+from peftrec.publishing.json_file import read_json
 from peftrec.publishing.manifest import MANIFEST, read_manifest
 
 
@@ -93,9 +93,8 @@ def pull_run(repo: str, folder: str | Path) -> Path:
 def _fetched(manifest: Path, name: HubName) -> list[str]:
     """Return the files that a manifest lists, all of kinds that runs consist of."""
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        names = [str(path) for path in files]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        names = [str(path) for path in read_json(manifest)["files"]]
+    except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{name}: {MANIFEST} is damaged there ({error})") from None
     refused = next((path for path in names if not may_be_fetched(path)), None)
     if refused is not None:

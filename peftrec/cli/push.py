@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from peftrec.cli.verb import add_verb
+from peftrec.config import RecipeError
 
 if TYPE_CHECKING:
     from peftrec.publishing.hub import PushReport
@@ -43,6 +44,13 @@ def add_parser(verbs: Any) -> None:
         default=[],
         help="data set of the Hub that it was trained on; repeatable; none takes what the recipe tells",
     )
+    parser.add_argument(
+        "--beside",
+        metavar="NAME=RUN",
+        action="append",
+        default=[],
+        help="show the test results of another run in the card, such as 'full fine-tuning=runs/full'; repeatable",
+    )
     parser.add_argument("--license-name", metavar="NAME", help="of a license that is `other`")
     parser.add_argument("--license-link", metavar="URL", help="where a license that is `other` can be read")
     parser.add_argument("--private", action="store_true", help="make a private repository")
@@ -69,6 +77,7 @@ def _run(arguments: argparse.Namespace) -> None:
         license_link=arguments.license_link,
         language=tuple(arguments.language),
         datasets=tuple(arguments.dataset),
+        beside=_beside(arguments.beside),
         private=arguments.private,
         with_vectors=arguments.with_vectors,
         revision=arguments.revision,
@@ -81,6 +90,17 @@ def _run(arguments: argparse.Namespace) -> None:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
         return
     _print(found)
+
+
+def _beside(given: list[str]) -> dict[str, str]:
+    """Return run folders by the name to show."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not (name.strip() and equals and folder.strip()) or name.strip() in found:
+            raise RecipeError(f"--beside: '{text}' is no NAME=RUN with a name of its own, such as full=runs/full")
+        found[name.strip()] = folder.strip()
+    return found
 
 
 def _print(found: PushReport) -> None:

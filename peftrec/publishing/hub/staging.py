@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def stage(
     about: About,
     repo_id: str | None,
     *,
+    others: Mapping[str, Mapping[str, Any]],
     base_model_id: str | None,
     with_vectors: bool,
     ask_hub: bool,
@@ -57,6 +59,7 @@ def stage(
         folder: where to write; must be empty.
         about: what the card shall say beside what the run tells.
         repo_id: where it is published; None for a member of an ensemble.
+        others: `metrics.json` of runs that stand beside this one in the card, by name.
         base_model_id: the model of the Hub that the run's local backbone is.
         with_vectors: publish the stored vectors of the items too.
         ask_hub: compare the backbone with the Hub's.
@@ -65,7 +68,14 @@ def stage(
             secrets or of folders of this machine.
     """
     replaced = _stage_folder(
-        run, folder, about, repo_id, base_model_id=base_model_id, with_vectors=with_vectors, ask_hub=ask_hub
+        run,
+        folder,
+        about,
+        repo_id,
+        others=others,
+        base_model_id=base_model_id,
+        with_vectors=with_vectors,
+        ask_hub=ask_hub,
     )
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.*"))}
     files = {name: size for name, size in files.items() if (folder / name).is_file()}
@@ -95,6 +105,7 @@ def _stage_folder(
     about: About,
     repo_id: str | None,
     *,
+    others: Mapping[str, Mapping[str, Any]],
     base_model_id: str | None,
     with_vectors: bool,
     ask_hub: bool,
@@ -115,6 +126,7 @@ def _stage_folder(
             folder / inner,
             about,
             None,
+            others={},
             base_model_id=base_model_id,
             with_vectors=with_vectors,
             ask_hub=ask_hub,
@@ -133,7 +145,8 @@ def _stage_folder(
     _rename_base(folder, base)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     about = about if base is None else dataclasses.replace(about, base_model=base.name)
-    write_card(folder, portable, metrics, len(read_items(folder)), about=about, repo_id=repo_id, text=manifest.text)
+    number = len(read_items(folder))
+    write_card(folder, portable, metrics, number, about=about, repo_id=repo_id, others=others, text=manifest.text)
     backbone = manifest.backbone
     if backbone is not None and base is not None:
         backbone = {**backbone, "name": base.name, "revision": base.revision}

@@ -13,8 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftrec.config import InputError, RecipeError
+from peftrec.publishing import replace_texts
+from peftrec.publishing.card import About
 from peftrec.publishing.hub import push_run
 from peftrec.publishing.hub.push import PushReport
+from peftrec.publishing.hub.staging import stage
 from peftrec.publishing.manifest import MANIFEST, file_table, sealed
 
 BASE = "acme/tiny-bert"
@@ -76,6 +79,21 @@ def test_names_that_no_repository_can_have(dry: Any, trained: Path, repo: str, w
     with pytest.raises(RecipeError, match="'") as caught:
         dry(trained, repo)
     assert words in str(caught.value)
+
+
+def test_a_run_beside_it_stands_in_the_card_or_is_refused(dry: Any, trained: Path, copy: Path, tmp_path: Path) -> None:
+    others = {"full fine-tuning": json.loads((copy / "metrics.json").read_text())}
+    about = About(license="mit")
+    stage(trained, tmp_path / "a", about, "ann/a", others=others, base_model_id=BASE, with_vectors=False, ask_hub=False)
+    results = (tmp_path / "a" / "README.md").read_text().partition("## Results")[2]
+    assert "full fine-tuning" in next(line for line in results.splitlines() if line.startswith("| metric"))
+    dry(trained, beside={"full fine-tuning": copy})
+    metrics = json.loads((copy / "metrics.json").read_text())
+    replace_texts(copy, {"metrics.json": json.dumps({**metrics, "data_sha256": "0" * 64})})
+    with pytest.raises(InputError, match=r"'full fine-tuning': was measured on other data"):
+        dry(trained, beside={"full fine-tuning": copy})
+    with pytest.raises(InputError, match="there is no such run folder"):
+        dry(trained, beside={"full": tmp_path / "gone"})
 
 
 @pytest.mark.parametrize("given", [None, "", " "])

@@ -67,7 +67,7 @@ def test_a_changed_byte_of_any_file_is_seen(copy: Path) -> None:
         if name == "peftrec.json":
             continue
         whole = (copy / name).read_bytes()
-        for _ in range(12):
+        for _ in range(4):
             (copy / name).write_bytes(flipped(whole, seeded.randrange(len(whole)), seeded.randrange(8)))
             with pytest.raises(InputError, match=rf"{name}: was edited or damaged"):
                 load_run(copy)
@@ -79,14 +79,14 @@ def test_a_changed_byte_of_the_manifest_is_seen(copy: Path) -> None:
     seeded = random.Random(1)
     whole = (copy / "peftrec.json").read_bytes()
     before, refused = manifest(copy), 0
-    for _ in range(150):
+    for _ in range(60):
         (copy / "peftrec.json").write_bytes(flipped(whole, seeded.randrange(len(whole)), seeded.randrange(8)))
         if (told := refusal(copy)) is None:
             assert manifest(copy) == before  # white space
         else:
             refused += 1
             assert str(copy) in told
-    assert refused > 130
+    assert refused > 50
 
 
 def test_a_truncated_file_is_named(copy: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_truncated_file_is_named(copy: Path) -> None:
     for name in names(copy):
         whole = (copy / name).read_bytes()
         # A manifest without its last line end still is whole.
-        for length in {0, 1, len(whole) - 2, *(seeded.randrange(len(whole) - 1) for _ in range(5))}:
+        for length in {0, 1, len(whole) - 2, *(seeded.randrange(len(whole) - 1) for _ in range(2))}:
             (copy / name).write_bytes(whole[:length])
             with pytest.raises(InputError, match=rf"{name}: (is damaged|has {length} bytes)"):
                 load_run(copy)
@@ -106,7 +106,7 @@ def test_damage_under_right_checksums_is_an_error_of_input_or_does_no_harm(name:
     seeded = random.Random(name)
     whole = (copy / name).read_bytes()
     refused = 0
-    for trial in range(12):
+    for trial in range(8):
         # Headers are at the beginning, and there is most that can go wrong.
         place = seeded.randrange(len(whole) if trial % 3 else min(len(whole), 400))
         (copy / name).write_bytes(whole[:place] if trial % 4 == 3 else flipped(whole, place, seeded.randrange(8)))
@@ -114,7 +114,7 @@ def test_damage_under_right_checksums_is_an_error_of_input_or_does_no_harm(name:
         if (told := refusal(copy)) is not None:
             refused += 1
             assert str(copy) in told
-    assert refused >= 3
+    assert refused >= 2
 
 
 def first(change: Callable[[torch.Tensor], torch.Tensor], key: str) -> Callable[[Tensors], Tensors]:

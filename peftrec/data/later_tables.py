@@ -182,8 +182,7 @@ def _check_items(events: pl.DataFrame, catalogue: Catalogue, tables: LaterTables
     )
     raise InputError(
         f"{tables.events.name}: data row {unknown['row'][0]:,} is of the item {ids[0]!r}, which the run does not know; "
-        f"{len(ids):,} items in {unknown.height:,} events are new ({listed([repr(item) for item in ids.head(5)])}): "
-        f"{remedy}"
+        f"{unknown.height:,} events are of items that are not known ({listed([repr(item) for item in ids])}): {remedy}"
     )
 
 
@@ -198,8 +197,8 @@ def _check_order(events: pl.DataFrame, known: Sequences, tables: LaterTables) ->
     times = [str(np.datetime64(int(value), "ms")) for value in (first["time"], last)]
     raise InputError(
         f"{tables.events.name}: data row {first['row']:,} happened at {times[0]}Z, before the last event of the run's "
-        f"data, at {times[1]}Z, and so did {early.height - 1:,} more; an update takes what came after: leave them out, "
-        f"or train anew on all"
+        f"data, at {times[1]}Z ({early.height:,} rows in all); an update takes what came after: leave them out, or "
+        f"train anew on everything"
     )
 
 

@@ -11,9 +11,9 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import check_extendable
 from peftrec.recipe import Recipe, recipe_for_evaluation, recipe_with
 
-# A model that has been trained needs few epochs, and stops where they no longer help.
+# A model that has been trained needs few epochs. The first one or two often unlearn before they learn, and are outlasted.
 NUM_EPOCHS: Final = 5
-PATIENCE: Final = 2
+PATIENCE: Final = 3
 _TRAINED_BY = ("training.", "optimizer.")
 _MEASURED_BY = ("evaluation.", "data.")
 

@@ -11,7 +11,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import check_extendable
 from peftrec.recipe import Recipe, recipe_for_evaluation, recipe_with
 
-# A model that has been trained needs few epochs. The first one or two often unlearn before they learn, and are outlasted.
+# A trained model needs few epochs. The first ones may unlearn before they learn: patience outlasts them.
 NUM_EPOCHS: Final = 5
 PATIENCE: Final = 3
 _TRAINED_BY = ("training.", "optimizer.")

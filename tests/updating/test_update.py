@@ -261,3 +261,53 @@ def test_a_run_of_ids_alone(make_recipe: Callable[..., Any], later: Path, tmp_pa
     place = load_run(tmp_path / "new").catalogue.ids.index("wine10")
     assert model.item_encoder.has_id[place]
     assert model.item_encoder.id_vectors[place].any()
+
+
+def test_members_of_an_ensemble_may_be_updated_alike(
+    updated: Updated, later: Path, parent: Path, tmp_path: Path
+) -> None:
+    from peftrec.ensembling import ensemble
+
+    folder, metrics = updated
+    given = {"items": later / "new_items.csv", "force": True}
+    update(parent, later / "later.csv", output=tmp_path / "other", overrides=(*QUICK, "training.seed=1"), **given)
+    both = ensemble([str(folder), str(tmp_path / "other")], tmp_path / "both")
+    assert both["test"]["1_run"] == metrics["test"]["model"]
+    assert json.loads(json.dumps(evaluate(tmp_path / "both")["model"])) == json.loads(json.dumps(both["test"]["model"]))
+    with pytest.raises(InputError, match="were trained on different data: other items"):
+        ensemble([str(folder), str(parent)], tmp_path / "mixed")
+
+
+def test_the_card_says_what_it_was_updated_with(updated: Updated) -> None:
+    card = (updated[0] / "README.md").read_text(encoding="utf-8")
+    assert "Updated once with later events, last with 522 from 2020-09-13T23:33:20" in card
+    assert "Split of the data before the updates" in card
+    assert "later.csv" not in card
+
+
+PROFILE = "profile={method: {kind: lora, rank: 4}, max_tokens: 40, item_tokens: 8, attribute_tokens: 8}"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(("method.kind=side",), id="side"),
+        pytest.param(("method.kind=full",), id="full"),
+        pytest.param(("method.kind=prefix",), id="prefix"),
+        pytest.param(("method.layers=1", "encoder.pooling=attention"), id="attention"),
+        pytest.param((PROFILE,), id="profile", marks=pytest.mark.slow),
+    ],
+)
+def test_other_ways_to_train(
+    make_recipe: Callable[..., Any], later: Path, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "run"
+    train(make_recipe(*overrides, *QUICK, output_dir=folder))
+    run, model, _ = started(folder, later)
+    known = len(run.catalogue)
+    torch.testing.assert_close(model.encode_catalogue()[0][:known], run.vectors_ND, rtol=0, atol=2e-6)
+    given = {"items": later / "new_items.csv", "output": tmp_path / "new", "force": True}
+    metrics = update(folder, later / "later.csv", overrides=QUICK, **given)
+    assert json.loads(json.dumps(evaluate(tmp_path / "new")["model"]["metrics"])) == pytest.approx(
+        metrics["test"]["model"]["metrics"]
+    )

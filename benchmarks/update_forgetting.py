@@ -6,10 +6,10 @@
 
 The first 70 % of all events make the run, with the items that have occurred by then; the next 15 % are the later
 events; the last 15 % test. Compared on the very same test cases, all events of known items after the second moment,
-each with all that the user did before it as history: the run as it is, with new items and histories but its old weights;
-updates with several shares of replay; and a model trained anew on everything up to the same validation cases as the
-updates'. Whatever is chosen is chosen on these; test cases are only read at the end. The old period is the test part of
-the first run; the model that is trained anew has learned from it, so that it is not measured there.
+each with all that the user did before it as history: the run as it is, with new items and histories but its old
+weights; updates with several shares of replay; and a model trained anew on everything up to the same validation cases
+as those of the updates. Weights are chosen on these; test cases are only read at the end. The old period is the test
+part of the first run; the model that is trained anew has learned from it, so that it is not measured there.
 """
 
 from __future__ import annotations

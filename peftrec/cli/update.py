@@ -57,23 +57,28 @@ def add_parser(verbs: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from peftrec.config import RecipeError
     from peftrec.data import LaterPeriod
+    from peftrec.training import TrainingStopped
     from peftrec.updating import update
 
     try:
         period = LaterPeriod(valid_fraction=arguments.valid, test_fraction=arguments.test, replay=arguments.replay)
     except ValueError as error:
         raise RecipeError(f"--valid, --test, --replay: {error}") from None
-    metrics = update(
-        arguments.folder,
-        arguments.events,
-        output=arguments.output,
-        items=arguments.items,
-        period=period,
-        overrides=arguments.overrides,
-        force=arguments.force,
-        overwrite=arguments.overwrite,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    try:
+        metrics = update(
+            arguments.folder,
+            arguments.events,
+            output=arguments.output,
+            items=arguments.items,
+            period=period,
+            overrides=arguments.overrides,
+            force=arguments.force,
+            overwrite=arguments.overwrite,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except TrainingStopped:
+        print("stopped by SIGTERM; nothing was written, and RUN is as it was", file=sys.stderr)
+        raise
     if arguments.json:
         print(json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False))
         return

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from peftrec.config import InputError
+from peftrec.data.case_choice import event_users
 from peftrec.data.catalogue import Catalogue
 from peftrec.data.cleaning import (
     clean_item_text,
@@ -208,11 +209,10 @@ def _drop_known(found: Tables, kinds: Rules, known: Sequences) -> tuple[Tables, 
     users, items = found.interactions["user"].dtype, found.interactions["item"].dtype
     assert isinstance(users, pl.Enum)
     assert isinstance(items, pl.Enum)
-    owner = pl.Series(range(len(known)), dtype=pl.UInt32).repeat_by(pl.Series(known.lengths)).explode()
     earlier = pl.DataFrame(
         {
             "row": pl.zeros(len(known.items), dtype=pl.UInt32, eager=True),
-            "user": users.categories.gather(owner).cast(users),
+            "user": users.categories.gather(event_users(known)).cast(users),
             "item": items.categories.gather(known.items).cast(items),
             "time": pl.Series(known.times, dtype=pl.Int64),
         }

@@ -18,11 +18,12 @@ docs/serving.md describes the requests; GET /openapi.json in full. Needs pip ins
 
 Only this machine is answered unless --host says otherwise, which needs a token: in a file (--token-file) or in the
 environment (PEFTREC_TOKEN), never on the command line, where other users of the machine could read it. SIGHUP or
-POST /v1/reload loads the run folder again while requests are answered.
+POST /v1/reload loads the run folder again, and the files of rules and re-ranking, while requests are answered.
 
 examples:
   peftrec serve runs/first
   peftrec serve runs/first --port 9000 --workers 2 --store /var/lib/peftrec/events.db
+  peftrec serve runs/first --rules rules.yaml --audit-log suppressed.jsonl --reranking diverse.yaml
   peftrec serve runs/first --host 0.0.0.0 --token-file /etc/peftrec/token --rate 500
 """
 
@@ -39,6 +40,14 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--threads", type=positive, help="threads of torch a worker (default: by the catalogue's size)")
     parser.add_argument("--store", metavar="FILE", help="event store, SQLite (default: RUN.events.db beside the run)")
     parser.add_argument("--adopt-store", action="store_true", help="take over a store that another run has written")
+    parser.add_argument("--rules", metavar="FILE", help="hard rules of what is shown, YAML (docs/rules.md)")
+    parser.add_argument(
+        "--audit-log", metavar="FILE", help="write down what rules hid (default: as the audit section of --rules says)"
+    )
+    parser.add_argument("--audit-users", action="store_true", help="name users there")
+    parser.add_argument(
+        "--reranking", metavar="FILE", help="steps that make lists, YAML (docs/reranking.md; default: the run's recipe)"
+    )
     token = parser.add_mutually_exclusive_group()
     token.add_argument("--token-file", metavar="FILE", help="file with the token that callers must send")
     token.add_argument("--no-auth", action="store_true", help="listen beyond this machine without a token")
@@ -63,6 +72,9 @@ def _run(arguments: argparse.Namespace) -> None:
             f"--host {arguments.host} lets other machines in, so callers must send a token: --token-file FILE or "
             f"PEFTREC_TOKEN; --no-auth if something before the service asks for one"
         )
+    if arguments.rules is None and (arguments.audit_log is not None or arguments.audit_users):
+        given = "--audit-users" if arguments.audit_log is None else "--audit-log"
+        raise RecipeError(f"{given} is about what rules hide, and there are none; name their file with --rules")
     run = Path(arguments.folder)
     settings = ServiceSettings(
         run=run,
@@ -72,6 +84,10 @@ def _run(arguments: argparse.Namespace) -> None:
         max_body=arguments.max_body,
         log_users=arguments.log_users,
         threads=arguments.threads,
+        rules=_path(arguments.rules),
+        reranking=_path(arguments.reranking),
+        audit_log=_path(arguments.audit_log),
+        audit_users=arguments.audit_users,
         local_only=token is None and is_loopback(arguments.host),
     )
     from peftrec.serving.process import serve
@@ -84,6 +100,10 @@ def _run(arguments: argparse.Namespace) -> None:
         adopt=arguments.adopt_store,
         say=lambda address: print(f"serving {run} on {address}", file=sys.stderr, flush=True),
     )
+
+
+def _path(given: str | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _token(arguments: argparse.Namespace) -> str | None:

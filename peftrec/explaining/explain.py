@@ -37,6 +37,7 @@ class Explained:
         popularity_N: training events of each item, the scores of users of whom nothing is known.
         subject: an item's text, and what else its vector was made from.
         turn: what to hold while the text encoder works, where others use it too.
+        answered: called when the model need know no more of the user: what follows asks for words alone.
     """
 
     scores: UserScores | ProductScores
@@ -45,6 +46,7 @@ class Explained:
     popularity_N: torch.Tensor
     subject: Callable[[int], Subject]
     turn: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    answered: Callable[[], None] = lambda: None
 
 
 def explain(
@@ -83,8 +85,10 @@ def explain(
         scores_K, changes_LK = found.scores_K, found.changes_LK
     attention_L = attention_of(explained.scores, asked)
     attributions: Sequence[WordAttribution | None] = [None] * len(items_K)
-    if words and basis != "popularity":
-        attributions = _attributions(explained, asked, items_K)
+    user_1D = _asking(explained, asked) if words and basis != "popularity" else None
+    explained.answered()
+    if user_1D is not None:
+        attributions = _attributions(explained, user_1D, items_K)
     templates = SentenceTemplates() if templates is None else templates
     explanations = []
     for place, item in enumerate(items_K.tolist()):
@@ -163,20 +167,25 @@ def _evidence(
     )
 
 
-def _attributions(explained: Explained, asked: Asked, items_K: NDArray[np.int64]) -> list[WordAttribution]:
-    """Attribute the score of each item to the words of its text."""
-    scores = explained.scores
-    if not isinstance(scores, CatalogueScores):
+def _asking(explained: Explained, asked: Asked) -> torch.Tensor:
+    """Return the vector of the user for whom words are looked for."""
+    if not isinstance(explained.scores, CatalogueScores):
         raise InputError(
             "words can be found where one model gives the scores; this run is a baseline, which has no gradients, or "
             "an ensemble, whose scores depend on those of all other items"
         )
-    user_1D = user_vector(scores, asked)
+    return user_vector(explained.scores, asked)
+
+
+def _attributions(explained: Explained, user_1D: torch.Tensor, items_K: NDArray[np.int64]) -> list[WordAttribution]:
+    """Attribute the score of each item to the words of its text."""
+    assert isinstance(explained.scores, CatalogueScores)
+    model = explained.scores.model
     found: dict[int, WordAttribution] = {}
     for item in items_K.tolist():
         if item not in found:
             with explained.turn():
-                found[item] = attribute_words(scores.model, explained.subject(item), user_1D)
+                found[item] = attribute_words(model, explained.subject(item), user_1D)
     return [found[item] for item in items_K.tolist()]
 
 

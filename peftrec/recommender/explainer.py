@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from peftrec.config import InputError
 from peftrec.data.given_history import Moment
+from peftrec.data.item_field import FieldKind
 from peftrec.explaining import Explanation, SentenceTemplates
 from peftrec.publishing import Run
+from peftrec.recipe import Recipe
 from peftrec.recommender.answer import Answers
+from peftrec.recommender.capability import Capabilities, capabilities_of
 from peftrec.recommender.item_keeper import ItemKeeper
 from peftrec.recommender.question import Questions, Told
 from peftrec.recommender.reason import Reasons
@@ -26,9 +30,26 @@ class Explainer(ItemKeeper):
     def __init__(self, run: Run) -> None:
         scorer = run.scorer
         super().__init__(run, Stock.of(run.catalogue, run.train_counts_N, scorer, run.recipe.retrieval.index))
+        self._run = run
         self._questions = Questions(run, self._stock)
         self._answers = Answers(run, scorer)
         self._reasons = Reasons(self._stock, self._shelving)
+        self._capabilities = capabilities_of(run, has_vectors=self._stock.view.index is not None)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the run was trained with."""
+        return self._run.recipe
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can be asked for."""
+        return self._capabilities
+
+    @property
+    def field_kinds(self) -> dict[str, FieldKind | None]:
+        """The fields of items with the kind of their values; None where no item has had one yet."""
+        return self._stock.fields.kinds
 
     def explain(
         self,
@@ -63,7 +84,9 @@ class Explainer(ItemKeeper):
         rows = [self._stock.row(str(item_id)) for item_id in item_ids]
         given = (attributes, events, times, user_attributes)
         told = Told.of(["user"], *(None if one is None else {"user": one} for one in given))
-        with self._questions.turn():
+        # Words take longest, and of users nothing is asked for them: others then have their turn.
+        with ExitStack() as turn:
+            turn.enter_context(self._questions.turn())
             asked, _, view = self._questions.ask([history], told)
             return self._reasons.explain(
                 self._answers.scorer(view),
@@ -73,4 +96,5 @@ class Explainer(ItemKeeper):
                 words=words,
                 num_evidence=num_evidence,
                 templates=templates,
+                answered=turn.close,
             )

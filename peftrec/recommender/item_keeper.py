@@ -47,6 +47,13 @@ class ItemKeeper:
         """Return whether a history may hold an item: it is in the catalogue, or has been removed from it."""
         return self._stock.readable(str(item_id))
 
+    def title(self, item_id: str | int) -> str | None:
+        """Return the title of an item of the catalogue, or of one that has been removed; None where none is known."""
+        if not self.readable(item_id):
+            return None
+        histories_BL, _, _ = self._stock.look_up([[item_id]])
+        return self._stock.title(int(histories_BL[0, 0]))
+
     def add_items(
         self,
         ids: Sequence[str | int],

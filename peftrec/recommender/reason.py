@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,8 +35,9 @@ class Reasons:
         words: bool,
         num_evidence: int | None,
         templates: SentenceTemplates | None,
+        answered: Callable[[], None],
     ) -> list[Explanation]:
-        """Return one explanation a row; arguments as of `peftrec.explaining.explain`."""
+        """Return one explanation a row; arguments as of `peftrec.explaining.explain` and `Explained`."""
         explained = Explained(
             scores=scorer,
             ids=view.ids,
@@ -45,6 +46,7 @@ class Reasons:
             subject=self._shelving.subject,
             # Items that are added meanwhile are encoded by the same encoder.
             turn=lambda: self._stock.writing,
+            answered=answered,
         )
         items = np.asarray(rows, dtype=np.int64)
         return explain(explained, asked, items, words=words, num_evidence=num_evidence, templates=templates)

@@ -14,7 +14,6 @@ from peftrec.config import InputError
 from peftrec.data.given_history import Moment
 from peftrec.publishing import Run, load_run
 from peftrec.publishing.hub import PushReport, push_run, run_folder_of
-from peftrec.recipe import Recipe
 from peftrec.recommender.explainer import Explainer
 from peftrec.recommender.list_facts import check_steps
 from peftrec.recommender.question import Told
@@ -22,7 +21,7 @@ from peftrec.recommender.rule_check import rule_book
 from peftrec.retrieval import Asked, Filter, Recommendations
 from peftrec.retrieval.list_plan import ListPlan
 from peftrec.retrieval.reranking import Reranking
-from peftrec.retrieval.rules import RuleBook, RuleFile
+from peftrec.retrieval.rules import Audit, RuleBook, RuleFile
 
 # Lists are made of so many users at a time.
 _USERS_AT_ONCE = 4096
@@ -37,16 +36,21 @@ class Recommender(Explainer):
         run: a loaded run.
         reranking: how lists are made of the best items; None: as the recipe says.
         rules: hard rules, or their YAML file; None: there are none.
+        audit: where it is written down what they hid, in place of what their file says.
     Raises:
         InputError: if rules or steps do not fit the catalogue.
     """
 
     def __init__(
-        self, run: Run, *, reranking: Reranking | None = None, rules: RuleFile | str | Path | None = None
+        self,
+        run: Run,
+        *,
+        reranking: Reranking | None = None,
+        rules: RuleFile | str | Path | None = None,
+        audit: Audit | None = None,
     ) -> None:
         super().__init__(run)
-        self._run = run
-        book = None if rules is None else rule_book(rules, self._stock)
+        book = None if rules is None else rule_book(rules, self._stock, audit)
         self._plan = ListPlan(None, book)
         self._plan = self._planned(run.recipe.retrieval.reranking if reranking is None else reranking)
 
@@ -58,18 +62,20 @@ class Recommender(Explainer):
         verify: bool = True,
         reranking: Reranking | None = None,
         rules: RuleFile | str | Path | None = None,
+        audit: Audit | None = None,
     ) -> Recommender:
         """Load a run.
 
         Args:
             folder: as `train` wrote it; or, as a text that names no folder here, `user/name[@revision]` of the Hub.
             verify: prove that backbone and adapter give the stored probe vectors (checksums are always compared).
-            reranking: and `rules`: as of the class.
+            reranking: and `rules`, `audit`: as of the class.
         Raises:
             InputError: if it is damaged or does not fit its backbone, the Hub does not have it, or rules or steps do
                 not fit it.
         """
-        return cls(load_run(run_folder_of(folder), verify=verify), reranking=reranking, rules=rules)
+        run = load_run(run_folder_of(folder), verify=verify)
+        return cls(run, reranking=reranking, rules=rules, audit=audit)
 
     def push_to_hub(self, repo_id: str, *, license: str | None, **options: Any) -> PushReport:  # noqa: A002
         """Publish the run on the Hub, from its folder; arguments, result and errors are those of `push_run`."""
@@ -85,9 +91,9 @@ class Recommender(Explainer):
         return self._plan.rules
 
     @property
-    def recipe(self) -> Recipe:
-        """The recipe that the run was trained with."""
-        return self._run.recipe
+    def reranking(self) -> Reranking | None:
+        """How lists are made of the best items, unless a list is asked for otherwise."""
+        return self._plan.reranking
 
     def recommend(
         self,

@@ -9,7 +9,7 @@ from peftrec.config import InputError
 from peftrec.publishing.item_table import ITEMS, read_items
 from peftrec.recommender.row_item import row_items
 from peftrec.recommender.stock import Stock
-from peftrec.retrieval.rules import ItemRule, RuleBook, RuleFile, read_rules
+from peftrec.retrieval.rules import Audit, ItemRule, RuleBook, RuleFile, read_rules
 
 _EXAMPLES = 3
 
@@ -33,14 +33,20 @@ class RuleReach:
     examples: tuple[tuple[str, str, str], ...]
 
 
-def rule_book(rules: RuleFile | str | Path, stock: Stock) -> RuleBook:
+def rule_book(rules: RuleFile | str | Path, stock: Stock, audit: Audit | None = None) -> RuleBook:
     """Set rules to work on items, those to come included.
 
+    Args:
+        rules: or their file.
+        stock: the items.
+        audit: in place of what the file says of it.
     Raises:
         InputError: as of `RuleBook`.
     """
     source = "rules" if isinstance(rules, RuleFile) else str(rules)
     file = rules if isinstance(rules, RuleFile) else read_rules(rules)
+    if audit is not None:
+        file = dataclasses.replace(file, audit=audit)
     with stock.writing:
         book = RuleBook(file, stock.items(), stock.view.fields.names, source)
         stock.judge = book.judge

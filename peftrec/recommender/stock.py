@@ -177,6 +177,9 @@ class Stock:
 
     def catalogue(self) -> Catalogue:
         """Return the items of the catalogue, in the order of their rows."""
+        made = self._catalogue
+        if made is not None:
+            return made
         with self.writing:
             if self._catalogue is None:
                 view = self._view

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.config import InputError, nearest
-from peftrec.data.item_field import FieldValue, check_same_kind, field_value, kind_of
+from peftrec.data.item_field import FieldKind, FieldValue, check_same_kind, field_value, kind_of
 from peftrec.retrieval.field_column import ColumnView, FieldColumn, make_column
 from peftrec.retrieval.item_filter import FieldRule
 
@@ -101,6 +101,11 @@ class FieldTable:
     def view(self) -> FieldView:
         """The fields as they are now."""
         return self._view
+
+    @property
+    def kinds(self) -> dict[str, FieldKind | None]:
+        """What kind of values each field holds; None where there was none yet."""
+        return {name: kind_of(value) for name, value in self._samples.items()}
 
     def read(self, rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> list[dict[str, FieldValue]]:
         """Return what is said of some items as fields hold it.

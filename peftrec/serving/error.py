@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from peftrec.config import InputError
+from peftrec.retrieval.rules import AuditUnavailable
 from peftrec.serving.event_store import StoreConflict, StoreUnavailable
 from peftrec.serving.fast_json import json_response
 
@@ -56,6 +57,7 @@ def add_handlers(app: Any) -> None:
     app.add_exception_handler(InputError, _input)
     app.add_exception_handler(StoreConflict, _conflict)
     app.add_exception_handler(StoreUnavailable, _unavailable)
+    app.add_exception_handler(AuditUnavailable, _unlogged)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -74,6 +76,10 @@ async def _input(request: Request, error: InputError) -> Response:
 
 async def _conflict(request: Request, error: StoreConflict) -> Response:
     return error_response(request.scope, 409, str(error))
+
+
+async def _unlogged(request: Request, error: AuditUnavailable) -> Response:
+    return error_response(request.scope, 503, f"the log of what rules hid: {error}", {"Retry-After": "1"})
 
 
 async def _unavailable(request: Request, error: StoreUnavailable) -> Response:

@@ -28,11 +28,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class PastEvent:
-    """An event as it is read back: with which item, of what kind, when (milliseconds since 1970)."""
+    """An event as it is read back: with which item, of what kind, when (milliseconds since 1970), and its own id."""
 
     item_id: str
     kind: str | None
     time_ms: int
+    event_id: str
 
 
 @dataclass(frozen=True, slots=True)

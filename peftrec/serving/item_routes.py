@@ -8,22 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from peftrec.config import InputError
+from peftrec.serving.answer import AddedAnswer, FoundAnswer, ItemAnswer, ListAnswer
 from peftrec.serving.error import ApiError
 from peftrec.serving.event import ItemContent
 from peftrec.serving.event_store import WrittenItem
 from peftrec.serving.fast_json import json_response
 from peftrec.serving.list_making import similar_items
-from peftrec.serving.message import (
-    AddedAnswer,
-    ContentMessage,
-    FoundAnswer,
-    ItemAnswer,
-    ItemsMessage,
-    ListAnswer,
-    PathId,
-    SearchQuery,
-    SimilarQuery,
-)
+from peftrec.serving.message import ContentMessage, ItemsMessage, PathId, SearchQuery, SimilarQuery
 from peftrec.serving.route import ERRORS, TheService
 from peftrec.serving.service import Service
 from peftrec.serving.title_search import described
@@ -87,7 +78,9 @@ async def get_similar(item_id: PathId, query: Annotated[SimilarQuery, Query()], 
     """Return the items whose vectors are most like an item's."""
     _described(service, item_id)
     recommender = service.recommender
-    return json_response(await service.in_lists(lambda: similar_items(recommender, item_id, query)))
+    answer = await service.in_lists(lambda: similar_items(recommender, item_id, query))
+    service.measurements.listed(answer)
+    return json_response(answer)
 
 
 def _content(message: ContentMessage) -> ItemContent:

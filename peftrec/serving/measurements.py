@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from peftrec.retrieval.rules import RuleBook
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 5.0, 30.0)
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
@@ -33,8 +35,11 @@ class Measurements:
             "peftrec_request_seconds", "Time from request to answer", ("route",), buckets=_SECONDS, registry=registry
         )
         self.events = Counter("peftrec_events_stored", "Events stored, repeated ones not counted", registry=registry)
-        self.fallbacks = Counter(
+        self._fallbacks = Counter(
             "peftrec_fallbacks", "Lists of popular items because nothing was known of the user", registry=registry
+        )
+        self._suppressed = Counter(
+            "peftrec_suppressed", "Items that a rule kept out of a list", ("rule",), registry=registry
         )
         self.reloads = Counter("peftrec_reloads", "Reloads of the run folder", ("outcome",), registry=registry)
         if folder is None:
@@ -44,6 +49,18 @@ class Measurements:
         """Count an answer."""
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+
+    def expect_rules(self, rules: RuleBook | None) -> None:
+        """Count from nought what rules keep out of lists, before they have."""
+        for name in () if rules is None else rules.names:
+            self._suppressed.labels(name)
+
+    def listed(self, answer: Mapping[str, Any]) -> None:
+        """Count what a list says of itself."""
+        if answer["fallback"] is not None:
+            self._fallbacks.inc()
+        for one in answer["suppressed"]:
+            self._suppressed.labels(one["rule"]).inc()
 
     def text(self) -> bytes:
         """Return all in the text format of Prometheus; of all workers where there are several."""

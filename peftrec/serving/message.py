@@ -1,4 +1,4 @@
-"""Requests and answers, as OpenAPI describes them; what is not named here is refused."""
+"""Requests, as OpenAPI describes them; what is not named here is refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ MOST_EVENTS: Final = 1000
 MOST_ITEMS: Final = 256
 LONGEST_HISTORY: Final = 1000
 LONGEST_LIST: Final = 1000
+MOST_EXPLAINED: Final = 100
+MOST_WITH_WORDS: Final = 5
 _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999
 
 
@@ -29,6 +31,14 @@ PathId = Annotated[str, BeforeValidator(_unquoted), Field(min_length=1, max_leng
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT, pattern=r"\S"), Whole]
 Object = Annotated[dict[str, Any], Field(max_length=100), Whole]
 Length = Annotated[int, Field(ge=1, le=LONGEST_LIST)]
+Age = Annotated[float, Field(ge=0, le=150, allow_inf_nan=False)]
+Diversity = Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)]
+
+_AGE: Final = "of the user in years, for rules; left out, it is below every age"
+_DETAILS: Final = "whether entries have the items' fields"
+_DIVERSITY: Final = "strength of MMR in place of the service's own re-ranking; 0 orders by score alone"
+_EXPLAIN: Final = "whether entries say why they are there"
+_FILTER: Final = "a filter as JSON"
 
 
 class _Strict(BaseModel):
@@ -53,13 +63,8 @@ class EventsMessage(_Strict):
     events: list[EventMessage] = Field(min_length=1, max_length=MOST_EVENTS)
 
 
-class HistoryMessage(_Strict):
-    """A history for which a list is asked; nothing of it is stored."""
-
+class _OneUser(_Strict):
     history: list[Id] = Field(max_length=LONGEST_HISTORY, description="item ids, oldest first")
-    k: Length = 10
-    filter: Object | None = None
-    exclude_history: bool = True
     unknown: Literal["refuse", "skip"] = Field("refuse", description="what to do with ids that no item has")
     events: list[Id] | None = Field(None, max_length=LONGEST_HISTORY, description="the kind of each event")
     times_ms: list[Annotated[int, Field(ge=0, le=_LAST_MS)]] | None = Field(
@@ -69,29 +74,61 @@ class HistoryMessage(_Strict):
     user_attributes: Object | None = Field(None, description="the user's columns, where the run reads them")
 
 
-class ListQuery(BaseModel):
+class HistoryMessage(_OneUser):
+    """A history for which a list is asked; nothing of it is stored."""
+
+    k: Length = 10
+    filter: Object | None = None
+    exclude_history: bool = True
+    explain: bool = Field(False, description=_EXPLAIN)
+    details: bool = Field(False, description=_DETAILS)
+    diversity: Diversity | None = Field(None, description=_DIVERSITY)
+    age: Age | None = Field(None, description=_AGE)
+
+
+class ExplanationsMessage(_OneUser):
+    """Items of which is asked why they have their scores for a history; nothing of it is stored."""
+
+    item_ids: list[Id] = Field(min_length=1, max_length=MOST_EXPLAINED)
+    words: bool = Field(
+        False,
+        description=f"also find the words that carry each; takes seconds, and {MOST_WITH_WORDS} items at most",
+    )
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ListQuery(_Query):
     """How a list is to be."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     k: Length = 10
-    filter: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = Field(None, description="a filter as JSON")
+    filter: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = Field(None, description=_FILTER)
     exclude_history: bool = True
+    explain: bool = Field(False, description=_EXPLAIN)
+    details: bool = Field(False, description=_DETAILS)
+    diversity: Diversity | None = Field(None, description=_DIVERSITY)
+    age: Age | None = Field(None, description=_AGE)
 
 
-class SimilarQuery(BaseModel):
+class SimilarQuery(_Query):
     """How a list of similar items is to be."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     k: Length = 10
-    filter: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = Field(None, description="a filter as JSON")
+    filter: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = Field(None, description=_FILTER)
+    details: bool = Field(False, description=_DETAILS)
+    age: Age | None = Field(None, description=_AGE)
 
 
-class SearchQuery(BaseModel):
+class PastQuery(_Query):
+    """How many of a user's events are asked for."""
+
+    k: Length = 50
+
+
+class SearchQuery(_Query):
     """What is looked for in titles."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     query: Annotated[str, Field(max_length=200)] = ""
     k: Annotated[int, Field(ge=1, le=100)] = 20
@@ -116,84 +153,3 @@ class ItemsMessage(_Strict):
     """New items, all or none."""
 
     items: list[ItemMessage] = Field(min_length=1, max_length=MOST_ITEMS)
-
-
-class EventsAnswer(BaseModel):
-    """The events are on the disk."""
-
-    stored: int
-    repeated: int = Field(description="stored before under the same ids")
-    unknown_items: list[str] = Field(description="ids that no item has now; histories leave them out until one does")
-
-
-class EntryAnswer(BaseModel):
-    """One place of a list."""
-
-    rank: int
-    score: float
-    item_id: str
-    title: str
-    source: str = Field(description="model, content or popularity")
-
-
-class ListAnswer(BaseModel):
-    """A list, best first."""
-
-    items: list[EntryAnswer]
-    fallback: str | None = Field(description="why the most popular items are shown; null where the history was read")
-    reason: str | None = Field(description="why the list is short or empty, where there is a reason")
-    skipped: list[str] = Field(description="ids of the history that no item has")
-
-
-class ItemAnswer(BaseModel):
-    """An item."""
-
-    item_id: str
-    title: str
-    text: str
-    fields: dict[str, Any]
-
-
-class FoundAnswer(BaseModel):
-    """Items whose titles hold what was looked for."""
-
-    items: list[ItemAnswer]
-
-
-class AddedAnswer(BaseModel):
-    """The items can be recommended."""
-
-    item_ids: list[str]
-
-
-class UserDeletedAnswer(BaseModel):
-    """Of the user nothing is left in the store's files."""
-
-    deleted_events: int
-
-
-class StateAnswer(BaseModel):
-    """How the service is."""
-
-    status: str
-    items: int
-
-
-class HealthAnswer(BaseModel):
-    """The service answers."""
-
-    status: str
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong."""
-
-    code: str
-    message: str
-    request_id: str
-
-
-class ErrorAnswer(BaseModel):
-    """Every error has this form."""
-
-    error: ErrorDetail

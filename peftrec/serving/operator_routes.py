@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from peftrec.config import InputError
+from peftrec.serving.answer import HealthAnswer, ServiceAnswer, StateAnswer
+from peftrec.serving.description import described_service
 from peftrec.serving.error import ApiError
 from peftrec.serving.fast_json import json_response
-from peftrec.serving.message import HealthAnswer, StateAnswer
 from peftrec.serving.route import ERRORS, TheService
 
 router = APIRouter(tags=["operation"], responses=ERRORS)
@@ -32,6 +33,12 @@ async def metrics(service: TheService) -> Response:
     """Return counts and times for Prometheus."""
     text = await service.aside(service.measurements.text)
     return Response(text, media_type="text/plain; version=0.0.4")
+
+
+@router.get("/v1/service", response_model=ServiceAnswer)
+async def describe_service(service: TheService) -> Response:
+    """Say what the service can be asked for, which run, rules and re-ranking decide."""
+    return json_response(described_service(service.recommender))
 
 
 @router.post("/v1/reload", response_model=StateAnswer)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 
-from peftrec.serving.message import ErrorAnswer
+from peftrec.serving.answer import ErrorAnswer
 from peftrec.serving.service import Service
 
 _ERRORS: Final = {

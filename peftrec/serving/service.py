@@ -16,10 +16,15 @@ from peftrec.config import InputError
 from peftrec.recommender import Recommender
 from peftrec.serving.event_store import EventStore, StoreUnavailable
 from peftrec.serving.item_following import ItemFollower
+from peftrec.serving.lane import Lane
+from peftrec.serving.loading import load_recommender
 from peftrec.serving.measurements import Measurements
 from peftrec.serving.settings import ServiceSettings
 from peftrec.serving.title_search import TitleSearch
 
+# So many lists may wait for their explanations, and so many items for their words, which take a second or so each.
+_MOST_REASONS: Final = 64
+_MOST_WORDS: Final = 16
 # A product with fewer numbers is done before a second thread has woken up, and its waiting would keep a core from HTTP.
 _NUMBERS_A_THREAD: Final = 20_000_000
 _log = logging.getLogger("peftrec.serving")
@@ -27,26 +32,31 @@ _T = TypeVar("_T")
 
 
 class Service:
-    """What requests are answered from. Lists are made in one thread, items encoded in another, HTTP is a third.
+    """What requests are answered from.
+
+    Lists are made in one thread, items encoded in another, HTTP is a third; lists are explained in one more and words
+    found in yet another, so that no list waits for either.
 
     Args:
         settings: of the service.
         store: open; closed by `close`.
     Raises:
-        InputError: if the run folder is damaged or does not fit its backbone.
+        InputError: if the run folder is damaged or does not fit its backbone, or rules or steps do not fit the run.
     """
 
     def __init__(self, settings: ServiceSettings, store: EventStore) -> None:
         self.settings, self.store = settings, store
         self._reload_number = store.reload_number()  # before loading: whoever asks meanwhile may mean a newer folder
-        recommender = Recommender.from_pretrained(settings.run)
+        recommender = load_recommender(settings)
         self._follower = ItemFollower(store, recommender, settings.poll_seconds)
         torch.set_num_threads(settings.threads or _threads(recommender))
         _warm(recommender)
         self.titles = TitleSearch()
         self.measurements = Measurements(settings.metrics_folder, self._gauges)
+        self.measurements.expect_rules(recommender.rules)
         self._lists = ThreadPoolExecutor(1, "peftrec-lists")
         self._aside = ThreadPoolExecutor(1, "peftrec-aside")
+        self.reasons, self.words = Lane("peftrec-reasons", _MOST_REASONS), Lane("peftrec-words", _MOST_WORDS)
         self._reloading = threading.Lock()
         self._watch = threading.Thread(target=self._watch_reloads, name="peftrec-reloads", daemon=True)
         self._stop = threading.Event()
@@ -72,6 +82,8 @@ class Service:
         self._follower.stop()
         if self._watch.is_alive():
             self._watch.join()
+        self.reasons.close()
+        self.words.close()
         self._lists.shutdown()
         self._aside.shutdown()
         self.store.close()
@@ -96,7 +108,7 @@ class Service:
         """Load the run folder again and go on with it; requests are answered all the while.
 
         Raises:
-            InputError: if the folder is damaged or does not fit; then the old one goes on.
+            InputError: if folder, rules or steps are damaged or do not fit; then the old ones go on.
             StoreUnavailable: if the store cannot be read or told.
         """
         self._load_again()
@@ -111,13 +123,14 @@ class Service:
     def _load_again(self) -> None:
         with self._reloading:
             try:
-                fresh = Recommender.from_pretrained(self.settings.run)
+                fresh = load_recommender(self.settings)
                 _warm(fresh)
                 self._follower.replace(fresh)
             except InputError:
                 self.measurements.reloads.labels("refused").inc()
                 raise
             self.measurements.reloads.labels("done").inc()
+            self.measurements.expect_rules(fresh.rules)
         _log.info("the run folder was loaded again: %d items", len(fresh))
 
     def _reload_and_tell(self, reload: Callable[[], None]) -> None:

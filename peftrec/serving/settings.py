@@ -27,6 +27,10 @@ class ServiceSettings:
         poll_seconds: how often a worker looks for what others on the store have changed.
         local_only: answer only requests that name this machine (a page of another site cannot, whatever its name
             resolves to).
+        rules: file of hard rules; None: there are none. Read again on a reload, as re-ranking is.
+        reranking: file of steps of re-ranking; None: as the run's recipe says.
+        audit_log: where it is written down what rules hid; None: as the file of rules says.
+        audit_users: whether that names users, whatever the file of rules says.
         metrics_folder: where several workers put their counts together; None for one.
     """
 
@@ -39,6 +43,10 @@ class ServiceSettings:
     threads: int | None = None
     poll_seconds: float = 0.2
     local_only: bool = True
+    rules: Path | None = None
+    reranking: Path | None = None
+    audit_log: Path | None = None
+    audit_users: bool = False
     metrics_folder: Path | None = None
 
     @property

@@ -23,7 +23,7 @@ INSERT INTO events (event_id, user_id, item_id, kind, given_ms, time_ms) VALUES 
 ON CONFLICT (event_id) DO NOTHING"""
 _STORED: Final = "SELECT user_id, item_id, kind, given_ms FROM events WHERE event_id = ?"
 _HISTORY: Final = """
-SELECT item_id, kind, time_ms FROM events WHERE user_id = ? ORDER BY time_ms DESC, arrival DESC LIMIT ?"""
+SELECT item_id, kind, time_ms, event_id FROM events WHERE user_id = ? ORDER BY time_ms DESC, arrival DESC LIMIT ?"""
 _ITEM: Final = "SELECT number, item_id, content FROM items WHERE item_id = ?"
 _CHANGES: Final = "SELECT number, item_id, content FROM items WHERE number > ? ORDER BY number"
 _PUT: Final = """

@@ -162,7 +162,7 @@ def test_no_user_stands_in_the_log(
         raise RuntimeError(NAME)  # not its text: the line of code is logged
 
     send_names(client)
-    monkeypatch.setattr("peftrec.serving.user_routes.list_for_user", fail)
+    monkeypatch.setattr("peftrec.serving.user_routes.user_of_store", fail)
     answer = client.get("/v1/users/Rosalind/recommendations")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert answer.headers["X-Frame-Options"] == "DENY"

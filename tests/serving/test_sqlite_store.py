@@ -46,7 +46,7 @@ def test_histories_are_ordered_by_time_then_arrival_and_the_newest_are_kept(stor
     ]  # fmt: skip
     assert store.append(events).result() == Appended(stored=5, repeated=0)
     assert ids(store.history("ann", 10)) == ["early", "tie a", "tie b", "late"]
-    assert store.history("ann", 2) == [PastEvent("tie b", "view", 200), PastEvent("late", None, 300)]
+    assert store.history("ann", 2) == [PastEvent("tie b", "view", 200, "5"), PastEvent("late", None, 300, "1")]
     assert store.history("nobody", 10) == []
 
 
@@ -181,7 +181,7 @@ def test_what_is_written_is_there_after_opening_again(store: SqliteStore, path: 
     store.close()
     store.close()
     again = SqliteStore(path, "run")
-    assert again.history("ann", 5) == [PastEvent("tea", None, 7)]
+    assert again.history("ann", 5) == [PastEvent("tea", None, 7, "e")]
     (change,) = again.item_changes(0)
     assert (change.item_id, change.content) == ("new", CONTENT)
     again.close()

@@ -140,6 +140,8 @@ class RuleBook:
         Args:
             suppressed: from one list.
             user: for whom; see `Audit.user_ids`.
+        Raises:
+            AuditUnavailable: if the log cannot be written.
         """
         if not suppressed:
             return
@@ -148,6 +150,14 @@ class RuleBook:
         if self._log is not None:
             rows = [{"rule": one.rule, "item": one.item_id, "reason": one.reason} for one in suppressed]
             self._log.write(rows, user)
+
+    def forget(self, user: str) -> int:
+        """Take a user out of the log, and return how many lines named them.
+
+        Raises:
+            AuditUnavailable: if the log cannot be written anew.
+        """
+        return 0 if self._log is None else self._log.forget(user)
 
     def _judged(self, items: Sequence[Item]) -> dict[int, list[str | None]]:
         return {place: judge.judge(items) for place, judge in self._judges.items()} if items else {}

@@ -187,6 +187,12 @@ class Recommender(Explainer):
                 plan.rules.record(found.suppressed, user)
         return lists
 
+    def warm_up(self) -> None:
+        """Make lists for nobody, so that who asks first does not wait for what is made once; none is logged."""
+        for history in ([], *self._stock.sample_histories(1)):
+            with self._questions.turn():
+                self._answers.lists(*self._questions.ask([history], Told()), 1, exclude_history=True, plan=self._plan)
+
     def similar(
         self,
         item_id: str | int,

@@ -50,7 +50,7 @@ class Service:
         recommender = load_recommender(settings)
         self._follower = ItemFollower(store, recommender, settings.poll_seconds)
         torch.set_num_threads(settings.threads or _threads(recommender))
-        _warm(recommender)
+        recommender.warm_up()
         self.titles = TitleSearch()
         self.measurements = Measurements(settings.metrics_folder, self._gauges)
         self.measurements.expect_rules(recommender.rules)
@@ -124,7 +124,7 @@ class Service:
         with self._reloading:
             try:
                 fresh = load_recommender(self.settings)
-                _warm(fresh)
+                fresh.warm_up()
                 self._follower.replace(fresh)
             except InputError:
                 self.measurements.reloads.labels("refused").inc()
@@ -164,10 +164,3 @@ class Service:
 def _threads(recommender: Recommender) -> int:
     numbers = len(recommender) * 64
     return max(1, min(os.cpu_count() or 1, numbers // _NUMBERS_A_THREAD))
-
-
-def _warm(recommender: Recommender) -> None:
-    """Make one list, so that the first caller does not wait for what is only made once."""
-    recommender.recommend([], 1)
-    if ids := recommender.catalogue.ids[:1]:
-        recommender.recommend(list(ids), 1)

@@ -33,6 +33,33 @@ def served_run(make_recipe: Callable[..., Any], tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
+def shop_data(write_toy: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data with more columns: prices of items, kinds of events, a table of users."""
+    data = write_toy(tmp_path_factory.mktemp("shop"))
+    head, *rows = (data / "items.csv").read_text().splitlines()
+    priced = [f"{row},{number % 10 + 0.5}" for number, row in enumerate(rows)]
+    (data / "items.csv").write_text("\n".join([f"{head},price", *priced]) + "\n")
+    head, *rows = (data / "interactions.csv").read_text().splitlines()
+    kinds = [f"{row},{'view' if number % 3 else 'buy'}" for number, row in enumerate(rows)]
+    (data / "interactions.csv").write_text("\n".join([f"{head},event", *kinds]) + "\n")
+    tastes = dict(row.split(",")[:2] for row in rows)
+    known = [f"{user},{20 + len(item)},{item[:-1]}" for user, item in tastes.items()]
+    (data / "users.csv").write_text("\n".join(["user_id,age,taste", *known]) + "\n")
+    return data
+
+
+@pytest.fixture(scope="session")
+def shop_run(make_recipe: Callable[..., Any], shop_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose items have fields; read only."""
+    from peftrec.run import train
+
+    folder = tmp_path_factory.mktemp("shop_run") / "run"
+    fields = 'data.item_fields=["category", "price"]'
+    train(make_recipe("training.num_epochs=1", "method.kind=frozen", fields, output_dir=folder, data=shop_data))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def start_service() -> Iterator[Callable[..., TestClient]]:
     """The function that starts a service in this process; what it returns sends requests to it."""
     with ExitStack() as running:

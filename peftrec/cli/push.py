@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Publish a run on the Hugging Face Hub: adapter, head, items, metrics and card, in one commit. What is private to the run
 (private/, checkpoints, reports, anything that is not on the list) stays here, and so does the run folder as it is. What
-would be sent is copied aside, searched for user ids, secrets and folders of this machine, and loaded there, before the
-Hub is talked to. The same command can be run again after a broken connection.
+would be sent is copied aside, searched for user ids, secrets and folders of this machine, and loaded there, before
+anything is sent. The same command can be run again after a broken connection.
 
 You need a token that may write: `hf auth login`, or HF_TOKEN.
 

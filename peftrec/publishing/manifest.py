@@ -100,14 +100,7 @@ def _parse(path: Path) -> Manifest:
     """Read a manifest without looking at the files that it lists."""
     check_within(path.parent, path)
     content = read_json(path)
-    if not isinstance(content, dict) or "format_version" not in content:
-        raise InputError(f"{path}: is damaged (it holds no format_version)")
-    version = content["format_version"]
-    if version not in READABLE_VERSIONS or type(version) is not int:
-        readable = " and ".join(map(str, READABLE_VERSIONS))
-        raise InputError(
-            f"{path}: has format version {version!r}, and this peftrec reads {readable}; a newer peftrec may read it"
-        )
+    version = check_format(path, content)
     try:
         if version > 1 and content != sealed(content):
             raise InputError(f"{path}: was edited or damaged (its {_SEAL} is not that of what it holds)")
@@ -124,6 +117,23 @@ def _parse(path: Path) -> Manifest:
     if whole != (version > 1):
         raise InputError(f"{path}: is damaged (a folder of format version {version} has other entries)")
     return manifest
+
+
+def check_format(path: Path, content: Any) -> int:
+    """Return the format version of what a manifest holds.
+
+    Raises:
+        InputError: if it has none, or one that is not read here.
+    """
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise InputError(f"{path}: is damaged (it holds no format_version)")
+    version = content["format_version"]
+    if type(version) is not int or version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        raise InputError(
+            f"{path}: has format version {version!r}, and this peftrec reads {readable}; a newer peftrec may read it"
+        )
+    return version
 
 
 def require_listed(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:

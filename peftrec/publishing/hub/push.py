@@ -75,8 +75,8 @@ def push_run(
 ) -> PushReport:
     """Publish a run folder, which itself is only read.
 
-    What may be published is copied aside, checked and loaded there; only then is the Hub talked to, and all files come
-    in one commit. A repository that holds the very same gets no new commit, so the call can be made again.
+    What may be published is copied aside, checked and loaded there; only then is anything sent to the Hub, and all
+    files come in one commit. A repository that holds the very same gets no new commit, so the call can be made again.
 
     Args:
         run: the run folder.
@@ -105,6 +105,9 @@ def push_run(
     about = _about(license, license_name, license_link, language, datasets)
     if not dry_run:
         _require_token(name)
+        # Before the backbone is loaded, whose own errors would not tell of the token or of the network.
+        with hub_errors(name, writing=True):
+            _api().whoami()
     with tempfile.TemporaryDirectory(prefix="peftrec-push-") as aside:
         staged = stage(
             run,
@@ -164,12 +167,17 @@ def _require_token(name: HubName) -> None:
         raise InputError(f"{name}: there is no token; log in with `hf auth login`, or set HF_TOKEN")
 
 
+def _api() -> HfApi:
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="peftrec")
+
+
 def _send(staged: Staged, name: HubName, *, private: bool, message: str, say: Callable[[str], None]) -> PushReport:
     """Commit what differs from what is there, and see that the Hub then lists what was sent."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    api = HfApi(library_name="peftrec")
-    api.whoami()
+    api = _api()
     url = str(api.create_repo(name.repo_id, private=private or None, exist_ok=True))
     info = api.model_info(name.repo_id)
     if private and not info.private:

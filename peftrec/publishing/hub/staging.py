@@ -80,7 +80,7 @@ def stage(
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.*"))}
     files = {name: size for name, size in files.items() if (folder / name).is_file()}
     for name in files:
-        if (folder / name).suffix not in (".safetensors", ".jsonl"):
+        if (folder / name).suffix != ".safetensors":
             refuse_secrets(folder / name, f"{run}/{name}")
             _refuse_folders(folder, name, run, replaced)
     refuse_users(folder, files, known_users(run), str(run))
@@ -140,7 +140,7 @@ def _stage_folder(
         if may_be_published(name) and not left_out:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, folder / name)
-    portable, own = portable_recipe(recipe, base)
+    portable, own = portable_recipe(recipe, base, (manifest.backbone or {}).get("revision"))
     (folder / RECIPE).write_text(portable.to_yaml(), encoding="utf-8")
     _rename_base(folder, base)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
@@ -189,6 +189,8 @@ def _rename_base(folder: Path, base: PublishedBase | None) -> None:
 def _refuse_folders(folder: Path, name: str, run: Path, replaced: dict[str, str]) -> None:
     """See that no folder of this machine is named in a file that is published."""
     text = (folder / name).read_text(encoding="utf-8")
-    for old in (*replaced, str(run.resolve()), str(Path.home())):
-        if len(Path(old).parts) > 2 and old in text:
+    # A home may lie right under the root, as /root does, where its name alone is a common word.
+    homes = (f"{Path.home()}/",) if Path.home() != Path("/") else ()
+    for old in (*(old for old in (*replaced, str(run.resolve())) if len(Path(old).parts) > 2), *homes):
+        if old in text:
             raise InputError(f"{run}/{name}: names a folder of this machine ({old}); nothing was sent")

@@ -161,6 +161,33 @@ def test_secrets_in_the_recipe(dry: Any, make_recipe: Any, copy: Path) -> None:
         dry(copy)
 
 
+def test_tokens_and_folders_in_texts_of_items(
+    dry: Any, copy: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, text = copy / "items.jsonl", (copy / "items.jsonl").read_text()
+
+    def describe(words: str) -> None:
+        items.write_text(text.replace('"text": "', f'"text": "{words} ', 1))
+        sign(copy)
+
+    # What others have written may only look like a key.
+    describe("sk-ii-facial-treatment-essence")
+    dry(copy)
+    describe("hf_qqqqqqqqqqqqqqqqqqqqqqqq")
+    with pytest.raises(InputError, match=r"items\.jsonl: holds what looks like a token of the Hub"):
+        dry(copy)
+    describe(f"{toy_data}/wine0.png")
+    with pytest.raises(InputError, match=r"items\.jsonl: names a folder of this machine"):
+        dry(copy)
+    # A home right under the root.
+    monkeypatch.setenv("HOME", "/tea")
+    describe("/tea/notes.txt")
+    with pytest.raises(InputError, match=r"items\.jsonl: names a folder of this machine \(/tea/\)"):
+        dry(copy)
+    describe("coffee/tea bags")
+    dry(copy)
+
+
 @pytest.mark.parametrize("key", ["password", "wandb_api_key", "HF_TOKEN", "client-secret", "aws.access_key"])
 def test_keys_that_hold_secrets(dry: Any, copy: Path, key: str) -> None:
     path = copy / "environment.json"
@@ -350,12 +377,15 @@ def test_what_cannot_be_pulled(
         ({"..\\evil.json": {}}, "no file of a run"),
         ({"gone.json": {"sha256": "0", "bytes": 1}}, "a file is missing there"),
         (None, "is damaged there"),
+        ({"format_version": 3, "parts": ["weights.bin"]}, "has format version 3, and this peftrec reads 1 and 2"),
+        ({"format_version": 3, "files": {"weights.bin": {}}}, "has format version 3, and this peftrec reads 1 and 2"),
     ],
 )
 def test_a_manifest_that_lists_what_it_must_not(
     hub: Any, refused: Any, tmp_path: Path, listed: Any, words: str
 ) -> None:
-    manifest = b"[" * 5 if listed is None else json.dumps({"format_version": 1, "files": listed}).encode()
+    content = listed if listed and "format_version" in listed else {"format_version": 1, "files": listed}
+    manifest = b"[" * 5 if listed is None else json.dumps(content).encode()
     files = {"peftrec.json": manifest, "modeling.py": b"raise SystemExit", "weights.bin": b"x"}
     hub.hub.add("ann/evil", files)
     message = refused("pull", "ann/evil", tmp_path / "run", cache=tmp_path / "cache")
@@ -386,6 +416,8 @@ def test_one_changed_byte_on_the_hub(hub: Any, push: Any, refused: Any, trained:
     repository.commit("main", {**repository.files, "head.safetensors": changed}, "edit")
     message = refused("pull", "ann/byte", tmp_path / "run", cache=tmp_path / "cache")
     assert "ann/byte: head.safetensors: was edited or damaged" in message
+    # What lies damaged in the cache is never fetched again by itself.
+    assert f"remove {tmp_path / 'cache' / 'models--ann--byte'} and pull again" in message
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert "head.safetensors" in refused("recommend", "ann/byte", [[]], cache=tmp_path / "cache")
 

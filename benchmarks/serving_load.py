@@ -47,6 +47,7 @@ SCENARIOS = {
     "lists_20k": Scenario(20_000, "exact", "lists", 50, 60),
     "lists_1m_exact": Scenario(1_000_000, "exact", "lists", 5, 60),
     "lists_1m_hnsw": Scenario(1_000_000, "hnsw", "lists", 50, 60),
+    "explain": Scenario(20_000, "exact", "explain", 5, 60),
     "event_to_list": Scenario(20_000, "exact", "event_to_list", 5, 30),
     "item_to_list": Scenario(20_000, "exact", "item_to_list", 2, 30),
     "soak": Scenario(20_000, "exact", "mixed", 50, 600),
@@ -206,6 +207,13 @@ class Sender:
     async def _lists(self) -> None:
         history = [self._draw.choice(self._ids) for _ in range(HISTORY)]
         await self._send("POST", "/v1/recommendations", {"history": history, "k": K})
+
+    async def _explain(self) -> None:
+        """A list of ten, each of its items explained, without words."""
+        history = [self._draw.choice(self._ids) for _ in range(HISTORY)]
+        answer = await self._send("POST", "/v1/recommendations", {"history": history, "k": K, "explain": True})
+        if not all(item["explanation"]["evidence"] for item in answer["items"]):
+            raise RuntimeError("an item was not explained")
 
     async def _users(self) -> None:
         await self._send("GET", f"/v1/users/user{self._draw.randrange(1000)}/recommendations?k={K}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from peftrec.recommending import recommend_file as recommend_file
     from peftrec.retrieval import Recommendation as Recommendation
     from peftrec.run import train as train
+    from peftrec.updating import update as update
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _MODULES = {
     "evaluate": "peftrec.evaluating",
     "compare": "peftrec.comparing",
     "train": "peftrec.run",
+    "update": "peftrec.updating",
 }
 
 __all__ = sorted([*_MODULES, "__version__"])

@@ -17,7 +17,7 @@ import torch
 
 from peftrec.build import tell_users
 from peftrec.config import InputError, RecipeError, section_to_dict
-from peftrec.data import Cases, Dataset, load_dataset
+from peftrec.data import Cases, Dataset
 from peftrec.evaluating import REFERENCE_FOLDER, evaluate
 from peftrec.evaluation import evaluate_cases, users_at_once
 from peftrec.publishing import (
@@ -31,6 +31,7 @@ from peftrec.publishing import (
     read_manifest,
     save_ensemble_run,
 )
+from peftrec.publishing.run_data import UPDATES, load_run_data
 from peftrec.recipe import Recipe, load_recipe, recipe_for_evaluation
 from peftrec.retrieval import By, Fusion, weight_grid
 from peftrec.training import CHECKPOINTS, peak_memory_mib, recover_folder, replace_folder
@@ -93,7 +94,7 @@ def ensemble(
     fusion = Fusion(by, equal if weights is None or weights == "auto" else tuple(weights))
     base = _base(sources)
     recipe = recipe_for_evaluation(dataclasses.replace(base.recipe, output_dir=str(output_dir)), overrides)
-    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    dataset = load_run_data(base.folder, recipe.data) if dataset is None else dataset
     for source in sources:
         if dataset.content_hash(times=source.recipe.reads_times) != source.metrics["data_sha256"]:
             differing = _differing(base, source)
@@ -256,6 +257,9 @@ def _measure(run: EnsembleRun, dataset: Dataset, sources: Sequence[_Source], bas
             {**row, "part": f"{name} {row['part']}"} for name, member in stored.items() for row in member["parameters"]
         ],
     }
+    if "update" in base.metrics:  # all members have the same later events, or they would not be members
+        metrics["update"] = base.metrics["update"]
+        shutil.copytree(base.folder / PRIVATE / UPDATES, run.folder / PRIVATE / UPDATES)
     # Evaluation reads them there, and references of the very same data and backbone.
     (run.folder / METRICS).write_text(json.dumps(metrics), encoding="utf-8")
     references = base.folder / PRIVATE / REFERENCE_FOLDER

@@ -13,7 +13,7 @@ from typing import Any, Final
 from peftrec.baselines import FittedBaseline, fit_references
 from peftrec.build import tell_users
 from peftrec.config import InputError, RecipeError
-from peftrec.data import Dataset, load_dataset
+from peftrec.data import Dataset
 from peftrec.evaluation import Evaluation, ProductScores, UserScores
 from peftrec.frozen import frozen_vectors
 from peftrec.launch import Ranks, all_or_none
@@ -30,6 +30,7 @@ from peftrec.measuring import (
     write_users,
 )
 from peftrec.publishing import METRICS, PRIVATE, Run, load_run
+from peftrec.publishing.run_data import load_run_data
 from peftrec.recipe import Recipe, recipe_for_evaluation
 
 REFERENCE_FOLDER: Final = "references"
@@ -154,7 +155,7 @@ def measure_run(
         raise RecipeError(f"split: '{split}' is not one of {', '.join(SPLITS)}")
     run = run if isinstance(run, Run) else load_run(run)
     recipe = recipe_for_evaluation(run.recipe, overrides)
-    dataset = load_dataset(recipe.data) if dataset is None else dataset
+    dataset = load_run_data(run.folder, recipe.data) if dataset is None else dataset
     _check_items(run, dataset)
     propensities = case_propensities(recipe, dataset)
     details = read_details(recipe, dataset, split) if full else None

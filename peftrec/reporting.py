@@ -17,6 +17,7 @@ from peftrec.evaluation.report_page import plot_files, report_markdown, report_p
 from peftrec.launch import Ranks, all_or_none
 from peftrec.measuring import write_users
 from peftrec.publishing import MANIFEST, METRICS, Run, replace_text, replace_texts
+from peftrec.publishing.card import CARD, make_card
 
 
 def report(
@@ -30,9 +31,9 @@ def report(
 ) -> dict[str, Any]:
     """Measure a run in full: metrics of ranks and of lists, slices, gaps between groups, curves; and write it down.
 
-    `metrics.json` (its part of this split), `report_<split>.md`, `report_<split>.html` and the plots of the former go
-    into the run folder, results of single users into its `private/`. With other data than the run's or other rules of
-    evaluation they may not stand there: then only `output` is written, with the same files.
+    `metrics.json` (its part of this split), the card, `report_<split>.md`, `report_<split>.html` and the plots of the
+    former go into the run folder, results of single users into its `private/`. With other data than the run's or other
+    rules of evaluation they may not stand there: then only `output` is written, with the same files but for the card.
 
     Args:
         run: a loaded run, or its folder.
@@ -94,7 +95,10 @@ def _write_run(results: dict[str, Any], measured: Measured, found: Mapping[str, 
     texts = _texts(results, f"{folder.resolve().name}, {split}", split)
     # Read now: another process may have written another split meanwhile.
     stored = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    replace_texts(folder, {METRICS: _json(stored | {split: own}), **texts})
+    stored |= {split: own}
+    # The card tells what is now known of cold items and of exposure.
+    texts[CARD] = make_card(folder, measured.run.recipe, stored, len(measured.run.catalogue))
+    replace_texts(folder, {METRICS: _json(stored), **texts})
     write_users(folder, split, measured.dataset, found, measured.sampled)
     return [str(folder / name) for name in (METRICS, *texts)]
 

@@ -22,7 +22,7 @@ ORDER = (
     "config", "launch", "metrics", "data", "methods", "encoders", "losses", "models", "training", "baselines",
     "evaluation", "retrieval", "explaining", "recipe", "propensity", "build", "frozen", "publishing", "recommender",
     "recommending", "encoding", "measuring", "evaluating", "detailing", "reporting", "comparing", "fitting", "run",
-    "listing", "ensembling", "tuning", "serving", "benchmark", "cli", "__main__",
+    "updating", "listing", "ensembling", "tuning", "serving", "benchmark", "cli", "__main__",
 )  # fmt: skip
 # What a package must never know although it stands above it, or comes from elsewhere.
 FORBIDDEN = {

@@ -28,6 +28,7 @@ from peftrec.cli import (
     serve,
     train,
     tune,
+    update,
     validate,
 )
 from peftrec.config import InputError, RecipeError
@@ -35,6 +36,7 @@ from peftrec.config import InputError, RecipeError
 # Nothing heavy may be imported before a verb runs: `peftrec --help` answers at once.
 _VERBS = (
     train,
+    update,
     tune,
     runs,
     evaluate,

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from peftrec.cli.verb import add_verb
+from peftrec.config import RecipeError
 
 if TYPE_CHECKING:
     from peftrec.publishing.hub import PushReport
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Publish a run on the Hugging Face Hub: adapter, head, items, metrics and card, in one commit. What is private to the run
 (private/, checkpoints, reports, anything that is not on the list) stays here, and so does the run folder as it is. What
-would be sent is copied aside, searched for user ids, secrets and folders of this machine, and loaded there, before the
-Hub is talked to. The same command can be run again after a broken connection.
+would be sent is copied aside, searched for user ids, secrets and folders of this machine, and loaded there, before
+anything is sent. The same command can be run again after a broken connection.
 
 You need a token that may write: `hf auth login`, or HF_TOKEN.
 
@@ -42,6 +43,13 @@ def add_parser(verbs: Any) -> None:
         action="append",
         default=[],
         help="data set of the Hub that it was trained on; repeatable; none takes what the recipe tells",
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="NAME=RUN",
+        action="append",
+        default=[],
+        help="show the test results of another run in the card, such as 'full fine-tuning=runs/full'; repeatable",
     )
     parser.add_argument("--license-name", metavar="NAME", help="of a license that is `other`")
     parser.add_argument("--license-link", metavar="URL", help="where a license that is `other` can be read")
@@ -69,6 +77,7 @@ def _run(arguments: argparse.Namespace) -> None:
         license_link=arguments.license_link,
         language=tuple(arguments.language),
         datasets=tuple(arguments.dataset),
+        beside=_beside(arguments.beside),
         private=arguments.private,
         with_vectors=arguments.with_vectors,
         revision=arguments.revision,
@@ -81,6 +90,17 @@ def _run(arguments: argparse.Namespace) -> None:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
         return
     _print(found)
+
+
+def _beside(given: list[str]) -> dict[str, str]:
+    """Return run folders by the name to show."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not (name.strip() and equals and folder.strip()) or name.strip() in found:
+            raise RecipeError(f"--beside: '{text}' is no NAME=RUN with a name of its own, such as full=runs/full")
+        found[name.strip()] = folder.strip()
+    return found
 
 
 def _print(found: PushReport) -> None:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from peftrec.data.download import is_complete as is_complete
     from peftrec.data.inspection import Inspection as Inspection
     from peftrec.data.inspection import inspect_dataset as inspect_dataset
+    from peftrec.data.later_events import LaterPeriod as LaterPeriod
+    from peftrec.data.later_events import check_extendable as check_extendable
+    from peftrec.data.later_events import events_since as events_since
+    from peftrec.data.later_events import extend as extend
+    from peftrec.data.later_tables import LaterTables as LaterTables
+    from peftrec.data.later_tables import read_later_tables as read_later_tables
     from peftrec.data.page import inspection_page as inspection_page
     from peftrec.data.report import CleaningReport as CleaningReport
     from peftrec.data.report import CleaningRow as CleaningRow
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
     from peftrec.data.split import Split as Split
     from peftrec.data.split import SplitConfig as SplitConfig
     from peftrec.data.template import Template as Template
+    from peftrec.data.timeline import Timeline as Timeline
+    from peftrec.data.timeline import begin_timeline as begin_timeline
 
 _MODULES = {
     "attribute": ("ATTRIBUTES", "AttributeConfig"),
@@ -52,12 +60,15 @@ _MODULES = {
     "dataset": ("Dataset", "load_dataset"),
     "download": ("DOWNLOADS", "get_dataset", "is_complete"),
     "inspection": ("Inspection", "inspect_dataset"),
+    "later_events": ("LaterPeriod", "check_extendable", "events_since", "extend"),
+    "later_tables": ("LaterTables", "read_later_tables"),
     "page": ("inspection_page",),
     "report": ("CleaningReport", "CleaningRow"),
     "sequence": ("Sequences",),
     "source": ("SOURCES", "Columns", "DataConfig"),
     "split": ("SPLITS", "Split", "SplitConfig"),
     "template": ("Template",),
+    "timeline": ("Timeline", "begin_timeline"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

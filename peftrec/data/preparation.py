@@ -77,8 +77,8 @@ def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
     """All but the attributes."""
     template = Template(config.template)
     template.check(raw.items.column_names, table=raw.items.name)
-    interactions, note = _interactions(raw, config)
-    interactions, items = _categorised(interactions, _items(raw, template))
+    interactions, note = read_interactions(raw, config)
+    interactions, items = _categorised(interactions, read_item_rows(raw, template))
     tables = Tables(interactions, items, raw.interactions.name, raw.items.name)
     read = (
         *raw.rows,
@@ -108,10 +108,10 @@ def _prepare(raw: RawTables, config: DataConfig) -> Prepared:
     rows = (*read, *cleaned, *weighed, *kept)
     kinds = count_kinds(config, interactions, tables.interactions)
     if user_table is None:
-        return Prepared(_catalogue(tables), sequences, None, rows, kinds)
+        return Prepared(build_catalogue(tables), sequences, None, rows, kinds)
     user_texts, row = user_table.texts_of(_owners(sequences, config), raw.interactions.name)
     rows = (*read, *user_table.rows, *cleaned, *weighed, *kept, row)
-    return Prepared(_catalogue(tables), sequences, user_texts, rows, kinds)
+    return Prepared(build_catalogue(tables), sequences, user_texts, rows, kinds)
 
 
 def _owners(sequences: Sequences, config: DataConfig) -> Sequence[str]:
@@ -170,7 +170,8 @@ def _order(user: NDArray[np.int64], time: pl.Series) -> NDArray[np.int64]:
     return frame.select(pl.arg_sort_by("user", "time", maintain_order=True)).to_series().cast(pl.Int64).to_numpy()
 
 
-def _interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str]:
+def read_interactions(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, str]:
+    """Interactions under canonical names, ids as text, and what was read of their times; see `Tables`."""
     table, columns = raw.interactions, raw.columns
     time, note = _times(raw, config)
     frame = pl.DataFrame(
@@ -246,7 +247,8 @@ def _numbers(raw: RawTables, column: str, what: str, why: str) -> pl.Series:
     return numbers.cast(pl.Float64)
 
 
-def _items(raw: RawTables, template: Template) -> pl.DataFrame:
+def read_item_rows(raw: RawTables, template: Template) -> pl.DataFrame:
+    """Items under canonical names, ids as text; see `Tables`."""
     table, columns = raw.items, raw.columns
 
     def text(column: str, key: str) -> pl.Series:
@@ -269,7 +271,8 @@ def _same_texts(tables: Tables) -> str:
     return f"; {same:,} share their text with another" if same else ""
 
 
-def _catalogue(tables: Tables) -> Catalogue:
+def build_catalogue(tables: Tables) -> Catalogue:
+    """Cleaned items with their texts, in the order of their table; an item without a title is shown by its text."""
     items = tables.items.with_columns(
         pl.when(pl.col("title").fill_null("") == "").then(pl.col("text")).otherwise(pl.col("title")).alias("title")
     )

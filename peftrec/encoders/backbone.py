@@ -16,6 +16,7 @@ from torch import nn
 
 from peftrec.config import InputError
 from peftrec.encoders.attention_kind import Attention, check_attention, check_attention_of
+from peftrec.encoders.hub_revision import check_revision, commit_in_cache
 from peftrec.encoders.packaged import PACKAGED_BACKBONES, PackagedBackbone, packaged_folder
 from peftrec.encoders.quantization import (
     Quantization,
@@ -113,6 +114,7 @@ def load_backbone(
     except InputError:
         raise
     except Exception as error:
+        check_revision(name, revision, error)
         raise InputError(
             f"encoder.backbone: '{name}' cannot be loaded {where}: {_first_line(error)}. It must be the Hub id of a "
             f"text model of transformers with safetensors weights, or a folder that holds one."
@@ -122,7 +124,7 @@ def load_backbone(
         # An unused pooler would be counted, saved and hashed, and DDP stops at parameters without gradient.
         model.pooler = None
     if source == name and not Path(name).is_dir():
-        revision_found = _commit(name, revision) or revision
+        revision_found = commit_in_cache(name, revision) or revision
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if quantization == "none":
@@ -161,6 +163,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(source, revision=revision, padding_side="right", **_NO_CODE)
     except Exception as error:
+        check_revision(name, revision, error)
         raise InputError(f"encoder.backbone: no tokenizer of '{name}' {where}: {_first_line(error)}") from error
 
 
@@ -224,14 +227,6 @@ def _locate(name: str, revision: str | None) -> tuple[str, str, str | None]:
             return name, "from the Hub", revision
         _warn_of_stand_in(name, packaged)
     return str(packaged_folder(packaged)), packaged.description, packaged.revision
-
-
-def _commit(name: str, revision: str | None) -> str | None:
-    """Return the commit that was loaded from the Hub's cache: what lies under a branch may be another one tomorrow."""
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _hub_has(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ PRIVATE: Final = "private"
 # Those of version 1 say less of themselves, and keep all that belongs to items in one file.
 READABLE_VERSIONS: Final = (1, FORMAT_VERSION)
 _SINCE_2 = ("recipe", "num_items")
+_SEAL = "sha256"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,15 @@ class Manifest:
             content = {name: value for name, value in content.items() if name not in _SINCE_2}
         # The files last, as there are many.
         content = told | {name: value for name, value in content.items() if name != "files"} | {"files": self.files}
+        content = content if self.format_version == 1 else sealed(content)
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a manifest holds with the digest of it, so that a changed byte is seen there too."""
+    rest = {name: value for name, value in content.items() if name != _SEAL}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=True)
+    return {**rest, _SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
@@ -91,15 +100,11 @@ def _parse(path: Path) -> Manifest:
     """Read a manifest without looking at the files that it lists."""
     check_within(path.parent, path)
     content = read_json(path)
-    if not isinstance(content, dict) or "format_version" not in content:
-        raise InputError(f"{path}: is damaged (it holds no format_version)")
-    version = content["format_version"]
-    if version not in READABLE_VERSIONS or type(version) is not int:
-        readable = " and ".join(map(str, READABLE_VERSIONS))
-        raise InputError(
-            f"{path}: has format version {version!r}, and this peftrec reads {readable}; a newer peftrec may read it"
-        )
+    version = check_format(path, content)
     try:
+        if version > 1 and content != sealed(content):
+            raise InputError(f"{path}: was edited or damaged (its {_SEAL} is not that of what it holds)")
+        content.pop(_SEAL, None)
         manifest = Manifest(**content)
     except TypeError as error:
         raise InputError(f"{path}: is damaged ({error})") from None
@@ -112,6 +117,23 @@ def _parse(path: Path) -> Manifest:
     if whole != (version > 1):
         raise InputError(f"{path}: is damaged (a folder of format version {version} has other entries)")
     return manifest
+
+
+def check_format(path: Path, content: Any) -> int:
+    """Return the format version of what a manifest holds.
+
+    Raises:
+        InputError: if it has none, or one that is not read here.
+    """
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise InputError(f"{path}: is damaged (it holds no format_version)")
+    version = content["format_version"]
+    if type(version) is not int or version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        raise InputError(
+            f"{path}: has format version {version!r}, and this peftrec reads {readable}; a newer peftrec may read it"
+        )
+    return version
 
 
 def require_listed(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:

@@ -35,6 +35,7 @@ def test_the_largest_but_one_is_proposed_that_costs_little_everywhere(script: An
     assert script.propose([result_of(mmr=[0.03, 0.0])]) == {}
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_drawn_and_told(
     script: Any, make_recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

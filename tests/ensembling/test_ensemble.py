@@ -15,7 +15,7 @@ import torch
 from peftrec import InputError, RecipeError, Recommender, compare, ensemble, evaluate
 from peftrec.publishing import load_run
 from peftrec.publishing.export import EXPORTS, export_run
-from peftrec.publishing.manifest import file_table
+from peftrec.publishing.manifest import file_table, sealed
 from peftrec.retrieval.fusion import reciprocal_ranks, standardised
 from peftrec.run import train
 
@@ -257,7 +257,7 @@ class TestRefused:
         copy = Path(shutil.copytree(runs["popular"], tmp_path / "copy"))
         (copy / "metrics.json").write_text("{}")
         manifest = json.loads((copy / "peftrec.json").read_text())
-        (copy / "peftrec.json").write_text(json.dumps({**manifest, "files": file_table(copy)}))
+        (copy / "peftrec.json").write_text(json.dumps(sealed({**manifest, "files": file_table(copy)})))
         with pytest.raises(InputError, match=r"metrics\.json: cannot be read"):
             ensemble([runs["text"], copy], tmp_path / "run")
 
@@ -270,7 +270,7 @@ class TestDamaged:
     @staticmethod
     def sign(folder: Path) -> None:
         manifest = json.loads((folder / "peftrec.json").read_text())
-        (folder / "peftrec.json").write_text(json.dumps({**manifest, "files": file_table(folder)}))
+        (folder / "peftrec.json").write_text(json.dumps(sealed({**manifest, "files": file_table(folder)})))
 
     @pytest.mark.parametrize("name", ["ensemble.json", "members/1_text/head.safetensors", "members/2_ids/peftrec.json"])
     def test_every_change_is_seen(self, copy: Path, name: str) -> None:

@@ -55,9 +55,14 @@ def scores_of(model: RecommenderModel) -> torch.Tensor:
 
 # A Llama has no biases that BitFit could train.
 CASES = [(k, family) for k in METHODS.kinds() for family in ("bert", "llama") if (k, family) != ("bitfit", "llama")]
+# One decoder of every make; the others with the longer checks.
+QUICK = ("lora", "adapter", "prefix", "side", "full")
+CASES_MARKED = [
+    pytest.param(k, family, marks=() if family == "bert" or k in QUICK else pytest.mark.slow) for k, family in CASES
+]
 
 
-@pytest.mark.parametrize(("kind", "family"), CASES)
+@pytest.mark.parametrize(("kind", "family"), CASES_MARKED)
 def test_attributions_add_up_with_every_method(kind: str, family: str, backbones: dict[str, Path]) -> None:
     model = make(backbones[family], kind)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

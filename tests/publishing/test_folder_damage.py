@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from peftrec.config import InputError, read_yaml
 from peftrec.publishing import load_run
-from peftrec.publishing.manifest import file_table
+from peftrec.publishing.manifest import file_table, sealed
 
-# What a manifest tells beside what decides results; another letter there is another text that means as much.
-DECIDES_NOTHING = ("peftrec_version",)
-OF_BACKBONE = ("revision", "local")
 READ = (
     "adapter_model.safetensors",
     "head.safetensors",
@@ -38,7 +35,7 @@ def manifest(folder: Path) -> Any:
 
 
 def rewrite(folder: Path, content: Any) -> None:
-    (folder / "peftrec.json").write_text(json.dumps(content))
+    (folder / "peftrec.json").write_text(json.dumps(sealed(content) if isinstance(content, dict) else content))
 
 
 def sign(folder: Path) -> None:
@@ -48,11 +45,6 @@ def sign(folder: Path) -> None:
 
 def flipped(whole: bytes, place: int, bit: int) -> bytes:
     return whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :]
-
-
-def deciding(content: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in content.items() if name not in DECIDES_NOTHING}
-    return kept | {"backbone": {name: one for name, one in content["backbone"].items() if name not in OF_BACKBONE}}
 
 
 def refusal(folder: Path) -> str | None:
@@ -75,7 +67,7 @@ def test_a_changed_byte_of_any_file_is_seen(copy: Path) -> None:
         if name == "peftrec.json":
             continue
         whole = (copy / name).read_bytes()
-        for _ in range(12):
+        for _ in range(4):
             (copy / name).write_bytes(flipped(whole, seeded.randrange(len(whole)), seeded.randrange(8)))
             with pytest.raises(InputError, match=rf"{name}: was edited or damaged"):
                 load_run(copy)
@@ -83,18 +75,18 @@ def test_a_changed_byte_of_any_file_is_seen(copy: Path) -> None:
     load_run(copy)
 
 
-def test_a_changed_byte_of_the_manifest_is_seen_where_it_decides_anything(copy: Path) -> None:
+def test_a_changed_byte_of_the_manifest_is_seen(copy: Path) -> None:
     seeded = random.Random(1)
     whole = (copy / "peftrec.json").read_bytes()
     before, refused = manifest(copy), 0
-    for _ in range(150):
+    for _ in range(60):
         (copy / "peftrec.json").write_bytes(flipped(whole, seeded.randrange(len(whole)), seeded.randrange(8)))
         if (told := refusal(copy)) is None:
-            assert deciding(manifest(copy)) == deciding(before)
+            assert manifest(copy) == before  # white space
         else:
             refused += 1
             assert str(copy) in told
-    assert refused > 130
+    assert refused > 50
 
 
 def test_a_truncated_file_is_named(copy: Path) -> None:
@@ -102,7 +94,7 @@ def test_a_truncated_file_is_named(copy: Path) -> None:
     for name in names(copy):
         whole = (copy / name).read_bytes()
         # A manifest without its last line end still is whole.
-        for length in {0, 1, len(whole) - 2, *(seeded.randrange(len(whole) - 1) for _ in range(5))}:
+        for length in {0, 1, len(whole) - 2, *(seeded.randrange(len(whole) - 1) for _ in range(2))}:
             (copy / name).write_bytes(whole[:length])
             with pytest.raises(InputError, match=rf"{name}: (is damaged|has {length} bytes)"):
                 load_run(copy)
@@ -114,7 +106,7 @@ def test_damage_under_right_checksums_is_an_error_of_input_or_does_no_harm(name:
     seeded = random.Random(name)
     whole = (copy / name).read_bytes()
     refused = 0
-    for trial in range(12):
+    for trial in range(8):
         # Headers are at the beginning, and there is most that can go wrong.
         place = seeded.randrange(len(whole) if trial % 3 else min(len(whole), 400))
         (copy / name).write_bytes(whole[:place] if trial % 4 == 3 else flipped(whole, place, seeded.randrange(8)))
@@ -122,7 +114,7 @@ def test_damage_under_right_checksums_is_an_error_of_input_or_does_no_harm(name:
         if (told := refusal(copy)) is not None:
             refused += 1
             assert str(copy) in told
-    assert refused >= 3
+    assert refused >= 2
 
 
 def first(change: Callable[[torch.Tensor], torch.Tensor], key: str) -> Callable[[Tensors], Tensors]:

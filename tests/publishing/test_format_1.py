@@ -12,6 +12,7 @@ import pytest
 import peftrec
 from peftrec.config import InputError
 from peftrec.publishing import load_run, read_manifest, replace_texts
+from peftrec.publishing.manifest import sealed
 
 FIXTURE = Path(__file__).parent.parent / "fixture" / "run_format_1"
 
@@ -54,6 +55,6 @@ def test_other_versions_are_refused(version: object, tmp_path: Path) -> None:
 def test_an_old_folder_that_calls_itself_new_is_refused(tmp_path: Path) -> None:
     copy = Path(shutil.copytree(FIXTURE / "run", tmp_path / "run"))
     content = json.loads((copy / "peftrec.json").read_text())
-    (copy / "peftrec.json").write_text(json.dumps({**content, "format_version": 2}))
+    (copy / "peftrec.json").write_text(json.dumps(sealed({**content, "format_version": 2})))
     with pytest.raises(InputError, match="is damaged"):
         load_run(copy)

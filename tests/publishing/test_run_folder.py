@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from peftrec.config import InputError, read_yaml
 from peftrec.publishing import load_run
 from peftrec.publishing.item_table import read_items, write_items
-from peftrec.publishing.manifest import file_table, read_manifest
+from peftrec.publishing.manifest import file_table, read_manifest, sealed
 from peftrec.recipe import load_recipe
 
 FILES = {
@@ -31,7 +31,7 @@ def manifest(folder: Path) -> Any:
 
 
 def rewrite(folder: Path, content: Any) -> None:
-    (folder / "peftrec.json").write_text(json.dumps(content))
+    (folder / "peftrec.json").write_text(json.dumps(sealed(content) if isinstance(content, dict) else content))
 
 
 def sign(folder: Path) -> None:

@@ -115,8 +115,12 @@ def test_the_run_folder_gets_it_and_still_loads(run: Path) -> None:
     found = report(run)
     assert json.loads((run / "metrics.json").read_text())["test"]["slices"] == json.loads(json.dumps(found["slices"]))
     assert {Path(name).name for name in found["written"]} == {
-        "metrics.json", "report_test.html", "report_test.md", "popularity.svg", "exposure.svg", "slices.svg",
+        "README.md", "metrics.json", "report_test.html", "report_test.md",
+        "popularity.svg", "exposure.svg", "slices.svg",
     }  # fmt: skip
+    card = (run / "README.md").read_text()
+    assert "popularity_lift@10" in card
+    assert "Not measured" not in card.partition("## By kind of item and user")[2].partition("## Intended use")[0]
     load_run(run)
     again = report(run)
     assert again["model"] == found["model"]

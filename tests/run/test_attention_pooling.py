@@ -15,7 +15,7 @@ from peftrec.config import InputError
 from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
 from peftrec.publishing.export import EXPORTS, export_run
-from peftrec.publishing.manifest import file_table
+from peftrec.publishing.manifest import file_table, sealed
 from peftrec.recommender import Recommender
 from peftrec.run import train
 
@@ -51,7 +51,7 @@ def test_a_run(method: str, make_recipe: Callable[..., Any], tmp_path: Path) -> 
     head["text_encoder.token_attention.query"] += 0.5
     save_file(head, folder / "head.safetensors")
     manifest = json.loads((folder / "peftrec.json").read_text())
-    (folder / "peftrec.json").write_text(json.dumps({**manifest, "files": file_table(folder)}))
+    (folder / "peftrec.json").write_text(json.dumps(sealed({**manifest, "files": file_table(folder)})))
     with pytest.raises(InputError, match=r"does not give the (text|item) vectors that were stored"):
         load_run(folder)
 

@@ -19,7 +19,7 @@ from peftrec.config import InputError, RecipeError
 from peftrec.data import load_dataset
 from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
-from peftrec.publishing.manifest import file_table
+from peftrec.publishing.manifest import file_table, sealed
 from peftrec.recommender import Recommender
 from peftrec.run import train
 
@@ -258,7 +258,7 @@ def test_data_with_other_attributes_are_refused(make: Callable[..., Any], run: P
 
 def sign(folder: Path) -> None:
     manifest = json.loads((folder / "peftrec.json").read_text())
-    (folder / "peftrec.json").write_text(json.dumps({**manifest, "files": file_table(folder)}))
+    (folder / "peftrec.json").write_text(json.dumps(sealed({**manifest, "files": file_table(folder)})))
 
 
 def test_a_folder_that_does_not_fit_is_not_loaded(run: Path, tmp_path: Path) -> None:

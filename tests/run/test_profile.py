@@ -83,11 +83,12 @@ def test_attributes_reach_the_list(told: Path) -> None:
         for attributes in (None, "goat", "mint tea")
     ]
     assert scores[0] != scores[1] != scores[2]
-    # Nobody's attributes are written into what may be published; the recipe names their column.
-    recipes = {"recipe.yaml", "peftrec.json"}
-    assert not [
-        path for path in told.glob("*") if path.is_file() and b"taste" in path.read_bytes() and path.name not in recipes
-    ]
+    # Nobody's attributes are written into what may be published.
+    # The recipe names their columns, and stands in the manifest too.
+    named = {path.name for path in told.glob("*") if path.is_file() and b"taste" in path.read_bytes()}
+    assert named <= {"recipe.yaml", "peftrec.json"}
+    manifest = json.loads((told / "peftrec.json").read_text())
+    assert "taste" not in json.dumps({name: value for name, value in manifest.items() if name != "recipe"})
 
 
 def test_a_user_without_history_is_known_by_attributes(told: Path) -> None:

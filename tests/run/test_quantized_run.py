@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from peftrec.config import InputError
+from peftrec.config import InputError, read_yaml
 from peftrec.publishing import load_run
 from peftrec.recommender import Recommender
 from peftrec.run import train
@@ -60,14 +60,13 @@ def test_the_folder_says_what_the_weights_were_and_loads_as_trained(folders: dic
 def test_other_weights_are_told_apart_by_the_fingerprint(folders: dict[str, Path], tmp_path: Path) -> None:
     import shutil
 
-    from peftrec.publishing.folder_reader import plain_recipe
-    from peftrec.publishing.manifest import MANIFEST, file_table
+    from peftrec.publishing.manifest import MANIFEST, file_table, sealed
 
     copy = Path(shutil.copytree(folders["nf4"], tmp_path / "copy"))
     recipe = (copy / "recipe.yaml").read_text()
     assert "quantization: nf4" in recipe
     (copy / "recipe.yaml").write_text(recipe.replace("quantization: nf4", "quantization: fp4"))
-    changed = {"files": file_table(copy), "recipe": plain_recipe(copy / "recipe.yaml")}
-    (copy / MANIFEST).write_text(json.dumps({**content(copy, MANIFEST), **changed}))
+    held = {"files": file_table(copy), "recipe": read_yaml(copy / "recipe.yaml")}
+    (copy / MANIFEST).write_text(json.dumps(sealed({**content(copy, MANIFEST), **held})))
     with pytest.raises(InputError, match=r"fingerprint .* use the same weights .* on the same kind of device"):
         load_run(copy)

@@ -115,6 +115,7 @@ def test_an_adapter_of_sentence_transformers(
     is_taken(encoder, tmp_path / "st", tiny_bert)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_whole_model_and_raw_names(
     make_recipe: Callable[..., Any], toy_dataset: Any, tiny_bert: Path, tmp_path: Path
 ) -> None:

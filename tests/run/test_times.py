@@ -16,7 +16,6 @@ from peftrec.cli import main
 from peftrec.config import InputError, RecipeError, dump_yaml, read_yaml
 from peftrec.evaluating import evaluate
 from peftrec.publishing import load_run
-from peftrec.publishing.folder_reader import plain_recipe
 from peftrec.publishing.manifest import file_table, read_manifest
 from peftrec.publishing.probe import check_probes
 from peftrec.recommender import Recommender
@@ -168,8 +167,7 @@ def test_folders_written_before_there_were_options_load(make_recipe: Callable[..
     manifest, values = read_manifest(tmp_path / "run"), read_yaml(tmp_path / "run" / "recipe.yaml")
     assert [values["user"].pop(name) for name in ("positions", "time_intervals")] == ["distance", False]
     (tmp_path / "run" / "recipe.yaml").write_text(dump_yaml(values))
-    changed = {"files": file_table(tmp_path / "run"), "recipe": plain_recipe(tmp_path / "run" / "recipe.yaml")}
-    dataclasses.replace(manifest, **changed).write(tmp_path / "run")
+    dataclasses.replace(manifest, files=file_table(tmp_path / "run"), recipe=values).write(tmp_path / "run")
     assert Recommender.from_pretrained(tmp_path / "run").recommend(HISTORY) == expected
 
 

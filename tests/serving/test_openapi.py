@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlencode
 
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
@@ -25,6 +26,7 @@ from peftrec.serving.settings import ServiceSettings
 from peftrec.serving.sqlite_store import SqliteStore
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+LONGEST_LINE: Final = 60_000
 ROUTES = {
     "/v1/events": {"post"},
     "/v1/users/{user_id}/recommendations": {"get"},
@@ -64,6 +66,8 @@ def try_all(schema: Any, num_requests: int, *, derandomize: bool) -> None:
             )  # fmt: skip
             @given(case=operation.as_strategy(generation_mode=mode))
             def send(case: schemathesis.Case) -> None:
+                # The server hangs up on a request line beyond its limit of 64 KiB, perhaps before it has arrived whole.
+                assume(len(case.formatted_path) + len(urlencode(case.query or {}, doseq=True)) < LONGEST_LINE)
                 case.call_and_validate(checks=CHECKS)
 
             with contextlib.suppress(Unsatisfiable):  # some routes can be asked in no wrong way

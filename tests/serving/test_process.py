@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -211,6 +212,28 @@ def test_workers_share_what_they_are_told(start: Start, served_run: Path, tmp_pa
     process.kill()
     eventually(lambda: not any(map(is_alive, left)), 20)
     assert second in left
+
+
+@pytest.mark.slow
+def test_workers_share_the_log_of_what_rules_hid(start: Start, shop_run: Path, tmp_path: Path) -> None:
+    rules, log = tmp_path / "rules.yaml", tmp_path / "suppressed.jsonl"
+    rules.write_text("rules: [{kind: hide_matching, where: {category: wine}, name: no wine}]\n")
+    words = ("--workers", "2", "--rate", "0", "--rules", str(rules), "--audit-log", str(log), "--audit-users")
+    _, address = start(*words, run=shop_run)
+    send(address, "/v1/events", {"events": [{"event_id": "e", "user_id": "Rosalind", "item_id": "wine0"}]})
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: send(address, "/v1/users/Rosalind/recommendations"), range(60)))
+    hidden = sum(len(answer["suppressed"]) for _, answer in found)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(lines) == hidden > 0
+    assert {(line["user"], line["rule"]) for line in lines} == {("Rosalind", "no wine")}
+    with urllib.request.urlopen(f"{address}/metrics") as answer:
+        assert f'peftrec_suppressed_total{{rule="no wine"}} {float(hidden)}' in answer.read().decode()
+    assert send(address, "/v1/users/Rosalind", method="DELETE") == (200, {"deleted_events": 1})
+    assert [json.loads(line) for line in log.read_text().splitlines()] == [
+        {key: value for key, value in line.items() if key != "user"} for line in lines
+    ]
+    assert not any(b"Rosalind" in file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
 
 
 def test_one_process_with_a_token_ends_when_it_is_told_to(start: Start, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def slice_section(facts: Facts) -> str:
     if slices is None:
         return (
             f"## By kind of item and user\n\nNot measured: how the run does on items that nobody had in training, on "
-            f"new users and on groups. {code('peftrec report')} measures it."
+            f"new users and on groups. {code('peftrec evaluate')} measures it."
         )
     told = [entry for entry in slices if entry["num_users"] >= FEWEST_USERS]
     if not told:
@@ -68,7 +68,7 @@ def exposure_section(facts: Facts) -> str:
     if "exposure" not in facts.test:
         return (
             f"{head}\n\nNot measured: popularity lift, coverage, inequality of exposure and novelty. "
-            f"{code('peftrec report')} measures them. Recommenders that learn from clicks and purchases tend to show "
+            f"{code('peftrec evaluate')} measures them. Recommenders that learn from clicks and purchases tend to show "
             f"popular items more than their share."
         )
     models = facts.models

@@ -39,7 +39,11 @@ def data_section(facts: Facts) -> str:
         lines.append(f"- {facts.num_items:,} items.")
     rest = {key: value for key, value in section_to_dict(data.split).items() if key != "kind"}
     of_split = f"{code(data.split.kind)} ({settings(rest)})" if rest else code(data.split.kind)
-    lines.append(f"- Split {of_split}: {plain(sentence(data.split))}.")
+    update = facts.metrics.get("update")
+    before = " of the data before the updates" if update else ""
+    lines.append(f"- Split{before} {of_split}: {plain(sentence(data.split))}.")
+    if update:
+        lines.append(_updated(update))
     if facts.kind != "baseline" or facts.reads_backbone:
         lines.append(f"- An item's text is made as {code(data.template)}.")
     texts = facts.metrics.get("texts")
@@ -51,6 +55,17 @@ def data_section(facts: Facts) -> str:
     parts = ["## Data", "\n".join(lines)]
     cleaning = _cleaning(facts.metrics)
     return "\n\n".join([*parts, *([cleaning] if cleaning else [])])
+
+
+def _updated(update: Mapping[str, Any]) -> str:
+    """Say what a run was updated with; its results are of the last period."""
+    times = "once" if update["number"] == 1 else f"{update['number']:,} times"
+    replay = f"; {update['replay']:.0%} of the earlier training events were replayed" if update["replay"] else ""
+    return (
+        f"- Updated {times} with later events, last with {update['num_events']:,} from {plain(update['from_time'])} to "
+        f"{plain(update['until_time'])}: the last {update['test_fraction']:.0%} of these are the test cases of the "
+        f"results here, those before them ({update['valid_fraction']:.0%}) chose the weights{replay}."
+    )
 
 
 def _source(facts: Facts) -> str:

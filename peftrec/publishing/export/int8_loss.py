@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any
 
 from peftrec.config import InputError
-from peftrec.data import Dataset, load_dataset
+from peftrec.data import Dataset
 from peftrec.evaluation import ProductScores, evaluate_cases, paired_test
+from peftrec.publishing.run_data import load_run_data
 from peftrec.publishing.run_folder import Run
 
 _K = 10
@@ -24,7 +25,7 @@ def read_data(run: Run, root: str | None) -> Dataset:
     """
     data = run.recipe.data if root is None else dataclasses.replace(run.recipe.data, root=root)
     try:
-        dataset = load_dataset(data)
+        dataset = load_run_data(run.folder, data)
     except (InputError, OSError) as error:
         raise InputError(
             f"--int8 measures what it costs on the data of the run, which cannot be read: {error}; name their folder "

@@ -12,15 +12,18 @@ from peftrec.publishing.hub.base_model import PublishedBase, is_local_backbone
 from peftrec.recipe import Recipe
 
 
-def portable_recipe(recipe: Recipe, base: PublishedBase | None) -> tuple[Recipe, dict[str, str]]:
+def portable_recipe(
+    recipe: Recipe, base: PublishedBase | None, commit: str | None = None
+) -> tuple[Recipe, dict[str, str]]:
     """Return a recipe as it is published.
 
     Absolute folders, and those that lead out of where the command ran, keep their last name; the backbone's folder
-    becomes a model of the Hub.
+    becomes a model of the Hub. The backbone is pinned to the commit that it was trained on, since the Hub's may change.
 
     Args:
         recipe: resolved.
         base: what stands for the backbone's folder; None where the backbone is of the Hub already, or is not read.
+        commit: of the backbone, where it is of the Hub; None where it is not known.
     Returns:
         The recipe, and what was replaced: old texts to new ones.
     """
@@ -29,6 +32,8 @@ def portable_recipe(recipe: Recipe, base: PublishedBase | None) -> tuple[Recipe,
     if base is not None and recipe.encoder.backbone == base.local:
         values["encoder"] |= {"backbone": base.name, "revision": base.revision}
         replaced[base.local] = base.name
+    elif base is None and commit is not None:
+        values["encoder"]["revision"] = commit
     _replace(values, section_to_dict(CacheConfig())["folder"], replaced)
     return parse_section(Recipe, values).resolved(), replaced
 

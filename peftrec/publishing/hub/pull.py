@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +11,8 @@ from peftrec.config import InputError, RecipeError
 from peftrec.publishing.hub.hub_error import hub_errors
 from peftrec.publishing.hub.hub_name import HubName, may_be_hub_name, parse_hub_name
 from peftrec.publishing.hub.publishable import may_be_fetched
-from peftrec.publishing.manifest import MANIFEST, read_manifest
+from peftrec.publishing.json_file import read_json
+from peftrec.publishing.manifest import MANIFEST, check_format, read_manifest
 
 
 def run_folder_of(given: str | Path) -> Path:
@@ -85,7 +85,11 @@ def pull_run(repo: str, folder: str | Path) -> Path:
         try:
             read_manifest(work)
         except InputError as error:
-            raise InputError(f"{name}: {str(error).replace(f'{work}/', '')}; nothing was written here") from None
+            told = str(error).replace(f"{work}/", "")
+            raise InputError(
+                f"{name}: {told}; nothing was written here (if it is whole on the Hub, remove "
+                f"{cached.parent.parent} and pull again)"
+            ) from None
         work.replace(folder)
     return folder
 
@@ -93,9 +97,11 @@ def pull_run(repo: str, folder: str | Path) -> Path:
 def _fetched(manifest: Path, name: HubName) -> list[str]:
     """Return the files that a manifest lists, all of kinds that runs consist of."""
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        names = [str(path) for path in files]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        content = read_json(manifest)
+        # Another format may have other files.
+        check_format(manifest, content)
+        names = [str(path) for path in content["files"]]
+    except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{name}: {MANIFEST} is damaged there ({error})") from None
     refused = next((path for path in names if not may_be_fetched(path)), None)
     if refused is not None:

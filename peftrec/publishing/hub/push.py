@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from peftrec.publishing.hub.hub_error import hub_errors
 from peftrec.publishing.hub.hub_name import HubName, parse_hub_name
 from peftrec.publishing.hub.publishable import may_be_published
 from peftrec.publishing.hub.staging import Staged, prove, stage
-from peftrec.publishing.manifest import MANIFEST, sha256
+from peftrec.publishing.json_file import read_json
+from peftrec.publishing.manifest import MANIFEST, read_manifest, sha256
+from peftrec.publishing.run_folder import METRICS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -62,6 +64,7 @@ def push_run(
     license_link: str | None = None,
     language: tuple[str, ...] = (),
     datasets: tuple[str, ...] = (),
+    beside: Mapping[str, str | Path] | None = None,
     private: bool = False,
     with_vectors: bool = False,
     revision: str | None = None,
@@ -72,8 +75,8 @@ def push_run(
 ) -> PushReport:
     """Publish a run folder, which itself is only read.
 
-    What may be published is copied aside, checked and loaded there; only then is the Hub talked to, and all files come
-    in one commit. A repository that holds the very same gets no new commit, so the call can be made again.
+    What may be published is copied aside, checked and loaded there; only then is anything sent to the Hub, and all
+    files come in one commit. A repository that holds the very same gets no new commit, so the call can be made again.
 
     Args:
         run: the run folder.
@@ -82,6 +85,8 @@ def push_run(
         license_name: and `license_link`, of a license that is `other`.
         language: codes of the items' languages.
         datasets: ids of the Hub's data sets that the run was trained on; none takes what the recipe tells.
+        beside: run folders whose test results stand beside this one's in the card, such as full fine-tuning, by the
+            name to show; they must have been measured on the same data by the same rules.
         private: make a private repository; refused where a public one is there.
         with_vectors: publish the stored vectors of the items too; else they are made anew when it is loaded.
         revision: branch to commit to, made where it is not there; None for the main one.
@@ -100,12 +105,16 @@ def push_run(
     about = _about(license, license_name, license_link, language, datasets)
     if not dry_run:
         _require_token(name)
+        # Before the backbone is loaded, whose own errors would not tell of the token or of the network.
+        with hub_errors(name, writing=True):
+            _api().whoami()
     with tempfile.TemporaryDirectory(prefix="peftrec-push-") as aside:
         staged = stage(
             run,
             Path(aside),
             about,
             name.repo_id,
+            others=_metrics_of(beside or {}),
             base_model_id=base_model_id,
             with_vectors=with_vectors,
             ask_hub=not dry_run,
@@ -140,6 +149,15 @@ def _about(
         raise RecipeError(f"--{error}") from None
 
 
+def _metrics_of(beside: Mapping[str, str | Path]) -> dict[str, Any]:
+    """Return `metrics.json` of runs that are told of in the card, each from a folder that is whole."""
+    found = {}
+    for name, folder in beside.items():
+        read_manifest(Path(folder))
+        found[name] = read_json(Path(folder) / METRICS)
+    return found
+
+
 def _require_token(name: HubName) -> None:
     from huggingface_hub import constants, get_token
 
@@ -149,12 +167,17 @@ def _require_token(name: HubName) -> None:
         raise InputError(f"{name}: there is no token; log in with `hf auth login`, or set HF_TOKEN")
 
 
+def _api() -> HfApi:
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="peftrec")
+
+
 def _send(staged: Staged, name: HubName, *, private: bool, message: str, say: Callable[[str], None]) -> PushReport:
     """Commit what differs from what is there, and see that the Hub then lists what was sent."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    api = HfApi(library_name="peftrec")
-    api.whoami()
+    api = _api()
     url = str(api.create_repo(name.repo_id, private=private or None, exist_ok=True))
     info = api.model_info(name.repo_id)
     if private and not info.private:

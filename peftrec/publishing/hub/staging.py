@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def stage(
     about: About,
     repo_id: str | None,
     *,
+    others: Mapping[str, Mapping[str, Any]],
     base_model_id: str | None,
     with_vectors: bool,
     ask_hub: bool,
@@ -57,6 +59,7 @@ def stage(
         folder: where to write; must be empty.
         about: what the card shall say beside what the run tells.
         repo_id: where it is published; None for a member of an ensemble.
+        others: `metrics.json` of runs that stand beside this one in the card, by name.
         base_model_id: the model of the Hub that the run's local backbone is.
         with_vectors: publish the stored vectors of the items too.
         ask_hub: compare the backbone with the Hub's.
@@ -65,12 +68,19 @@ def stage(
             secrets or of folders of this machine.
     """
     replaced = _stage_folder(
-        run, folder, about, repo_id, base_model_id=base_model_id, with_vectors=with_vectors, ask_hub=ask_hub
+        run,
+        folder,
+        about,
+        repo_id,
+        others=others,
+        base_model_id=base_model_id,
+        with_vectors=with_vectors,
+        ask_hub=ask_hub,
     )
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.*"))}
     files = {name: size for name, size in files.items() if (folder / name).is_file()}
     for name in files:
-        if (folder / name).suffix not in (".safetensors", ".jsonl"):
+        if (folder / name).suffix != ".safetensors":
             refuse_secrets(folder / name, f"{run}/{name}")
             _refuse_folders(folder, name, run, replaced)
     refuse_users(folder, files, known_users(run), str(run))
@@ -95,6 +105,7 @@ def _stage_folder(
     about: About,
     repo_id: str | None,
     *,
+    others: Mapping[str, Mapping[str, Any]],
     base_model_id: str | None,
     with_vectors: bool,
     ask_hub: bool,
@@ -115,6 +126,7 @@ def _stage_folder(
             folder / inner,
             about,
             None,
+            others={},
             base_model_id=base_model_id,
             with_vectors=with_vectors,
             ask_hub=ask_hub,
@@ -128,12 +140,13 @@ def _stage_folder(
         if may_be_published(name) and not left_out:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, folder / name)
-    portable, own = portable_recipe(recipe, base)
+    portable, own = portable_recipe(recipe, base, (manifest.backbone or {}).get("revision"))
     (folder / RECIPE).write_text(portable.to_yaml(), encoding="utf-8")
     _rename_base(folder, base)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     about = about if base is None else dataclasses.replace(about, base_model=base.name)
-    write_card(folder, portable, metrics, len(read_items(folder)), about=about, repo_id=repo_id, text=manifest.text)
+    number = len(read_items(folder))
+    write_card(folder, portable, metrics, number, about=about, repo_id=repo_id, others=others, text=manifest.text)
     backbone = manifest.backbone
     if backbone is not None and base is not None:
         backbone = {**backbone, "name": base.name, "revision": base.revision}
@@ -176,6 +189,8 @@ def _rename_base(folder: Path, base: PublishedBase | None) -> None:
 def _refuse_folders(folder: Path, name: str, run: Path, replaced: dict[str, str]) -> None:
     """See that no folder of this machine is named in a file that is published."""
     text = (folder / name).read_text(encoding="utf-8")
-    for old in (*replaced, str(run.resolve()), str(Path.home())):
-        if len(Path(old).parts) > 2 and old in text:
+    # A home may lie right under the root, as /root does, where its name alone is a common word.
+    homes = (f"{Path.home()}/",) if Path.home() != Path("/") else ()
+    for old in (*(old for old in (*replaced, str(run.resolve())) if len(Path(old).parts) > 2), *homes):
+        if old in text:
             raise InputError(f"{run}/{name}: names a folder of this machine ({old}); nothing was sent")

@@ -107,6 +107,7 @@ def test_batches_lengths_and_padding_change_nothing(exported: Path, text_run: Pa
             np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_int8_is_measured_and_told(runs: Callable[..., Path], export: Export, tmp_path: Path, toy_data: Path) -> None:
     run = runs(*IDS)
     report = export(run, tmp_path / "out", "onnx", int8=True)
@@ -133,6 +134,7 @@ def test_int8_is_measured_and_told(runs: Callable[..., Path], export: Export, tm
     assert {path.name for path in tmp_path.iterdir()} == {"out", "other"}
 
 
+@pytest.mark.slow
 def test_what_it_cannot_hold_is_refused(runs: Callable[..., Path], export: Export, tmp_path: Path) -> None:
     for overrides, message in (
         ((*IDS, "scorer={kind: mlp, num_candidates: 20}"), r"scores the best items again \(scorer.kind: mlp\)"),

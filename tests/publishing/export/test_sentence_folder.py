@@ -97,6 +97,7 @@ def test_every_part_of_the_head_is_in_it(settings: dict[str, Any]) -> None:
     torch.testing.assert_close(features["sentence_embedding"], head(vectors, None), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_is_written_as_it_is(runs: Callable[..., Path], export: Export, tmp_path: Path) -> None:
     run = runs("method={kind: full, layers: 1}")
     for kind in ("sentence-transformers", "merged"):

@@ -79,6 +79,10 @@ def recommender_push(run, repo, added=False, **options):
         recommender.add_items(["new"], ["small red wine. wine"])
     return recommender.push_to_hub(repo, **options).to_json()
 
+def backbone(name, revision=None):
+    from peftrec.encoders import load_backbone
+    return load_backbone(name, revision).base.revision
+
 def main(*words):
     import contextlib, io
     from peftrec.cli import main as run

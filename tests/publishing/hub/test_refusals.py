@@ -13,9 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftrec.config import InputError, RecipeError
+from peftrec.publishing import replace_texts
+from peftrec.publishing.card import About
 from peftrec.publishing.hub import push_run
 from peftrec.publishing.hub.push import PushReport
-from peftrec.publishing.manifest import MANIFEST, file_table
+from peftrec.publishing.hub.staging import stage
+from peftrec.publishing.manifest import MANIFEST, file_table, sealed
 
 BASE = "acme/tiny-bert"
 
@@ -23,7 +26,7 @@ BASE = "acme/tiny-bert"
 def sign(folder: Path) -> None:
     """Bring the checksums in line with the files, as someone who edits on purpose would."""
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**content, "files": file_table(folder)}))
+    (folder / MANIFEST).write_text(json.dumps(sealed({**content, "files": file_table(folder)})))
 
 
 @pytest.fixture
@@ -76,6 +79,21 @@ def test_names_that_no_repository_can_have(dry: Any, trained: Path, repo: str, w
     with pytest.raises(RecipeError, match="'") as caught:
         dry(trained, repo)
     assert words in str(caught.value)
+
+
+def test_a_run_beside_it_stands_in_the_card_or_is_refused(dry: Any, trained: Path, copy: Path, tmp_path: Path) -> None:
+    others = {"full fine-tuning": json.loads((copy / "metrics.json").read_text())}
+    about = About(license="mit")
+    stage(trained, tmp_path / "a", about, "ann/a", others=others, base_model_id=BASE, with_vectors=False, ask_hub=False)
+    results = (tmp_path / "a" / "README.md").read_text().partition("## Results")[2]
+    assert "full fine-tuning" in next(line for line in results.splitlines() if line.startswith("| metric"))
+    dry(trained, beside={"full fine-tuning": copy})
+    metrics = json.loads((copy / "metrics.json").read_text())
+    replace_texts(copy, {"metrics.json": json.dumps({**metrics, "data_sha256": "0" * 64})})
+    with pytest.raises(InputError, match=r"'full fine-tuning': was measured on other data"):
+        dry(trained, beside={"full fine-tuning": copy})
+    with pytest.raises(InputError, match="there is no such run folder"):
+        dry(trained, beside={"full": tmp_path / "gone"})
 
 
 @pytest.mark.parametrize("given", [None, "", " "])
@@ -141,6 +159,33 @@ def test_secrets_in_the_recipe(dry: Any, make_recipe: Any, copy: Path) -> None:
     sign(copy)
     with pytest.raises(InputError, match="looks like a token of the Hub"):
         dry(copy)
+
+
+def test_tokens_and_folders_in_texts_of_items(
+    dry: Any, copy: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, text = copy / "items.jsonl", (copy / "items.jsonl").read_text()
+
+    def describe(words: str) -> None:
+        items.write_text(text.replace('"text": "', f'"text": "{words} ', 1))
+        sign(copy)
+
+    # What others have written may only look like a key.
+    describe("sk-ii-facial-treatment-essence")
+    dry(copy)
+    describe("hf_qqqqqqqqqqqqqqqqqqqqqqqq")
+    with pytest.raises(InputError, match=r"items\.jsonl: holds what looks like a token of the Hub"):
+        dry(copy)
+    describe(f"{toy_data}/wine0.png")
+    with pytest.raises(InputError, match=r"items\.jsonl: names a folder of this machine"):
+        dry(copy)
+    # A home right under the root.
+    monkeypatch.setenv("HOME", "/tea")
+    describe("/tea/notes.txt")
+    with pytest.raises(InputError, match=r"items\.jsonl: names a folder of this machine \(/tea/\)"):
+        dry(copy)
+    describe("coffee/tea bags")
+    dry(copy)
 
 
 @pytest.mark.parametrize("key", ["password", "wandb_api_key", "HF_TOKEN", "client-secret", "aws.access_key"])
@@ -332,12 +377,15 @@ def test_what_cannot_be_pulled(
         ({"..\\evil.json": {}}, "no file of a run"),
         ({"gone.json": {"sha256": "0", "bytes": 1}}, "a file is missing there"),
         (None, "is damaged there"),
+        ({"format_version": 3, "parts": ["weights.bin"]}, "has format version 3, and this peftrec reads 1 and 2"),
+        ({"format_version": 3, "files": {"weights.bin": {}}}, "has format version 3, and this peftrec reads 1 and 2"),
     ],
 )
 def test_a_manifest_that_lists_what_it_must_not(
     hub: Any, refused: Any, tmp_path: Path, listed: Any, words: str
 ) -> None:
-    manifest = b"[" * 5 if listed is None else json.dumps({"format_version": 1, "files": listed}).encode()
+    content = listed if listed and "format_version" in listed else {"format_version": 1, "files": listed}
+    manifest = b"[" * 5 if listed is None else json.dumps(content).encode()
     files = {"peftrec.json": manifest, "modeling.py": b"raise SystemExit", "weights.bin": b"x"}
     hub.hub.add("ann/evil", files)
     message = refused("pull", "ann/evil", tmp_path / "run", cache=tmp_path / "cache")
@@ -368,6 +416,8 @@ def test_one_changed_byte_on_the_hub(hub: Any, push: Any, refused: Any, trained:
     repository.commit("main", {**repository.files, "head.safetensors": changed}, "edit")
     message = refused("pull", "ann/byte", tmp_path / "run", cache=tmp_path / "cache")
     assert "ann/byte: head.safetensors: was edited or damaged" in message
+    # What lies damaged in the cache is never fetched again by itself.
+    assert f"remove {tmp_path / 'cache' / 'models--ann--byte'} and pull again" in message
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert "head.safetensors" in refused("recommend", "ann/byte", [[]], cache=tmp_path / "cache")
 

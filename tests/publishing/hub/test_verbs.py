@@ -36,6 +36,7 @@ def test_push_and_pull(hub: Any, worker: Any, trained: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
+        (("push", "{run}", "ann/x", *BASE, "--license", "mit", "--beside", "full"), 2, "--beside"),
         (("push", "{run}", "ann/x", *BASE), 2, "--license"),
         (("push", "{run}", "nobody", "--license", "mit"), 2, "write user/name"),
         (("push", "{run}", "ann/x", "--license", "mit"), 1, "--base-model-id"),

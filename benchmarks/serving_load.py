@@ -2,14 +2,16 @@
 
     python benchmarks/serving_load.py RUN                              # every scenario, as they are stated
     python benchmarks/serving_load.py RUN --scenario lists_20k --seconds 60
-    python benchmarks/serving_load.py RUN --scenario soak --output soak.json
+    python benchmarks/serving_load.py RUN --scenario soak --results DIR    # writes DIR/soak.json
+    python benchmarks/serving_load.py --results DIR --document docs/serving.md
 
 RUN is a trained run; for the figures of the documents one with a transformer over the history and vectors of 64. Its
 catalogue is tiled to the number of items of a scenario, each copy with noise of a tenth of a vector's length, so that
 neighbours are like those of real items; titles and texts are those of the originals. The service runs in a process of
 its own, with its store on the disk, as the command starts it. Requests are sent at fixed moments whether or not those
 before have been answered (an open loop), and times count from those moments: a service that falls behind is seen to.
-Every history is drawn anew; nothing is cached. One JSON document is printed for each scenario.
+Every history is drawn anew; nothing is cached. One JSON document is printed for each scenario, and written to the
+folder of results; with --document, a table of all that lie there is written between two marks of a Markdown file.
 """
 
 from __future__ import annotations
@@ -30,6 +32,15 @@ from pathlib import Path
 from typing import Any
 
 HISTORY, K, CONNECTIONS, SEED = 20, 10, 64, 0
+IDLE_SECONDS = 30.0  # a kept connection that rested longer is left alone: the service closes it some time
+MARK = "<!-- load -->"
+LOADS = {
+    "lists": "lists",
+    "explain": "lists of 10 with explanations",
+    "event_to_list": "event, then the user's list",
+    "item_to_list": "new item, then a list with it",
+    "mixed": "lists, events, similar items",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,19 +68,66 @@ SCENARIOS = {
 def main() -> None:
     """Run the scenarios that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("run", type=Path, nargs="?", help="run folder; without one nothing is measured")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append", help="this one (repeatable); else all")
     parser.add_argument("--seconds", type=float, help="so long instead of what the scenario says")
     parser.add_argument("--items", type=int, help="so many items instead of what the scenario says")
-    parser.add_argument("--output", type=Path, help="also write a JSON list of all documents there")
+    parser.add_argument("--results", type=Path, help="write each document to this folder, as SCENARIO.json")
+    parser.add_argument("--document", type=Path, help=f"Markdown file with the mark {MARK} before and after its table")
     arguments = parser.parse_args()
-    documents = []
+    if arguments.document is not None and arguments.results is None:
+        parser.error("--document reads what lies in --results")
+    if arguments.run is not None:
+        _measure_all(arguments)
+    if arguments.document is not None:
+        write_table(arguments.document, arguments.results)
+
+
+def _measure_all(arguments: argparse.Namespace) -> None:
+    from peftrec.publishing.environment import describe_environment
+
     for name in arguments.scenario or SCENARIOS:
         changes = {key: value for key in ("seconds", "items") if (value := getattr(arguments, key)) is not None}
-        documents.append({"scenario": name} | measure(arguments.run, dataclasses.replace(SCENARIOS[name], **changes)))
-        print(json.dumps(documents[-1]), flush=True)
-    if arguments.output is not None:
-        arguments.output.write_text(json.dumps(documents, indent=2) + "\n", encoding="utf-8")
+        document = {"scenario": name} | measure(arguments.run, dataclasses.replace(SCENARIOS[name], **changes))
+        document["environment"] = describe_environment()
+        print(json.dumps(document), flush=True)
+        if arguments.results is not None:
+            arguments.results.mkdir(parents=True, exist_ok=True)
+            (arguments.results / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def write_table(page: Path, results: Path) -> None:
+    """Write the table of all results between the marks of a Markdown file.
+
+    Raises:
+        SystemExit: the file lacks the marks, or the folder lacks results.
+    """
+    parts = page.read_text(encoding="utf-8").split(MARK)
+    if len(parts) != 3:
+        sys.exit(f"{page}: must hold the mark {MARK} twice")
+    measured = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    found = [measured[name] for name in SCENARIOS if name in measured]
+    if not found:
+        sys.exit(f"{results}: holds no result of any scenario ({', '.join(SCENARIOS)})")
+    lines = ["| load | items | a second | seconds | median | p99 | longest | errors | memory |", "|---|" + "---:|" * 8]
+    lines += [_line(document) for document in found]
+    where = sorted({_where(document["environment"]) for document in found})
+    page.write_text(f"{parts[0]}{MARK}\n" + "\n".join([*lines, "", *where]) + f"\n{MARK}{parts[2]}", encoding="utf-8")
+
+
+def _line(document: dict[str, Any]) -> str:
+    times = " | ".join(f"{document[key]:.1f} ms" for key in ("p50_ms", "p99_ms", "max_ms"))
+    memory = f"{document['rss_mib_at_the_end']:,.0f} MiB ({document['rss_growth']:+.1%})"
+    sent = f"{document['items']:,} | {document['rate']:g} | {document['seconds']:g}"
+    errors = sum(document["errors"].values())
+    return f"| {LOADS[document['kind']]}, {document['index']} | {sent} | {times} | {errors} | {memory} |"
+
+
+def _where(environment: dict[str, Any]) -> str:
+    machine = environment["machine"]
+    torch = environment["packages"]["torch"]
+    commit = (environment["commit"] or "unknown")[:7]
+    return f"{machine['processor']}, {machine['cores']} cores, torch {torch}, commit {commit}."
 
 
 def measure(run: Path, scenario: Scenario) -> dict[str, Any]:
@@ -145,7 +203,7 @@ class Sender:
     def __init__(self, port: int, pid: int, ids: tuple[str, ...], scenario: Scenario) -> None:
         self._port, self._pid, self._ids, self._scenario = port, pid, ids, scenario
         self._draw = random.Random(SEED)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._number = 0
         self._ms: list[float] = []
@@ -252,16 +310,24 @@ class Sender:
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n"
         head += "Content-Type: application/json\r\n\r\n" if content else "\r\n"
         async with self._free:
-            reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+            reader, writer = await self._connection()
             writer.write(head.encode() + content)
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
             status = int(lines[0].split()[1])
             length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
             answer = await reader.readexactly(length)
-            self._idle.append((reader, writer))
+            self._idle.append((time.perf_counter(), reader, writer))
         if status >= 400:
             raise RuntimeError(f"{status} {answer.decode()}")
         return json.loads(answer)
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            rested_since, reader, writer = self._idle.pop()
+            if time.perf_counter() - rested_since < IDLE_SECONDS:
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
     async def _watch(self) -> None:
         start = time.perf_counter()

@@ -122,8 +122,8 @@ class Graph:
             with self._turn:
                 self._graph.add(rows[start : start + _AT_ONCE])
 
-    def search(self, users_BD: torch.Tensor, num: int, allowed: Allowed | None) -> _Ints:
-        """Return the rows that seem best for each user, -1 where there are no more, shape (B, num)."""
+    def search(self, users_BD: torch.Tensor, num: int, num_rows: int, allowed: Allowed | None) -> _Ints:
+        """Return those of the first `num_rows` that seem best for each user, -1 where there are no more: (B, num)."""
         queries = users_BD.cpu().float()
         if self._has_bias:
             queries = torch.cat([queries.new_ones(len(queries), 1), queries], dim=1)
@@ -131,12 +131,15 @@ class Graph:
             queries = torch.cat([queries, queries.new_zeros(len(queries), 1)], dim=1)
         # Without this, how far a query lies from all rows would outweigh which of them lies nearest.
         queries = queries / torch.linalg.vector_norm(queries, dim=1, keepdim=True).clamp(min=1e-30)
-        settings = self._faiss.SearchParametersHNSW(efSearch=max(self._config.ef_search, num))
-        if allowed is not None:
-            bits = allowed.bits
-            selector = self._faiss.IDSelectorBitmap(len(allowed), self._faiss.swig_ptr(bits))
-            settings = self._faiss.SearchParametersHNSW(sel=selector, efSearch=settings.efSearch)
+        wide = max(self._config.ef_search, num)
+        bits = None if allowed is None else allowed.bits
+        chosen = None if bits is None else self._faiss.IDSelectorBitmap(len(bits), self._faiss.swig_ptr(bits))
         with self._turn:
+            # Rows that came after those that are asked for would take the places of some of them.
+            if num_rows < len(self):
+                first = self._faiss.IDSelectorRange(0, num_rows)
+                chosen = first if chosen is None else self._faiss.IDSelectorAnd(first, chosen)
+            settings = self._faiss.SearchParametersHNSW(sel=chosen, efSearch=wide)
             _, rows = self._graph.search(np.ascontiguousarray(queries.numpy()), num, params=settings)
         found: _Ints = rows
         return found
@@ -209,9 +212,7 @@ class HnswView(ExactView):
 
     def _candidates(self, users_BD: torch.Tensor, num: int, allowed: Allowed | None) -> _Ints:
         """Return rows that may be best, of the graph and beside it, -1 for none."""
-        in_graph_BC = self.graph.search(users_BD, num, allowed)
-        # What has come into the graph since is beside it here, or not there yet.
-        in_graph_BC = np.where(in_graph_BC < self.num_in_graph, in_graph_BC, -1)
+        in_graph_BC = self.graph.search(users_BD, num, self.num_in_graph, allowed)
         if self.num_in_graph == len(self.vectors_ND):
             return in_graph_BC
         beside = np.arange(self.num_in_graph, len(self.vectors_ND))

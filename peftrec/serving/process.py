@@ -31,6 +31,8 @@ from peftrec.serving.sqlite_store import SqliteStore
 
 _BACKLOG: Final = 1024
 _GRACE_SECONDS: Final = 10
+# Longer than the 60 seconds for which load balancers keep connections: who closes last loses no request.
+_IDLE_SECONDS: Final = 75
 _LOOK_SECONDS: Final = 0.2
 # A worker that ends so soon after its start would end so again.
 _SOON_SECONDS: Final = 30.0
@@ -110,6 +112,7 @@ def _work(settings: ServiceSettings, store: EventStore, listener: socket.socket,
         proxy_headers=False,  # anybody may write them
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
         ws="none",
     )
     ready()

@@ -260,3 +260,23 @@ def test_a_section_that_is_right() -> None:
     config = parse_section(RetrievalConfig, {"index": {"kind": "hnsw", "m": 16}, "sources": {"model": 1, "content": 0}})
     assert config.index == HnswConfig(m=16)
     assert config.counted == {"model": 1.0}
+
+
+@pytest.mark.parametrize("is_filtered", [False, True])
+def test_who_held_the_graph_loses_no_place_to_rows_that_came_into_it(is_filtered: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hnsw_index, "_FEW_WAITING", 4)
+        patch.setattr(hnsw_index, "_FEW", 0.0)
+        patch.setattr(hnsw_index, "_MOST_OF_ALL", 100.0)
+        generator = torch.Generator().manual_seed(0)
+        user = unit(generator, 1)
+        index = make("hnsw", unit(generator, 40))
+        before = index.view
+        allowed = Allowed(torch.arange(40) % 2 == 0) if is_filtered else None
+        held = before.search(user, 8, allowed=allowed)
+        index.add(user.repeat(40, 1), torch.zeros(40))  # nearer than all before
+        index.settle()
+        assert len(index._graph) > 48
+        again = before.search(user, 8, allowed=allowed)
+        assert again[0].tolist() == held[0].tolist()
+        assert again[1].tolist() == held[1].tolist()

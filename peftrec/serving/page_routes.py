@@ -1,4 +1,4 @@
-"""The page: three files, served as they are."""
+"""The page: a few files, served as they are."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 _FOLDER: Final = Path(__file__).parent / "page"
-_FILES: Final = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+_MEDIA_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
 }
 _POLICY: Final = "; ".join(
     (
@@ -51,5 +51,6 @@ def _serve(name: str, media_type: str) -> Callable[[Request], Awaitable[Response
     return serve
 
 
-for _path, (_name, _media_type) in _FILES.items():
-    router.add_api_route(_path, _serve(_name, _media_type), methods=["GET", "HEAD"])
+for _file in sorted(_FOLDER.iterdir()):
+    _path = "/" if _file.name == "page.html" else f"/{_file.name}"
+    router.add_api_route(_path, _serve(_file.name, _MEDIA_TYPES[_file.suffix]), methods=["GET", "HEAD"])

@@ -42,8 +42,8 @@ class Chromium:
         words = [
             command, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
             "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
-            "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            "about:blank",
+            "--disable-dev-shm-usage", f"--user-data-dir={profile}",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "about:blank",
         ]  # fmt: skip
         # Chromium reads its commands from file 3 and answers on file 4.
         shell = ["bash", "-c", f'exec "$@" 3<&{into} 4>&{out} 2>/dev/null', "bash", *words]

@@ -23,9 +23,21 @@ from peftrec.methods.method import check_tensors
 KINDS = ("adapter", "prefix", "bitfit", "full")
 
 
+PREFIX = "PEFTREC_"
+
+
 def peft_type(kind: str) -> str:
-    """Return the name under which a kind stands in `adapter_config.json`."""
-    return f"PEFTREC_{kind.upper()}"
+    """Return the name under which a kind stands in `adapter_config.json`.
+
+    Where peftrec is not imported, this name is all that `peft` says about it, in a KeyError.
+    """
+    taught = ", or call peftrec.register_with_peft() first" if kind in KINDS else ""
+    return f"{_short_name(kind)} (of the package peftrec: load it with peftrec.Recommender{taught})"
+
+
+def _short_name(kind: str) -> str:
+    """Return the name alone, which was all that stood in earlier folders."""
+    return f"{PREFIX}{kind.upper()}"
 
 
 def register_with_peft() -> None:
@@ -42,11 +54,12 @@ def register_with_peft() -> None:
     )
 
     for kind in KINDS:
-        member = _member(peft_type(kind))
-        if member not in PEFT_TYPE_TO_CONFIG_MAPPING:
-            PEFT_TYPE_TO_CONFIG_MAPPING[member] = _config_class(PeftConfig, kind, member)
-            PEFT_TYPE_TO_TUNER_MAPPING[member] = Tuner
-            PEFT_TYPE_TO_PREFIX_MAPPING[member] = f"peftrec_{kind}_"
+        for name in (peft_type(kind), _short_name(kind)):
+            member = _member(name)
+            if member not in PEFT_TYPE_TO_CONFIG_MAPPING:
+                PEFT_TYPE_TO_CONFIG_MAPPING[member] = _config_class(PeftConfig, kind, member)
+                PEFT_TYPE_TO_TUNER_MAPPING[member] = Tuner
+                PEFT_TYPE_TO_PREFIX_MAPPING[member] = f"peftrec_{kind}_"
 
 
 class Tuner(nn.Module):

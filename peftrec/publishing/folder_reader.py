@@ -6,6 +6,7 @@ Shapes: N items of the catalogue, D width of item vectors.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 from collections.abc import Iterator
@@ -89,18 +90,23 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
     require_listed(folder, manifest, (HEAD, PROBES, *ids, *attribute_files(recipe.data)))
     own = read_tensors(folder / HEAD) | (read_tensors(folder / IDS) if recipe.encoder.uses_ids else {})
     has_id = own.get("item_encoder.has_id", torch.zeros(len(catalogue), dtype=torch.bool))
-    model = build_model(recipe.here(), catalogue.texts, has_id, read_attributes(folder, recipe.data))
+    attributes = read_attributes(folder, recipe.data)
+    model = build_model(recipe.here(), catalogue.texts, has_id, attributes)
+    trained = (manifest.backbone or {}).get("revision")
+    if isinstance(trained, str) and recipe.encoder.revision is None and not _is_on(model, manifest):
+        # The model that the Hub has under this name is another one by now; the commit is still there.
+        pinned = dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, revision=trained))
+        model = build_model(pinned.here(), catalogue.texts, has_id, attributes)
     set_item_attributes(folder, model, len(catalogue))
-    if model.text_encoder is not None:
-        found = model.text_encoder.backbone.fingerprint
-        expected = (manifest.backbone or {}).get("fingerprint")
-        if found != expected:
-            raise InputError(
-                f"{folder}: was trained on {recipe.encoder.backbone} (fingerprint {str(expected)[:12]}), but the "
-                f"backbone found here has {found[:12]}; use the same weights (encoder.revision pins them)"
-                + " on the same kind of device"
-                * (recipe.encoder.quantization != "none")
-            )
+    if not _is_on(model, manifest):
+        assert model.text_encoder is not None
+        found, expected = model.text_encoder.backbone.fingerprint, (manifest.backbone or {}).get("fingerprint")
+        raise InputError(
+            f"{folder}: was trained on {recipe.encoder.backbone} (fingerprint {str(expected)[:12]}), but the "
+            f"backbone found here has {found[:12]}; use the same weights (encoder.revision pins them)"
+            + " on the same kind of device"
+            * (recipe.encoder.quantization != "none")
+        )
     for start, encoder in model.text_encoders().items():
         if encoder.method.state_dict():
             place = PLACES[start]
@@ -110,6 +116,12 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
     with naming(folder / HEAD):
         model.load_own_state(own)
     return model.eval()
+
+
+def _is_on(model: RecommenderModel, manifest: Manifest) -> bool:
+    """Whether a model stands on the backbone that the manifest names, where it has one."""
+    encoder = model.text_encoder
+    return encoder is None or encoder.backbone.fingerprint == (manifest.backbone or {}).get("fingerprint")
 
 
 @contextlib.contextmanager

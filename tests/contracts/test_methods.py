@@ -8,6 +8,7 @@ import functools
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -442,6 +443,26 @@ def test_plain_peft_reads_the_folders(saved_folders: dict[str, Path], backbones:
         torch.testing.assert_close(torch.stack(found), expected, rtol=0, atol=1e-5)
         checked.add(kind.partition("+")[0])
     assert checked == PLAIN_PEFT | OURS
+
+
+def test_plain_peft_reads_folders_with_the_short_name_of_before(
+    saved_folders: dict[str, Path], backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    register_with_peft()
+    folder = Path(shutil.copytree(saved_folders["adapter bert"], tmp_path / "old"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["peft_type"].startswith("PEFTREC_ADAPTER (of the package peftrec: ")
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "PEFTREC_ADAPTER"}))
+    inputs = {"input_ids": torch.tensor([[5, 6, 7]])}
+    found = []
+    for path in (folder, saved_folders["adapter bert"]):
+        model = PeftModel.from_pretrained(AutoModel.from_pretrained(str(backbones["bert"])), str(path)).eval()
+        with torch.no_grad():
+            found.append(model(**inputs).last_hidden_state)
+    assert torch.equal(*found)
 
 
 def test_plain_peft_refuses_tensors_of_another_backbone(

@@ -17,6 +17,7 @@ from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
 from peftrec.encoders.quantization import settle_quantized
 from peftrec.methods import find_layers
 from peftrec.methods.adapter import Adapter, AdapterConfig
+from peftrec.methods.plain_peft import peft_type
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 INPUTS = {
@@ -231,7 +232,7 @@ def test_the_stored_config_holds_every_setting(tiny_bert: Path) -> None:
     )
     assert config.pop("note").startswith("Written by peftrec")
     assert config == {
-        "peft_type": "PEFTREC_ADAPTER",
+        "peft_type": peft_type("adapter"),
         "task_type": "FEATURE_EXTRACTION",
         "inference_mode": True,
         "base_model_name_or_path": str(tiny_bert),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-from peftrec.methods.plain_peft import peft_type
+from peftrec.methods.plain_peft import PREFIX
 from peftrec.publishing.card.fact import Facts
 from peftrec.publishing.card.markdown import block, code, plain
 
-_OWN = peft_type("")
 _POOLED = {
     "mean": "vectors = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)",
     "cls": "vectors = states[:, 0]",
@@ -65,7 +64,7 @@ def _plain(facts: Facts) -> list[str]:
         return [head, f"Method {kind} leaves no adapter to load: the text encoder is the backbone as it is, and what "
                       f"was trained on top of it needs peftrec."]  # fmt: skip
     found = str(facts.adapter.get("peft_type", ""))
-    if found.startswith(_OWN):
+    if found.startswith(PREFIX):
         known = facts.recipe.method.reads_pooled_states
         taught = (
             "" if known else f", or {code('peft')} in a process that has called {code('peftrec.register_with_peft()')}"

@@ -22,8 +22,6 @@ from peftrec.publishing.run_folder import Run
 
 _POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 _TOLERANCE = 1e-5
-# Two matrices more stand behind the text, one of them of whitening, which stretches small axes.
-_TOLERANCE_PROJECTED = 1e-4
 _PROMPT = "item"
 
 
@@ -56,16 +54,16 @@ class SentenceTransformersTarget(ExportTarget):
             _sentence_transformer(run, text, self.projected).save(str(folder), create_model_card=False)
             written = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
             found_QX = torch.from_numpy(written.encode(list(text.texts), show_progress_bar=False))
-        expected_QX, tolerance = text.vectors_QH, _TOLERANCE
+        expected_QX = text.vectors_QH
         if self.projected:
             model = run.model.cpu()
             with torch.no_grad():
-                expected_QX, tolerance = model.item_vectors(text.vectors_QH, None), _TOLERANCE_PROJECTED
+                expected_QX = model.item_vectors(text.vectors_QH, None)
         gap = Gap.between(found_QX, expected_QX)
-        if not gap.within(tolerance, expected_QX):
+        if not gap.within(_TOLERANCE, expected_QX):
             raise InputError(
                 f"{run.folder}: what sentence-transformers read back does not give the run's vectors (a number is off "
-                f"by {gap.absolute:.3g}, at most {tolerance:g} is rounding); nothing was kept"
+                f"by {gap.absolute:.3g}, at most {_TOLERANCE:g} is rounding); nothing was kept"
             )
         check = {**text.figures(), "written": dataclasses.asdict(gap)}
         return {**text.facts, "vectors": "item" if self.projected else "text", "dim": found_QX.shape[1], "check": check}

@@ -6,13 +6,14 @@ Shapes: Q texts, H width of text vectors.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from peftrec.config import InputError
-from peftrec.encoders import TextEncoder, load_backbone
+from peftrec.encoders import Backbone, TextEncoder, load_backbone
 from peftrec.methods import read_adapter_tensors
 from peftrec.publishing.ensemble_folder import EnsembleRun
 from peftrec.publishing.export.gap import Gap
@@ -21,6 +22,8 @@ from peftrec.publishing.run_folder import Run
 
 # In single precision folding moves vectors by 1e-6 of their length; a method that folds wrongly, by far more.
 _TOLERANCE = 1e-3
+# Rounding weights and states to 16 bits moves vectors by hundredths of their length, layer upon layer.
+_TOLERANCE_16_BIT = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ def load_text_model(run: Run) -> TextModel:
     """
     trained = trained_encoder(run)
     config = run.recipe.encoder
-    encoder = TextEncoder(load_backbone(config.backbone, config.revision), config, run.recipe.method)
+    encoder = TextEncoder(_backbone(run, trained), config, run.recipe.method)
     if trained.method.state_dict():
         encoder.method.load_state_dict(read_adapter_tensors(run.folder))
     encoder.token_attention = trained.token_attention
@@ -116,6 +119,13 @@ def load_text_model(run: Run) -> TextModel:
             f"was written"
         )
     drift = Gap.between(vectors_QH, text_vectors(trained, texts))
+    # What quantisation costs has no bound, and is told.
+    most = _TOLERANCE if config.dtype == "float32" else _TOLERANCE_16_BIT
+    if config.quantization == "none" and not drift.relative <= most:
+        raise InputError(
+            f"{run.folder}: the model in full precision differs from the trained one ({config.dtype}) by "
+            f"{drift.relative:.3g} of a vector's length, where at most {most:g} is rounding; nothing was written"
+        )
     return TextModel(
         encoder=encoder, texts=texts, vectors_QH=vectors_QH, facts=_facts(run, encoder), merging=merging, drift=drift
     )
@@ -135,16 +145,16 @@ def text_vectors(encoder: TextEncoder, texts: tuple[str, ...]) -> torch.Tensor:
 
 def drift_lines(report: dict[str, Any] | Any) -> list[str]:
     """Return lines for people on what folding and full precision have changed."""
-    check, quantization = report["check"], report["quantization"]
-    weights = "full-precision" if quantization == "none" else quantization
+    check, quantization, dtype = report["check"], report["quantization"], report["dtype"]
+    weights = quantization if quantization != "none" else "full-precision" if dtype == "float32" else dtype
     rows = (
         ("merged and unmerged, both in full precision", check["merging"]),
         (f"merged and trained ({weights})", check["drift"]),
     )
     lines = [f"largest difference over {check['num_texts']} texts, absolute and relative to the length of a vector:"]
     lines += [f"  {label:<45}{gap['absolute']:>10.2e}{gap['relative']:>10.2e}" for label, gap in rows]
-    if quantization != "none":
-        lines.append("The head was trained on vectors of the quantised model; measure before you use it with these.")
+    if weights != "full-precision":
+        lines.append(f"The head was trained on vectors of the {weights} model; measure before you use it with these.")
     return lines
 
 
@@ -152,12 +162,24 @@ def _folds(encoder: TextEncoder) -> bool:
     return encoder.method_config.declared().can_merge
 
 
+def _backbone(run: Run, trained: TextEncoder) -> Backbone:
+    """Load the backbone in full precision, from the commit that the run stands on."""
+    config = run.recipe.encoder
+    backbone = load_backbone(config.backbone, config.revision)
+    commit = trained.backbone.base.revision
+    return backbone if backbone.base.revision == commit else load_backbone(config.backbone, commit)
+
+
 def _facts(run: Run, encoder: TextEncoder) -> dict[str, Any]:
     base = encoder.backbone
+    name = base.base.name
+    # Where a folder lies is of this machine alone.
+    told = {"name": Path(name).name, "local": True} if Path(name).is_dir() else {"name": name}
     return {
         "method": run.recipe.method.kind,
-        "backbone": {**dataclasses.asdict(base.base), "fingerprint": base.fingerprint},
+        "backbone": {**told, "revision": base.base.revision, "fingerprint": base.fingerprint},
         "quantization": run.recipe.encoder.quantization,
+        "dtype": run.recipe.encoder.dtype,
         "pooling": encoder.pooling,
         "prefix": encoder.prefix,
         "max_tokens": run.recipe.encoder.max_tokens,

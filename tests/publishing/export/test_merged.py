@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,8 @@ from safetensors.torch import load_file
 from peftrec.config import InputError, RecipeError
 from peftrec.encoders import load_backbone
 from peftrec.publishing import load_run
+from peftrec.publishing.export import EXPORTS
+from peftrec.publishing.export.merged import MergedTarget
 
 Export = Callable[..., dict[str, Any]]
 
@@ -184,3 +188,48 @@ def test_a_merge_that_changes_vectors_is_not_written(
     with pytest.raises(InputError, match="merged and unmerged model differ by"):
         export(folder, tmp_path / "merged", "merged")
     assert files(tmp_path) == set()
+
+
+def test_sixteen_bits_are_named_and_their_drift_is_told(
+    runs: Callable[..., Path], export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs("encoder.dtype=bfloat16", "method={kind: lora, rank: 4}")
+    report = export(run, tmp_path / "out", "merged")
+    assert report["dtype"] == "bfloat16"
+    assert 1e-4 < report["check"]["drift"]["relative"] < 0.1
+    lines = "\n".join(EXPORTS.load("merged")().describe(report))
+    assert "merged and trained (bfloat16)" in lines
+    assert "trained on vectors of the bfloat16 model; measure before" in lines
+    monkeypatch.setattr("peftrec.publishing.export.text_model._TOLERANCE_16_BIT", 1e-6)
+    with pytest.raises(InputError, match=r"differs from the trained one \(bfloat16\) by .* nothing was written"):
+        export(run, tmp_path / "off", "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_report_names_no_folder_of_this_machine(runs: Callable[..., Path], export: Export, tmp_path: Path) -> None:
+    run = runs("method={kind: lora, rank: 4}")
+    report = export(run, tmp_path / "out", "merged")
+    backbone = json.loads((run / "peftrec.json").read_text())["backbone"]
+    assert Path(backbone["name"]).is_absolute()
+    assert report["backbone"] == {
+        "name": Path(backbone["name"]).name, "local": True, "revision": None, "fingerprint": backbone["fingerprint"],
+    }  # fmt: skip
+
+
+def test_a_place_that_cannot_be_written_is_named_before_anything_is_loaded(export: Export, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RecipeError, match=f"{tmp_path}/file: is a file, so that nothing can be written below it"):
+        export(tmp_path / "no run", tmp_path / "file" / "deep" / "out", "merged")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_left(
+    runs: Callable[..., Path], export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(MergedTarget, "write", full)
+    with pytest.raises(InputError, match="out: cannot be written: No space left on device; nothing was kept"):
+        export(runs("method={kind: lora, rank: 4}"), tmp_path / "out", "merged")
+    assert list(tmp_path.iterdir()) == []

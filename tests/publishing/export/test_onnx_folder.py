@@ -71,23 +71,46 @@ def test_the_report_says_all_that_is_needed(exported: Path, text_run: Path) -> N
     assert [path.name for path in exported.parent.iterdir()] == ["out"]
 
 
-def test_the_example_recommends_without_torch(exported: Path, text_run: Path) -> None:
-    """The code of docs/export.md, run where neither torch nor peftrec nor transformers can be imported."""
+def run_example(folder: Path, asked: str) -> Any:
+    """Run the code of docs/export.md where neither torch nor peftrec nor transformers can be imported."""
     document = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
     (code,) = [
         block for block in re.findall(r"```python\n(.*?)```", document, flags=re.DOTALL) if "onnxruntime" in block
     ]
-    code = code.replace('"exports/onnx"', repr(str(exported)))
+    code = code.replace('"exports/onnx"', repr(str(folder)))
     banned = "import sys\nfor name in ('torch', 'transformers', 'peftrec'): sys.modules[name] = None\n"
-    asked = f"print(json.dumps([[recommend(h) for h in {HISTORIES!r}], item_vectors({TEXTS!r}).tolist()]))\n"
-    done = subprocess.run([sys.executable, "-c", banned + code + asked], capture_output=True, text=True, check=True)
-    lists, vectors = json.loads(done.stdout)
+    words = [sys.executable, "-c", f"{banned}{code}print(json.dumps({asked}))\n"]
+    return json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def test_the_example_recommends_without_torch(exported: Path, text_run: Path) -> None:
+    unknown = ["no such item", *HISTORIES[1], "nor this"]
+    lists, vectors, of_known, of_none = run_example(
+        exported,
+        f"[[recommend(h) for h in {HISTORIES!r}], item_vectors({TEXTS!r}).tolist(), recommend({unknown!r}), "
+        f"[recommend([]), recommend(['no such item'])]]",
+    )
     recommender = Recommender(load_run(text_run))
     expected = recommender.recommend_batch(HISTORIES, k=10)
     assert lists == [[entry.item_id for entry in found] for found in expected]
+    assert of_known == lists[1]
+    bias, ids = np.load(exported / "item_bias.npy"), json.loads((exported / "ids.json").read_text())
+    assert of_none == [[ids[row] for row in np.argsort(-bias, kind="stable")[:10]]] * 2
     model = load_run(text_run).model
     assert model is not None
     torch.testing.assert_close(torch.tensor(vectors), model.encode_new_items(TEXTS), rtol=0, atol=1e-4)
+
+
+def test_the_example_passes_times_where_the_model_reads_them(
+    runs: Callable[..., Path], export: Export, tmp_path: Path
+) -> None:
+    run = runs(*IDS, "user.kind=transformer", "user.time_intervals=true")
+    export(run, tmp_path / "out", "onnx")
+    times = [1_600_000_000_000, 1_600_000_500_000, 1_600_900_000_000]
+    found, of_none = run_example(tmp_path / "out", f"[recommend({HISTORIES[1]!r}, times_ms={times!r}), recommend([])]")
+    (expected,) = Recommender(load_run(run)).recommend_batch([HISTORIES[1]], k=10, times=[times])
+    assert found == [entry.item_id for entry in expected]
+    assert len(of_none) == 10
 
 
 def test_batches_lengths_and_padding_change_nothing(exported: Path, text_run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def test_a_published_run_stays_with_the_commit_of_its_backbone(
     expected = worker("recommend", run, [["wine0", "wine1"]])
     weights = (other_tiny_bert / "model.safetensors").read_bytes()
     backbone.commit("main", {**backbone.files, "model.safetensors": Blob(weights, large=True)}, "other weights")
+    # The run that was trained here stays with it as well, and so does what is made of it.
+    assert worker("recommend", run, [["wine0", "wine1"]]) == expected
+    exported = worker("main", "export", run, "--to", "merged", tmp_path / "merged")
+    assert exported["code"] == 0, exported["err"]
+    assert json.loads((tmp_path / "merged" / "export.json").read_text())["backbone"]["revision"] == commit
     worker("push", run, "ann/moving", license="mit")
     sent = hub.hub.repositories["ann/moving"].files["recipe.yaml"].content.decode()
     assert f"revision: {commit}" in sent

@@ -223,7 +223,10 @@ def test_plain_peft_reads_what_was_pulled_or_says_that_it_does_not_know_the_meth
     assert lora["pooling"] == "mean"
     expected = load_file(tmp_path / "lora" / "probes.safetensors")["text_vectors"]
     assert abs(expected - expected.new_tensor(lora["vectors"])).max() < 1e-5
-    assert "PEFTREC_ADAPTER" in adapter["error"]
+    assert adapter["error"] == (
+        "KeyError: 'PEFTREC_ADAPTER (of the package peftrec: load it with peftrec.Recommender, or call "
+        "peftrec.register_with_peft() first)'"
+    )
 
 
 def test_sizes_and_sums_are_those_of_the_files(hub: Any, push: Any, trained: Path) -> None:

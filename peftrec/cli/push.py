@@ -109,6 +109,10 @@ def _print(found: PushReport) -> None:
     print(f"{sum(found.files.values()):>13,}  bytes in {len(found.files)} files")
     for old, new in found.replaced.items():
         print(f"in the recipe, {old} became {new}")
+    if found.num_users is None:
+        print("no data of users lie beside the run: texts were searched for columns of users, not for their ids")
+    else:
+        print(f"searched for {found.num_users:,} ids of users: none is named")
     for name in found.deleted:
         print(f"removed there: {name}")
     if found.commit is None:

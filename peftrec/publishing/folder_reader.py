@@ -46,6 +46,26 @@ logger = logging.getLogger(__name__)
 _MOST_RECIPE_BYTES: Final = 2**20
 
 
+class OtherBackboneError(InputError):
+    """The backbone that was found is not the one that a run was trained on.
+
+    Args:
+        folder: of the run.
+        recipe: of the run.
+        found: fingerprint of what was found.
+        expected: that of the run.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, found: str, expected: str) -> None:
+        super().__init__(
+            f"{folder}: was trained on {recipe.encoder.backbone} (fingerprint {expected[:12]}), but the backbone found "
+            f"here has {found[:12]}; use the same weights (encoder.revision pins them)"
+            + " on the same kind of device"
+            * (recipe.encoder.quantization != "none")
+        )
+        self.found, self.expected = found, expected
+
+
 def load_run(folder: str | Path, *, verify: bool = True) -> Run:
     """Load a run folder.
 
@@ -100,13 +120,8 @@ def _load_model(folder: Path, recipe: Recipe, catalogue: Catalogue, manifest: Ma
     set_item_attributes(folder, model, len(catalogue))
     if not _is_on(model, manifest):
         assert model.text_encoder is not None
-        found, expected = model.text_encoder.backbone.fingerprint, (manifest.backbone or {}).get("fingerprint")
-        raise InputError(
-            f"{folder}: was trained on {recipe.encoder.backbone} (fingerprint {str(expected)[:12]}), but the "
-            f"backbone found here has {found[:12]}; use the same weights (encoder.revision pins them)"
-            + " on the same kind of device"
-            * (recipe.encoder.quantization != "none")
-        )
+        expected = str((manifest.backbone or {}).get("fingerprint"))
+        raise OtherBackboneError(folder, recipe, model.text_encoder.backbone.fingerprint, expected)
     for start, encoder in model.text_encoders().items():
         if encoder.method.state_dict():
             place = PLACES[start]

@@ -46,10 +46,12 @@ def fetch(name: HubName) -> Path:
             manifest = Path(hf_hub_download(name.repo_id, MANIFEST, revision=name.revision))
         except errors.RemoteEntryNotFoundError:
             raise InputError(f"{name}: is no run of peftrec ({MANIFEST} is missing there)") from None
-        names = _fetched(manifest, name)
+        sizes = _fetched(manifest, name)
+        names = list(sizes)
         patterns = [glob.escape(path) for path in (MANIFEST, *names)]
         # The commit, so that all files are of one state although somebody may push meanwhile.
         commit = manifest.parent.name
+        _check_sizes(name, commit, sizes)
         folder = Path(snapshot_download(name.repo_id, revision=commit, allow_patterns=patterns))
         # Where the Hub does not say what there is, the client hands out what it has, which may be a part.
         for path in names:
@@ -94,16 +96,53 @@ def pull_run(repo: str, folder: str | Path) -> Path:
     return folder
 
 
-def _fetched(manifest: Path, name: HubName) -> list[str]:
-    """Return the files that a manifest lists, all of kinds that runs consist of."""
+def _check_sizes(name: HubName, commit: str, sizes: dict[str, int]) -> None:
+    """See that what is not in the cache yet is as large on the Hub as the manifest says, before it is fetched.
+
+    Raises:
+        InputError: naming the file, so that nobody fetches more by accident than the run consists of.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    missing = [
+        path for path in sizes if not isinstance(try_to_load_from_cache(name.repo_id, path, revision=commit), str)
+    ]
+    if not missing or constants.is_offline_mode():
+        return
+    there = _sizes_there(name, commit, missing)
+    for path in missing:
+        if path in there and there[path] != sizes[path]:
+            raise InputError(
+                f"{name}: {path} has {there[path]:,} bytes there, where {MANIFEST} says {sizes[path]:,}; it was edited "
+                f"or damaged there, and nothing was fetched"
+            )
+
+
+def _sizes_there(name: HubName, commit: str, paths: list[str]) -> dict[str, int | None]:
+    """Return the bytes of files on the Hub: from its list, or one by one where it does not list them."""
+    from huggingface_hub import HfApi, RepoFile, errors, get_hf_file_metadata, hf_hub_url
+
+    api = HfApi(library_name="peftrec")
+    try:
+        rows = list(api.list_repo_tree(name.repo_id, revision=commit, recursive=True))
+    except errors.HfHubHTTPError:
+        return {path: get_hf_file_metadata(hf_hub_url(name.repo_id, path, revision=commit)).size for path in paths}
+    return {row.path: row.size for row in rows if isinstance(row, RepoFile)}
+
+
+def _fetched(manifest: Path, name: HubName) -> dict[str, int]:
+    """Return the bytes of the files that a manifest lists, all of kinds that runs consist of."""
     try:
         content = read_json(manifest)
         # Another format may have other files.
         check_format(manifest, content)
-        names = [str(path) for path in content["files"]]
-    except (InputError, KeyError, TypeError) as error:
+        listed = {str(path): entry for path, entry in content["files"].items()}
+    except (InputError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{name}: {MANIFEST} is damaged there ({error})") from None
-    refused = next((path for path in names if not may_be_fetched(path)), None)
+    refused = next((path for path in listed if not may_be_fetched(path)), None)
     if refused is not None:
         raise InputError(f"{name}: {MANIFEST} lists '{refused}', which is no file of a run; nothing was fetched")
-    return names
+    try:
+        return {path: int(entry["bytes"]) for path, entry in listed.items()}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{name}: {MANIFEST} is damaged there (a file has no number of bytes)") from None

@@ -14,9 +14,10 @@ from peftrec.publishing.card import About
 from peftrec.publishing.hub.hub_error import hub_errors
 from peftrec.publishing.hub.hub_name import HubName, parse_hub_name
 from peftrec.publishing.hub.publishable import may_be_published
+from peftrec.publishing.hub.repository import check_branch, look, require_ours, require_private, require_token
 from peftrec.publishing.hub.staging import Staged, prove, stage
 from peftrec.publishing.json_file import read_json
-from peftrec.publishing.manifest import MANIFEST, read_manifest, sha256
+from peftrec.publishing.manifest import read_manifest, sha256
 from peftrec.publishing.run_folder import METRICS
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class PushReport:
         files: bytes by name, of all that the repository then holds of the run.
         replaced: folders of this machine that the recipe named, and what stands there instead.
         deleted: files of an earlier push that are no longer there.
+        num_users: ids of users that were looked for in the texts; None where the run keeps no data of users to know
+            them by, so that only columns of users were looked for.
         commit: sha; None where nothing was sent.
         changed: whether a commit was made; False where the very same was there already, or nothing was sent.
         url: of the repository; None where nothing was sent.
@@ -46,6 +49,7 @@ class PushReport:
     files: dict[str, int]
     replaced: dict[str, str]
     deleted: tuple[str, ...] = ()
+    num_users: int | None = None
     commit: str | None = None
     changed: bool = False
     url: str | None = None
@@ -103,11 +107,12 @@ def push_run(
     if "@" in repo_id:
         raise RecipeError(f"'{repo_id}': where to push is a repository; name a branch with --revision")
     about = _about(license, license_name, license_link, language, datasets)
+    check_branch(name)
     if not dry_run:
-        _require_token(name)
-        # Before the backbone is loaded, whose own errors would not tell of the token or of the network.
+        require_token(name)
+        # Before the backbone is loaded: that takes long, and its errors would not tell of the token or of the name.
         with hub_errors(name, writing=True):
-            _api().whoami()
+            look(_api(), name, private=private)
     with tempfile.TemporaryDirectory(prefix="peftrec-push-") as aside:
         staged = stage(
             run,
@@ -120,7 +125,7 @@ def push_run(
             ask_hub=not dry_run,
         )
         if dry_run:
-            return PushReport(str(name), staged.files, staged.replaced)
+            return PushReport(str(name), staged.files, staged.replaced, num_users=staged.num_users)
         prove(staged, run)
         say(f"loaded and checked: {len(staged.files)} files, {sum(staged.files.values()):,} bytes")
         with hub_errors(name, writing=True):
@@ -158,15 +163,6 @@ def _metrics_of(beside: Mapping[str, str | Path]) -> dict[str, Any]:
     return found
 
 
-def _require_token(name: HubName) -> None:
-    from huggingface_hub import constants, get_token
-
-    if constants.is_offline_mode():
-        raise InputError(f"{name}: HF_HUB_OFFLINE is set, so nothing can be sent; unset it")
-    if get_token() is None:
-        raise InputError(f"{name}: there is no token; log in with `hf auth login`, or set HF_TOKEN")
-
-
 def _api() -> HfApi:
     from huggingface_hub import HfApi
 
@@ -180,22 +176,19 @@ def _send(staged: Staged, name: HubName, *, private: bool, message: str, say: Ca
     api = _api()
     url = str(api.create_repo(name.repo_id, private=private or None, exist_ok=True))
     info = api.model_info(name.repo_id)
-    if private and not info.private:
-        raise InputError(f"{name}: is there already and public; make it private on its page, or leave --private out")
+    require_private(info.private, name, private=private)
     if name.revision is not None and name.revision not in {
         ref.name for ref in api.list_repo_refs(name.repo_id).branches
     }:
         api.create_branch(name.repo_id, branch=name.revision, exist_ok=True)
     parent = api.model_info(name.repo_id, revision=name.revision).sha
     there = _listed(api, name.repo_id, parent)
-    if MANIFEST not in there and (others := [path for path in there if path not in (".gitattributes", "README.md")]):
-        raise InputError(
-            f"{name}: holds something else than a run of peftrec ({others[0]}, ...); choose another name, nothing was "
-            f"sent"
-        )
+    require_ours(list(there), name)
     changed = [path for path in staged.files if there.get(path) not in _identities(staged.folder / path)]
     gone = tuple(path for path in there if may_be_published(path) and path not in staged.files)
-    result = PushReport(str(name), staged.files, staged.replaced, gone, parent, changed=False, url=url)
+    result = PushReport(
+        str(name), staged.files, staged.replaced, gone, staged.num_users, parent, changed=False, url=url
+    )
     if not changed and not gone:
         say(f"{name} holds the very same already")
         return result

@@ -12,7 +12,7 @@ from typing import Any
 from peftrec.config import InputError, RecipeError
 from peftrec.publishing import load_run
 from peftrec.publishing.card import About, write_card
-from peftrec.publishing.folder_reader import plain_recipe
+from peftrec.publishing.folder_reader import OtherBackboneError, plain_recipe
 from peftrec.publishing.hub.base_model import PublishedBase, is_local_backbone, published_base
 from peftrec.publishing.hub.portable_recipe import portable_recipe
 from peftrec.publishing.hub.publishable import may_be_published
@@ -34,11 +34,15 @@ class Staged:
         folder: where it lies.
         files: bytes by name.
         replaced: texts of the recipe that mean something on this machine alone, and what stands there instead.
+        num_users: ids of users that were looked for; None where the run keeps no data of users to know them by.
+        base_model_id: the model of the Hub that stands for a local backbone.
     """
 
     folder: Path
     files: dict[str, int]
     replaced: dict[str, str]
+    num_users: int | None
+    base_model_id: str | None
 
 
 def stage(
@@ -83,8 +87,9 @@ def stage(
         if (folder / name).suffix != ".safetensors":
             refuse_secrets(folder / name, f"{run}/{name}")
             _refuse_folders(folder, name, run, replaced)
-    refuse_users(folder, files, known_users(run), str(run))
-    return Staged(folder, files, replaced)
+    users = known_users(run)
+    refuse_users(folder, files, users or frozenset(), str(run))
+    return Staged(folder, files, replaced, None if users is None else len(users), base_model_id)
 
 
 def prove(staged: Staged, run: Path) -> None:
@@ -95,6 +100,14 @@ def prove(staged: Staged, run: Path) -> None:
     """
     try:
         load_run(staged.folder)
+    except OtherBackboneError as error:
+        if staged.base_model_id is None:
+            raise InputError(f"not published: {str(error).replace(str(staged.folder), str(run))}") from None
+        raise InputError(
+            f"--base-model-id {staged.base_model_id}: has other weights than the backbone that {run} was trained on "
+            f"(fingerprint {error.found[:12]}, where the run's is {error.expected[:12]}), although both have the same "
+            f"config; nothing was sent"
+        ) from None
     except InputError as error:
         raise InputError(f"not published: {str(error).replace(str(staged.folder), str(run))}") from None
 

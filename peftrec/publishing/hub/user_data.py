@@ -21,19 +21,29 @@ _BETWEEN = re.compile(r"[\s\"'`,;:=|\[\](){}<>]+")
 _SHORTEST_NUMBER, _SHORTEST_WORD = 6, 8
 
 
-def known_users(folder: Path) -> frozenset[str]:
+def known_users(folder: Path) -> frozenset[str] | None:
     """Return the users that the private files of a run name, those whose ids can be told from words and figures.
 
     Ids of a few digits, or of a few letters alone, stand in every text; of those only columns of users tell.
+
+    Returns:
+        The ids; None where no private file names users, as in a run that was pulled.
+    Raises:
+        InputError: if a private file cannot be read, so that nobody can be looked for by it.
     """
-    found: set[str] = set()
-    for path in sorted((folder / PRIVATE).glob("*.parquet")):
+    columns = []
+    for path in sorted((folder / PRIVATE).rglob("*.parquet")):
         try:
-            column = pl.read_parquet(path, columns=[_USER])[_USER]
-        except (OSError, pl.exceptions.PolarsError):
-            continue  # damaged, or of something else
-        found.update(map(str, column))
-    return frozenset(filter(_is_telling, found))
+            if _USER in pl.read_parquet_schema(path):
+                columns.append(pl.read_parquet(path, columns=[_USER])[_USER])
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({str(error).splitlines()[0]}), so that what is published cannot be searched "
+                f"for its users; mend or remove it"
+            ) from None
+    if not columns:
+        return None
+    return frozenset(user for column in columns for user in map(str, column) if _is_telling(user))
 
 
 def refuse_users(folder: Path, names: Iterable[str], users: frozenset[str], shown: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from peftrec.cli import main
 from peftrec.config import InputError, RecipeError
 from peftrec.publishing import replace_texts
 from peftrec.publishing.card import About
@@ -222,6 +224,34 @@ def test_users_are_found_in_texts_and_columns(dry: Any, copy: Path) -> None:
         dry(copy)
 
 
+def test_users_of_later_updates_are_found_too(dry: Any, copy: Path) -> None:
+    known = dry(copy).num_users
+    folder = copy / "private" / "updates" / "0"
+    folder.mkdir(parents=True)
+    pl.DataFrame({"user_id": ["late-user-77"]}).write_parquet(folder / "events.parquet")
+    assert dry(copy).num_users == known + 1
+    path = copy / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "worst": ["late-user-77"]}))
+    sign(copy)
+    with pytest.raises(InputError, match=r"metrics\.json: names a user of the data"):
+        dry(copy)
+
+
+def test_what_cannot_be_searched_for_is_told_or_refused(
+    dry: Any, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "private" / "test_model.parquet").write_bytes(b"PAR1 but no table")
+    with pytest.raises(
+        InputError, match=r"test_model\.parquet: cannot be read .*searched for its users; mend or remove"
+    ):
+        dry(copy)
+    shutil.rmtree(copy / "private")
+    assert dry(copy).num_users is None
+    words = ["push", str(copy), "ann/name", "--license", "mit", "--base-model-id", BASE, "--dry-run"]
+    assert main(words) == 0
+    assert "no data of users lie beside the run: texts were searched for columns of users" in capsys.readouterr().out
+
+
 def test_figures_and_short_words_are_no_users(dry: Any, copy: Path) -> None:
     path = copy / "private" / "test_model.parquet"
     frame = pl.read_parquet(path)
@@ -291,6 +321,50 @@ def test_names_that_are_forbidden_or_belong_to_others(push_refused: Any, trained
         assert "choose a name under your own user" in message
 
 
+def test_what_is_known_of_a_name_is_told_before_anything_is_loaded(
+    hub: Any, push: Any, push_refused: Any, trained: Path, tmp_path: Path
+) -> None:
+    """A folder that is no run would be refused too, had anything looked at it."""
+    nothing = tmp_path / "no run"
+    message = push_refused(nothing, "bob/model")
+    assert "bob/model: you may not write there (you are ann); choose a name under your own user" in message
+    assert "acme, ann" in message
+    for branch in ("a b", "a..b", "-x", "x.lock", "a//b", ""):
+        message = push_refused(nothing, "ann/name", revision=branch, kind="RecipeError")
+        assert f"--revision: '{branch}' is no name of a branch" in message
+    hub.hub.add("ann/else", {"model.bin": b"x"})
+    assert "holds something else than a run of peftrec (model.bin" in push_refused(nothing, "ann/else")
+    push(trained, "ann/known-public")
+    assert "is there already and public" in push_refused(nothing, "ann/known-public", private=True)
+
+
+def test_a_repository_that_the_form_of_the_hub_made_is_filled_and_keeps_its_license(
+    hub: Any, push: Any, trained: Path
+) -> None:
+    hub.hub.add(
+        "ann/form", {"LICENSE": b"mine", ".gitattributes": b"*.bin lfs", "README.md": b"---\nlicense: mit\n---"}
+    )
+    push(trained, "ann/form")
+    files = hub.hub.repositories["ann/form"].files
+    assert files["LICENSE"].content == b"mine"
+    assert b"peftrec" in files["README.md"].content
+    push(trained, "ann/form")
+    assert files.keys() == hub.hub.repositories["ann/form"].files.keys()
+
+
+def test_a_large_file_is_not_fetched_by_accident(
+    hub: Any, push: Any, refused: Any, trained: Path, tmp_path: Path
+) -> None:
+    from hub_double import Blob
+
+    push(trained, "ann/large")
+    repository = hub.hub.repositories["ann/large"]
+    repository.commit("main", {**repository.files, "head.safetensors": Blob(b"x" * 3_000_000, large=True)}, "edit")
+    message = refused("pull", "ann/large", tmp_path / "run", cache=tmp_path / "cache")
+    assert "ann/large: head.safetensors has 3,000,000 bytes there, where peftrec.json says" in message
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 1_000_000]
+
+
 def test_a_name_that_is_taken_by_something_else(hub: Any, push_refused: Any, trained: Path) -> None:
     hub.hub.add("ann/taken", {"config.json": b"{}", "README.md": b"mine"})
     assert "holds something else than a run of peftrec (config.json" in push_refused(trained, "ann/taken")
@@ -316,7 +390,7 @@ def test_a_backbone_of_another_shape(hub: Any, push_refused: Any, trained: Path,
 
 def test_a_backbone_of_the_same_shape_with_other_weights(push_refused: Any, trained: Path) -> None:
     message = push_refused(trained, "ann/weights", base_model_id="acme/other-weights")
-    assert "not published" in message
+    assert message.startswith("--base-model-id acme/other-weights: has other weights than the backbone that ")
     assert "fingerprint" in message
 
 

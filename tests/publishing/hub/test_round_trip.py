@@ -33,6 +33,24 @@ def runs(trained: Path, make_recipe: Callable[..., Any], tmp_path_factory: pytes
     return {"lora": trained, **{name: folder / name for name in ("adapter", "baseline", "ensemble")}}
 
 
+@pytest.fixture(scope="session")
+def other_runs(make_recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs that read texts of users, that stand on rounded weights, or that have ids and attributes of their own."""
+    from peftrec.run import train
+
+    folder, found = tmp_path_factory.mktemp("other_runs"), {}
+    settings = {
+        "profile": ("profile={max_tokens: 32, item_tokens: 4, attribute_tokens: 4}",),
+        "quantised": ("encoder.quantization=nf4",),
+        "ids": ("encoder.inputs=text+ids", "encoder.embedding_dim=16", "encoder.item_bias=true"),
+        "bfloat16": ("encoder.dtype=bfloat16",),
+    }
+    for name, overrides in settings.items():
+        found[name] = folder / name
+        train(make_recipe("training.num_epochs=1", *overrides, output_dir=found[name]))
+    return found
+
+
 def ids(lists: list[list[list[Any]]]) -> list[list[str]]:
     return [[item for item, _ in found] for found in lists]
 
@@ -68,6 +86,21 @@ def test_a_run_comes_back_as_it_was_sent(
         assert request.body not in secret
         assert b"private/" not in request.body
         assert "private" not in request.path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["profile", "quantised", "ids", "bfloat16"])
+def test_a_run_of_another_sort_comes_back_too(
+    worker: Any, push: Any, other_runs: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    push(other_runs[kind], f"ann/sort-{kind}")
+    worker("pull", f"ann/sort-{kind}", tmp_path / "pulled")
+    expected, found = (
+        worker("recommend", other_runs[kind], HISTORIES),
+        worker("recommend", tmp_path / "pulled", HISTORIES),
+    )
+    assert ids(found) == ids(expected)
+    assert scores(found) == pytest.approx(scores(expected), abs=1e-5)
 
 
 def test_only_what_is_on_the_list_is_sent(hub: Any, push: Any, copy: Path) -> None:

@@ -18,6 +18,7 @@ from peftrec.serving.fast_json import json_response
 REQUEST_ID: Final = "peftrec.request_id"
 """Key of a request's id in its scope."""
 _LONGEST: Final = 500
+_UNREADABLE: Final = "There was an error parsing the body"  # FastAPI's words
 _CODES: Final = {
     400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     408: "timeout", 409: "conflict", 413: "too_large", 415: "unsupported_media_type", 422: "invalid_request",
@@ -67,7 +68,10 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 async def _http(request: Request, error: HTTPException) -> Response:
-    return error_response(request.scope, error.status_code, str(error.detail), error.headers)
+    message = str(error.detail)
+    if error.status_code == 400 and message == _UNREADABLE:
+        message = "body: is no JSON that can be read, or is nested too deep"
+    return error_response(request.scope, error.status_code, message, error.headers)
 
 
 async def _input(request: Request, error: InputError) -> Response:

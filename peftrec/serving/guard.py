@@ -101,6 +101,8 @@ class Guard:
         # A page of another site may send other types without asking first.
         if has_body and headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
             raise ApiError(415, "send a body as Content-Type: application/json")
+        if has_body and headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+            raise ApiError(415, "send a body as it is, without Content-Encoding: the service unpacks none")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length[:20]) > self._settings.max_body:
             raise self._too_large()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -78,6 +79,20 @@ def test_what_a_page_of_another_site_could_send_is_refused(shared_client: TestCl
     body = b'{"events": [{"event_id": "a", "user_id": "b", "item_id": "c"}]}'
     answer = shared_client.post("/v1/events", content=body, headers={"Content-Type": kind} if kind else {})
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe{", b"[" * 100_000, b'{"k": ' + b"9" * 5000 + b"}"])
+def test_bodies_that_cannot_be_read_are_told(shared_client: TestClient, body: bytes) -> None:
+    answer = shared_client.post("/v1/recommendations", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "body: is no JSON that can be read, or is nested too deep"
+
+
+def test_packed_bodies_are_refused(shared_client: TestClient) -> None:
+    packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = shared_client.post("/v1/recommendations", content=gzip.compress(b'{"history": []}'), headers=packed)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+    assert "without Content-Encoding" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_what_a_page_of_another_site_could_send_is_refused(shared_client: TestCl
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff\xfe{", b"[" * 100_000, b'{"k": ' + b"9" * 5000 + b"}"])
+@pytest.mark.parametrize("body", [b"\xff\xfe{", b"[" * 100_000, b'{"k": ' + b"9" * 5000 + b"}"])
 def test_bodies_that_cannot_be_read_are_told(shared_client: TestClient, body: bytes) -> None:
     answer = shared_client.post("/v1/recommendations", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400

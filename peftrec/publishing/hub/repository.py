@@ -58,7 +58,9 @@ def look(api: HfApi, name: HubName, *, private: bool) -> None:
     who = api.whoami()
     owners = {str(who["name"]), *(str(one["name"]) for one in who.get("orgs", []))}
     owner = name.repo_id.partition("/")[0]
-    if owner.casefold() not in {one.casefold() for one in owners}:
+    # A fine-grained token may be allowed to write where its list of organisations says nothing of it.
+    is_fine = who.get("auth", {}).get("accessToken", {}).get("role") == "fineGrained"
+    if not is_fine and owner.casefold() not in {one.casefold() for one in owners}:
         raise InputError(
             f"{name}: you may not write there (you are {who['name']}); choose a name under your own user or an "
             f"organisation of yours: {', '.join(sorted(owners))}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 import torch
@@ -18,7 +20,9 @@ from peftrec.config import InputError, RecipeError
 from peftrec.publishing import replace_texts
 from peftrec.publishing.card import About
 from peftrec.publishing.hub import push_run
+from peftrec.publishing.hub.hub_name import HubName
 from peftrec.publishing.hub.push import PushReport
+from peftrec.publishing.hub.repository import look
 from peftrec.publishing.hub.staging import stage
 from peftrec.publishing.manifest import MANIFEST, file_table, sealed
 
@@ -336,6 +340,23 @@ def test_what_is_known_of_a_name_is_told_before_anything_is_loaded(
     assert "holds something else than a run of peftrec (model.bin" in push_refused(nothing, "ann/else")
     push(trained, "ann/known-public")
     assert "is there already and public" in push_refused(nothing, "ann/known-public", private=True)
+
+
+@pytest.mark.parametrize(("role", "is_refused"), [("write", True), ("fineGrained", False)])
+def test_what_a_fine_grained_token_may_is_left_to_the_hub(role: str, is_refused: bool) -> None:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    class Api:
+        def whoami(self) -> dict[str, Any]:
+            return {"name": "ann", "auth": {"accessToken": {"role": role}}}
+
+        def model_info(self, repo_id: str) -> None:
+            request = httpx.Request("GET", f"https://example.org/{repo_id}")
+            raise RepositoryNotFoundError("none", response=httpx.Response(404, request=request))
+
+    api: Any = Api()
+    with pytest.raises(InputError, match="you may not write there") if is_refused else contextlib.nullcontext():
+        look(api, HubName("acme/model"), private=False)
 
 
 def test_a_repository_that_the_form_of_the_hub_made_is_filled_and_keeps_its_license(

@@ -18,6 +18,7 @@ def measure(*sizes: int, kind: str = "tables") -> list[dict[str, float]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_script_measures_what_it_says() -> None:
     (row,) = measure(2000)
     assert row["interactions"] == 2000

@@ -18,6 +18,7 @@ def script(load_script: Callable[[Path], Any]) -> Any:
     return load_script(SCRIPT)
 
 
+@pytest.mark.slow
 def test_a_curve(script: Any, make_recipe: Callable[..., Any], tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(make_recipe("method.kind=frozen", "training.num_epochs=2").to_yaml(), encoding="utf-8")

@@ -19,6 +19,7 @@ def measure(items: int, users: int, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_script_measures_what_it_says() -> None:
     (row,) = measure(60_000, 1000, "--part", "evaluation")
     assert row["seconds"] > 0

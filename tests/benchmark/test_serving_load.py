@@ -13,6 +13,7 @@ import pytest
 
 from peftrec.run import train
 
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving_load.py"
 
 

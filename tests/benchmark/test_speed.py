@@ -388,6 +388,7 @@ class TestRun:
     def on_toy_data(self, recipe: Path, output: Path, setting: Setting) -> list[str]:
         return [*self.arguments(recipe, output), "--data-root", str(getattr(setting.load().data, "root", ""))]
 
+    @pytest.mark.slow
     def test_paths(
         self, recipe_file: Path, setting: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

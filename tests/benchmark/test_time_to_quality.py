@@ -130,6 +130,7 @@ def suite(make_recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     return folder / "toy.yaml"
 
 
+@pytest.mark.slow
 def test_all_of_it(script: Any, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from peftrec.run import train
 

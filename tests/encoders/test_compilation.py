@@ -68,7 +68,7 @@ def passes(encoder: TextEncoder, *, stored: bool) -> list[torch.Tensor]:
     [
         ("bert", True, False, "lora"),
         ("llama", True, False, "lora"),
-        ("bert", False, True, "lora"),
+        pytest.param("bert", False, True, "lora", marks=pytest.mark.slow),
         pytest.param("llama", False, True, "lora", marks=pytest.mark.slow),
         pytest.param("bert", True, False, "adapter", marks=pytest.mark.slow),
         pytest.param("llama", True, False, "prefix", marks=pytest.mark.slow),

@@ -206,6 +206,7 @@ def test_other_models_of_the_same_config_stay_as_they_are(tiny_bert: Path) -> No
     assert torch.equal(model(**INPUTS).last_hidden_state, tuned)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_attention_implementation_chosen_later_is_honoured_or_refused(tiny_llama: Path) -> None:
     model: Any = load_backbone(str(tiny_llama)).model

@@ -70,7 +70,7 @@ ADALORA = "method={kind: adalora, initial_rank: 4, target_rank: 2, final_share: 
 @pytest.mark.parametrize(
     ("more", "own"),
     [
-        pytest.param((), (), id="whole"),
+        pytest.param((), (), marks=pytest.mark.slow, id="whole"),
         pytest.param((), ("training.shard_backbone=true",), id="sharded"),
         pytest.param(
             (ADALORA, "training.num_epochs=8", "training.patience=1", "optimizer.warmup_steps=3"),
@@ -115,6 +115,7 @@ def test_two_processes_come_to_what_one_does(
     assert load_run(tmp_path / "run").model is not None  # it proves itself: vectors of probes come out again
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_launcher_saves_the_step_and_resume_goes_on(
     launch: Any, recipe: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -66,7 +66,13 @@ def kill_before(trainer: Any, step: int) -> None:
     trainer.stepper.step = step_or_die
 
 
-@pytest.mark.parametrize("name", RESUMED)
+# The rest take what these do, with other losses and texts.
+QUICK = ("plain", "ids", "cached", "adalora", "hard")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RESUMED]
+)
 def test_a_stopped_run_goes_on_to_the_same_weights(
     name: str, make_recipe: Callable[..., Any], prepare: Callable[..., Any], tmp_path: Path
 ) -> None:

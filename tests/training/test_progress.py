@@ -249,6 +249,7 @@ with TrainingProgress(10**9, enabled=True, folder=Path(sys.argv[1]), recipe={"en
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     for number in range(3):
         writer = subprocess.Popen(

@@ -161,7 +161,13 @@ def test_operations_by_hand(make_recipe: Callable[..., Any], toy_dataset: Any) -
     assert again - full == linear + 2 * attention + pooling
 
 
-@pytest.mark.parametrize("kind", METHODS.kinds())
+# One of each sort: no step, weights themselves, of peft, of ours inside the backbone and beside it.
+QUICK = ("frozen", "full", "lora", "adapter", "side")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in METHODS.kinds()]
+)
 def test_every_method_has_a_cost(
     kind: str, make_recipe: Callable[..., Any], schema: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_document_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_prints_all_tables() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "peftrec.benchmark.scale"], cwd=REPOSITORY, capture_output=True, text=True, check=True

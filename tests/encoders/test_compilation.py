@@ -67,7 +67,7 @@ def passes(encoder: TextEncoder, *, stored: bool) -> list[torch.Tensor]:
     ("family", "stored", "checkpointing", "kind"),
     [
         ("bert", True, False, "lora"),
-        ("llama", True, False, "lora"),
+        pytest.param("llama", True, False, "lora", marks=pytest.mark.slow),
         pytest.param("bert", False, True, "lora", marks=pytest.mark.slow),
         pytest.param("llama", False, True, "lora", marks=pytest.mark.slow),
         pytest.param("bert", True, False, "adapter", marks=pytest.mark.slow),

@@ -37,6 +37,7 @@ def test_others_go_on(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert launched().alone
 
 
+@pytest.mark.slow
 def test_why_the_engine_cannot_be_used() -> None:
     """Accelerate hands backward passes to the engine; where only an optimiser was prepared there is none."""
     words = (

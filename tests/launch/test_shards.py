@@ -22,6 +22,7 @@ from peftrec.run import train
 
 STOPPED = "1 of 2 processes failed and say why; this one stops with them"
 PROBE = Path(__file__).with_name("shard_probe.py")
+pytestmark = pytest.mark.slow  # two processes are launched
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_a_run(method: str, make_recipe: Callable[..., Any], tmp_path: Path) -> 
         load_run(folder)
 
 
-@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("llama", marks=pytest.mark.slow)])
 def test_users_texts_have_their_own_or_share_it(
     family: str, backbones: dict[str, Path], make_recipe: Callable[..., Any], tmp_path: Path
 ) -> None:

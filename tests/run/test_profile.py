@@ -21,8 +21,15 @@ from peftrec.run import train
 PROFILE = "profile={method: {kind: lora, rank: 4}, max_tokens: 40, item_tokens: 8, attribute_tokens: 8}"
 
 
-@pytest.mark.parametrize("family", ["bert", "llama"])
-@pytest.mark.parametrize("fusion", ["add", "alone"])
+@pytest.mark.parametrize(
+    ("family", "fusion"),
+    [
+        ("bert", "add"),
+        ("llama", "alone"),
+        pytest.param("bert", "alone", marks=pytest.mark.slow),
+        pytest.param("llama", "add", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_with_texts_of_users(
     family: str, fusion: str, backbones: dict[str, Path], make_recipe: Callable[..., Any], tmp_path: Path
 ) -> None:

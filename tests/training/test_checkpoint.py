@@ -67,7 +67,7 @@ def kill_before(trainer: Any, step: int) -> None:
 
 
 # The rest take what these do, with other losses and texts.
-QUICK = ("plain", "ids", "cached", "adalora", "hard")
+QUICK = ("plain", "ids", "cached", "adalora")
 
 
 @pytest.mark.parametrize(

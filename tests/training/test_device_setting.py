@@ -167,7 +167,7 @@ def test_tf32_is_as_set_inside_and_as_before_outside(make_recipe: Callable[..., 
     assert tuple(switch.allow_tf32 for switch in switches) == before
 
 
-@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("newer", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_switches_are_put_back_whichever_were_used_before(newer: bool) -> None:
     """In a process of its own: who has once used torch's newer switches cannot go back."""
     code = f"""

@@ -70,7 +70,7 @@ def write_timed(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["transformer", "hstu"])
+@pytest.mark.parametrize("kind", ["transformer", pytest.param("hstu", marks=pytest.mark.slow)])
 def test_what_only_times_tell_is_learned(kind: str, make_recipe: Callable[..., Any], tmp_path: Path) -> None:
     data = write_timed(tmp_path / "data")
     found = {}

@@ -244,6 +244,7 @@ assert "peftrec" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_plain_peft_reads_what_was_pulled_or_says_that_it_does_not_know_the_method(
     worker: Any, push: Any, runs: dict[str, Path], tiny_bert: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""`peftrec methods`, and the table in the README that it generates."""
+"""`peftrec methods`, and the table of the documents that it generates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from peftrec.cli import main
 from peftrec.methods import METHODS
 
-README = Path(__file__).parent.parent.parent / "README.md"
+METHODS_PAGE = Path(__file__).parent.parent.parent / "docs" / "methods.md"
 
 
 def test_every_method_is_listed_with_its_promises(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,8 +50,9 @@ def test_a_backbone_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[
     assert "'./nowhere' is neither a Hub id" in capsys.readouterr().err
 
 
-def test_the_readme_has_the_table_as_generated(minilm: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_documents_have_the_table_as_generated(minilm: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--markdown", "--backbone", minilm]) == 0
-    match = re.search(r"<!-- methods -->\n(.*?)<!-- /methods -->", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    page = METHODS_PAGE.read_text(encoding="utf-8")
+    match = re.search(r"<!-- methods -->\n(.*?)<!-- /methods -->", page, flags=re.DOTALL)
     assert match is not None
     assert match[1].strip() == capsys.readouterr().out.strip()

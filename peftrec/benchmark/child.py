@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,13 @@ _SHOWN_LINES: Final = 4
 _SHOWN_LETTERS: Final = 600
 # How much of the end of a log is looked at: a process may write more than memory holds.
 _READ_BYTES: Final = 2**18
+# How launchers tell that a process of theirs was ended by a signal; they themselves exit with 1.
+_LAUNCHED: Final = re.compile(r"exitcode\s*:\s*-(\d+)|died with <Signals\.\w+: (\d+)>")
+# Lines that end the report of an error, but for those of launchers; and what the C++ library says last.
+_ERROR: Final = re.compile(
+    r"(?!.*(?:CalledProcessError|ChildFailedError))(?:[\w.]+(?:Error|Exception)\b|terminate called)"
+)
+_OURS: Final = "peftrec: "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,8 +82,10 @@ def run_child(
             _end(process)
             raise
     code = process.returncode
-    state = "interrupted" if interrupted and code else _state(code, said := _said(log, said_before), kills)
-    reason = None if state in ("ok", "interrupted") else _reason(code, said)
+    said = _said(log, said_before)
+    sign = -code if code < 0 else _launched_signal(code, said)
+    state = "interrupted" if interrupted and code else _state(code, sign, said, kills)
+    reason = None if state in ("ok", "interrupted") else _reason(code, sign, said)
     return Ended(state=state, reason=reason, exit_code=code, seconds=time.monotonic() - began)
 
 
@@ -113,25 +123,43 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             break
 
 
-def _state(code: int, said: str, kills_before: int) -> State:
+def _state(code: int, sign: int, said: str, kills_before: int) -> State:
     if code == 0:
         return "ok"
-    if any(words in said.lower() for words in ("memoryerror", *NO_MEMORY)):
+    if sign == signal.SIGKILL and _kill_count() > kills_before:
         return "out_of_memory"
-    if code == -signal.SIGKILL and _kill_count() > kills_before:
+    if sign in (0, signal.SIGABRT) and any(words in _last_error(said) for words in ("memoryerror", *NO_MEMORY)):
         return "out_of_memory"
-    return "killed" if code < 0 else "failed"
+    return "killed" if sign else "failed"
 
 
-def _reason(code: int, said: str) -> str:
+def _launched_signal(code: int, said: str) -> int:
+    """Return the signal that ended a process of a launch, as the launcher tells it; 0 for none."""
+    found = _LAUNCHED.findall(said) if code else []
+    return int("".join(found[-1])) if found else 0
+
+
+def _last_error(said: str) -> str:
+    """Return the line of the last error, or the last few lines: what was overcome before is none of the reason."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = " ".join(lines[-_SHOWN_LINES:])[-_SHOWN_LETTERS:]
-    if code >= 0:
+    errors = [line for line in lines if line.startswith(_OURS) or _ERROR.match(line)]
+    return (errors[-1] if errors else " ".join(lines[-_SHOWN_LINES:])).lower()
+
+
+def _reason(code: int, sign: int, said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last, ours = lines[-_SHOWN_LINES:], [line for line in lines if line.startswith(_OURS)]
+    if ours and ours[-1] not in last:  # a launcher has added a report of its own
+        last = [ours[-1]]
+    told = " ".join(last)[-_SHOWN_LETTERS:]
+    if not sign:
         return told or f"exit code {code}, without a word"
     try:
-        name = signal.Signals(-code).name
+        name = signal.Signals(sign).name
     except ValueError:  # those for applications have no name
-        name = f"signal {-code}"
+        name = f"signal {sign}"
+    if code > 0:
+        return f"a process of the launch was ended by {name}"
     return f"ended by {name}{f', after: {told}' if told else ''}"
 
 

@@ -17,6 +17,8 @@ from peftrec.publishing import replace_text
 PACKAGE: Final = Path(peftrec.__file__).parent
 # What starts, searches, serves and reports runs decides nothing about what a run becomes.
 _OUTSIDE: Final = ("benchmark", "cli", "serving", "tuning")
+# What measures costs.
+_MEASURING: Final = ("benchmark/cost", "benchmark/speed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,36 @@ def is_dirty(package: Path = PACKAGE) -> bool:
         return False
     head = code_of_commit("HEAD", package)
     return head is not None and head != code_of_files(package)
+
+
+def measuring_code(package: Path = PACKAGE) -> str:
+    """Return a digest of the modules that measure costs: those of two ways of measuring are not set side by side."""
+    paths = sorted(path for folder in _MEASURING for path in (package / folder).rglob("*.py"))
+    lines = [f"{path.relative_to(package).as_posix()} {_blob(path)}\n" for path in paths]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def changed_files(paths: Iterable[str | Path]) -> list[str]:
+    """Return which files differ from the commit that is checked out, or are in none, where a repository holds them.
+
+    Args:
+        paths: of files; what git ignores, or lies in no repository, cannot be said to differ.
+    """
+    changed = []
+    for path in map(Path, paths):
+        try:
+            done = subprocess.run(
+                ["git", "status", "--porcelain", "--untracked-files=all", "--", path.name],
+                cwd=path.parent,
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+        except (OSError, subprocess.SubprocessError):
+            continue
+        if done.returncode == 0 and done.stdout.strip():
+            changed.append(str(path))
+    return changed
 
 
 def _digest(files: Iterable[tuple[str, str]]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peftrec.benchmark.code_version import CodeState, code_of_commit, code_of_files, is_dirty
+from peftrec.benchmark.code_version import CodeState, changed_files, code_of_commit, code_of_files, is_dirty
 from peftrec.benchmark.record import Origin, stored_origin
 from peftrec.config import InputError
 
@@ -17,16 +17,24 @@ class CodeWatch:
     Args:
         marks: folder where it notes which code each training began with.
         allow_mixed: whether other code may go on with a training, or have made a run folder that is taken up.
+        files: the suite and its recipes, which decide what runs become as code does.
     """
 
-    def __init__(self, marks: Path, *, allow_mixed: bool) -> None:
-        self._marks, self._allow_mixed = marks, allow_mixed
+    def __init__(self, marks: Path, *, allow_mixed: bool, files: Sequence[str] = ()) -> None:
+        self._marks, self._allow_mixed, self._files = marks, allow_mixed, files
         self.at_start = self.now
 
     @property
     def now(self) -> CodeState:
         """Return the code as it is now."""
-        return CodeState(code=code_of_files(), dirty=is_dirty())
+        return CodeState(code=code_of_files(), dirty=is_dirty() or bool(changed_files(self._files)))
+
+    def difference(self) -> str | None:
+        """Return what differs from its commit, which results are to name; None if nothing does."""
+        if is_dirty():
+            return "the code"
+        changed = changed_files(self._files)
+        return ", ".join(changed) if changed else None
 
     def check_unchanged(self) -> None:
         """Raise an `InputError` if the code is no longer that of the start, unless results may be mixed."""

@@ -103,9 +103,13 @@ class Estimator:
         if row.size is None or row.size.parameters is None or row.is_baseline:
             return None
         parameters, encoder = row.size.parameters, row.recipe.encoder
-        width = _QUANTIZED_BYTES.get(encoder.quantization) or _FULL_BYTES[encoder.dtype]
-        trained = _TRAINED_BYTES * _trained_share(row) if row.recipe.method.kind == "full" else 0.0
-        return _PROCESS_MIB + parameters * (width + trained) / 2**20 + row.recipe.training.graph_memory_mib
+        full = _FULL_BYTES[encoder.dtype]
+        width = _QUANTIZED_BYTES.get(encoder.quantization) or full
+        share = _trained_share(row)
+        trained = _TRAINED_BYTES * share if row.recipe.method.kind == "full" else 0.0
+        weights = parameters * (width + trained) + (row.size.embeddings or 0.0) * full
+        graphs = row.recipe.training.graph_memory_mib if share else 0.0  # of frozen layers there are none
+        return _PROCESS_MIB + weights / 2**20 + graphs
 
     def _tokens(self, row: Row) -> tuple[float, float] | None:
         """Return the tokens of the catalogue and those of all training events; None where there are no data."""

@@ -54,9 +54,10 @@ class Forecast:
         return sum(estimate.seconds is None for estimate in self._missing())
 
     @property
-    def seconds(self) -> float:
-        """Return the seconds of those whose time is known."""
-        return sum(estimate.seconds or 0.0 for estimate in self._missing())
+    def seconds(self) -> float | None:
+        """Return the seconds of those whose time is known; None if nothing tells that of any."""
+        known = [estimate.seconds for estimate in self._missing() if estimate.seconds is not None]
+        return sum(known) if known or not self._missing() else None
 
     @property
     def memory_mib(self) -> float | None:
@@ -73,8 +74,6 @@ def forecast(plan: Plan, settings: Settings) -> Forecast:
     Args:
         plan: of the suite.
         settings: how it would be run.
-    Raises:
-        InputError: if a result is broken or foreign.
     """
     runner = SuiteRunner(plan, settings, lambda _: None)
     contents = runner.contents()

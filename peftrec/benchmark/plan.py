@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from peftrec.benchmark.judge import require_one_judge
 from peftrec.benchmark.suite import BackboneEntry, GroupEntry, MethodEntry, Suite, read_suite
 from peftrec.config import RecipeError
 from peftrec.recipe import Recipe, load_recipe
@@ -124,7 +125,7 @@ class PlannedRun:
 
     def command(self, threads: int) -> str:
         """Return the line that reproduces it from the root of the repository."""
-        words = self.words(output_dir=self.output_dir)
+        words = self.words(output_dir=f"runs/again/{self.row.suite}/{self.name}")  # its own folder may be kept
         launcher = ["peftrec"]
         if self.row.launch is not None:
             launcher = ["accelerate", "launch", "--config_file", self.row.launch, "-m", "peftrec"]
@@ -141,6 +142,8 @@ class Plan:
 
     suite: str
     rows: tuple[Row, ...]
+    files: tuple[str, ...] = ()
+    """The suite itself, its recipes and configurations of launches."""
 
     def settled(self, reached: Mapping[str, float | None]) -> Iterator[tuple[Row, Mapping[str, Any] | None]]:
         """Yield each row whose trials have all ended, with its best values; None where no trial ended well.
@@ -198,7 +201,8 @@ def make_plan(path: str | Path) -> Plan:
         _check_rows(rows)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
-    return Plan(suite=path.stem, rows=tuple(rows))
+    named = [file for row in rows for file in (row.recipe_path, row.launch) if file is not None]
+    return Plan(suite=path.stem, rows=tuple(rows), files=tuple(dict.fromkeys([str(path), *named])))
 
 
 def _rows(name: str, suite: Suite, group: GroupEntry) -> Iterator[Row]:
@@ -220,10 +224,9 @@ def _row(name: str, suite: Suite, group: GroupEntry, dataset: str, backbone: str
         points = () if group.tuned_on is not None else _points(entry, recipe)
     except RecipeError as error:
         raise RecipeError(f"methods.{method} on {dataset}: {error}") from None
-    if recipe.baseline is None and group.tuned_on is None and entry.axes and len(points) != suite.trials:
-        raise RecipeError(
-            f"methods.{method}.axes: have {len(points)} points; trials: {suite.trials} is the budget of every method"
-        )
+    if recipe.baseline is None and group.tuned_on is None and len(points) != suite.trials:
+        have = f"have {len(points)} points" if entry.axes else "are missing"
+        raise RecipeError(f"methods.{method}.axes: {have}; trials: {suite.trials} is the budget of every method")
     return Row(
         suite=name,
         dataset=dataset,
@@ -259,6 +262,7 @@ def _check_rows(rows: Sequence[Row]) -> None:
     twice = _first_twice([row.name for row in rows])
     if twice is not None:
         raise RecipeError(f"groups: {twice} stands in two groups; one of them is enough")
+    require_one_judge((row.dataset, row.method, row.recipe) for row in rows)
     tuning = {row.name for row in rows if row.tuned_on is None}
     for row in rows:
         if row.tuned_on is not None and _source(row) not in tuning:

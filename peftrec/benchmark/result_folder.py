@@ -25,22 +25,23 @@ class ResultFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._schema = folder, ResultSchema()
+        self.faults: dict[str, str] = {}
+        """Why files are no results, by their names without ending, as they were when last read."""
 
     def read(self) -> dict[str, Result]:
-        """Return what is there.
-
-        Raises:
-            InputError: if a JSON is broken, foreign, or has the name of another run.
-        """
-        found = {}
+        """Return what is there; what is broken, foreign, or has the name of another run is told in `faults`."""
+        found, faults = dict[str, Result](), dict[str, str]()
         for path in sorted(self.folder.glob("*.json")):
             try:
                 content = self._schema.read(path)
             except InputError as error:
-                raise InputError(f"{self.folder}/{error}; move it away") from None
+                faults[path.stem] = f"{self.folder}/{error}; move it away"
+                continue
             if content["run"]["name"] != path.stem:
-                raise InputError(f"{path}: calls itself '{content['run']['name']}'; a file has the name of its run")
+                faults[path.stem] = f"{path}: calls itself '{content['run']['name']}'; a file has the name of its run"
+                continue
             found[path.stem] = content
+        self.faults = faults
         return found
 
     def write(self, content: Result) -> None:

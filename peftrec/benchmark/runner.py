@@ -33,7 +33,7 @@ class Progress:
         failed: of those that did not, each with its reason.
         missing: of runs that have none and can be named.
         refused: of those that were not made, each with why: another process makes it, its folder or its result is that
-            of another run, or files cannot be read or written.
+            of another run, or files cannot be read or written; and of files among the results that are none.
         waiting: how many repeats wait for trials that have not ended, or can never be made as none ended well.
         strangers: names of results in the folder that are of no run of the suite; a report shows them all the same.
     """
@@ -61,7 +61,7 @@ class SuiteRunner:
         self._plan, self._settings, self._say = plan, settings, say
         self._folder = ResultFolder(settings.results)
         self._stop = threading.Event()
-        self._code = CodeWatch(settings.output / "logs", allow_mixed=settings.allow_mixed)
+        self._code = CodeWatch(settings.output / "logs", allow_mixed=settings.allow_mixed, files=plan.files)
         self._possible = {run.name: run for run in plan.possible()}
         self._faults: dict[str, str | None] = {}
         self._refused: dict[str, str] = {}
@@ -72,7 +72,7 @@ class SuiteRunner:
         """Run until nothing more can be; an interruption stops the runs, whose checkpoints stay.
 
         Raises:
-            InputError: if a result is broken or foreign, code differs, or a run folder holds another run.
+            InputError: if code, the suite or a recipe differs from its commit, or results are of other code.
         """
         trouble = self.trouble()
         if trouble is not None:
@@ -110,7 +110,7 @@ class SuiteRunner:
                 if content["status"]["state"] != "ok"
             },
             missing=tuple(name for name in named if name not in contents and name not in self._refused),
-            refused=dict(sorted(self._refused.items())),
+            refused=dict(sorted({**self._refused, **self._folder.faults}.items())),
             waiting=sum(self._settings.wants(run.open_name) for run in self._plan.waiting(metrics)),
             strangers=tuple(name for name in self._folder.read() if name not in self._possible),
         )
@@ -118,6 +118,7 @@ class SuiteRunner:
     def contents(self) -> dict[str, Result]:
         """Return the results that count as runs of the suite which have ended."""
         found = self._folder.read()
+        self._refused |= {name: told for name, told in self._folder.faults.items() if name in self._possible}
         return {name: found[name] for name, run in self._possible.items() if name in found and self._counts(run, found)}
 
     def _counts(self, run: PlannedRun, found: Mapping[str, Result]) -> bool:
@@ -209,17 +210,20 @@ class SuiteRunner:
         cases = write_case_ranks(folder, self._folder.cases_path(run.name))
         self._folder.write(content | {"cases": cases})
         metric = content["recipe"]["training"]["metric"]
-        valid, test = content["valid"]["metrics"][metric], content["test"]["metrics"][metric]
-        self._say(f"{run.name}: {metric} {valid:.4f} on validation, {test:.4f} on test, {ended.seconds:.0f} s")
+        # Test cases decide nothing, and are not looked at while somebody may still choose: the report has them.
+        self._say(
+            f"{run.name}: {metric} {content['valid']['metrics'][metric]:.4f} on validation, {ended.seconds:.0f} s"
+        )
 
     def trouble(self) -> str | None:
         """Return why results that this code would add may not stand beside those that are there, if so."""
         if self._settings.allow_mixed or not self._ready(set()):
             return None
-        if self._code.at_start.dirty:
+        difference = self._code.difference()
+        if difference is not None:
             return (
-                "the code differs from its commit, which results are to name; commit it, or pass --allow-mixed, which "
-                "they then tell"
+                f"{difference} differs from its commit, which results are to name; commit it, or pass --allow-mixed, "
+                f"which they then tell"
             )
         counted = self.contents()
         for name, content in self._folder.read().items():

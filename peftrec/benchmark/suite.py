@@ -35,11 +35,13 @@ class BackboneEntry:
     Args:
         set: overrides that choose it.
         parameters: of its layers, without word embeddings; for estimates, which open no backbone. None leaves them out.
+        embeddings: parameters of its word embeddings, which are not quantised; likewise.
         layers: how many there are; likewise.
     """
 
     set: tuple[str, ...] = ()
     parameters: Annotated[float, Range(gt=0)] | None = None
+    embeddings: Annotated[float, Range(gt=0)] | None = None
     layers: Annotated[int, Range(ge=1)] | None = None
 
 

@@ -10,7 +10,7 @@ import threading
 from typing import Final
 
 from peftrec.benchmark.child import run_child
-from peftrec.benchmark.code_version import CodeState
+from peftrec.benchmark.code_version import CodeState, measuring_code
 from peftrec.benchmark.code_watch import CodeWatch
 from peftrec.benchmark.plan import Plan, PlannedRun
 from peftrec.benchmark.result_folder import Result, ResultFolder, reached
@@ -35,10 +35,9 @@ def measure_suite(plan: Plan, settings: Settings, say: Say) -> tuple[int, dict[s
         How many rows were measured; and why costs of a run were not, by its name.
     Raises:
         RecipeError: if no run of the suite is asked for.
-        InputError: if a result is broken or foreign.
     """
     folder, troubles = ResultFolder(settings.results), dict[str, str]()
-    code = CodeWatch(settings.output / "logs", allow_mixed=settings.allow_mixed)
+    code = CodeWatch(settings.output / "logs", allow_mixed=settings.allow_mixed, files=plan.files)
     unmeasured = _unmeasured(plan, settings, say)
     for run in unmeasured:
         with folder.locked(run.name) as lock:
@@ -50,7 +49,9 @@ def measure_suite(plan: Plan, settings: Settings, say: Say) -> tuple[int, dict[s
         if trouble is not None:
             troubles[run.name] = trouble
         say(f"{run.name}: {trouble or 'costs measured'}")
-    return len(unmeasured) - len(troubles), troubles
+    measured = len(unmeasured) - len(troubles)
+    folder.read()
+    return measured, troubles | folder.faults
 
 
 def _unmeasured(plan: Plan, settings: Settings, say: Say) -> list[PlannedRun]:
@@ -68,7 +69,11 @@ def _unmeasured(plan: Plan, settings: Settings, say: Say) -> list[PlannedRun]:
 
 
 def _wants(content: Result) -> bool:
-    return content["status"]["state"] == "ok" and content.get("cost") is None
+    """Tell whether a result has no costs, or some that other code measured, perhaps in another way."""
+    if content["status"]["state"] != "ok":
+        return False
+    cost = content.get("cost")
+    return cost is None or cost["environment"].get("measured_by") != measuring_code()
 
 
 def _measure(run: PlannedRun, settings: Settings, folder: ResultFolder, lock: int, code: CodeState) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peftrec.cli.verb import add_overrides, add_verb, positive
 
 if TYPE_CHECKING:
+    from peftrec.benchmark.forecast import Forecast
     from peftrec.benchmark.plan import Plan
     from peftrec.benchmark.runner import Progress
     from peftrec.benchmark.settings import Settings
@@ -168,14 +169,21 @@ def _print_plan(plan: Plan, settings: Settings) -> None:
         )
     out = console()
     out.print(table)
-    unknown = f", and {found.num_unknown} runs whose time nothing tells" if found.num_unknown else ""
-    out.print(
-        f"{len(found.runs)} runs, {found.num_missing} to be made: {_duration(found.seconds)} with one run at a time"
-        f"{unknown}; at most {_gibibytes(found.memory_mib)} each"
-    )
+    out.print(f"{len(found.runs)} runs, {found.num_missing} to be made{_needs(found) if found.num_missing else ''}")
     notes = [_strangers(found.strangers)] if found.strangers else []
     for reason in (*found.troubles, *notes):
         out.print(reason, soft_wrap=True, markup=False, highlight=False)
+
+
+def _needs(found: Forecast) -> str:
+    """Say what the runs that are to be made take together, as far as anything tells."""
+    if found.seconds is None:
+        time = ", in a time that nothing tells"
+    else:
+        unknown = f", and {found.num_unknown} runs whose time nothing tells" if found.num_unknown else ""
+        time = f": {_duration(found.seconds)} with one run at a time{unknown}"
+    memory = "" if found.memory_mib is None else f"; at most {_gibibytes(found.memory_mib)} each"
+    return f"{time}{memory}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,9 @@ def test_a_service_that_is_gone_is_said_and_may_come_back(at: Open) -> None:
     browser = at(HISTORY)
     browser.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
     try:
+        end = time.monotonic() + 20  # another process of the browser does as it is told a little later
+        while browser.run("fetch('/', {cache: 'no-store'}).then(() => true, () => false)"):
+            assert time.monotonic() < end, "the browser still has a network"
         browser.click("#explain")
         browser.until("document.querySelector('#trouble').innerText.includes('does not answer')")
     finally:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from peftrec.benchmark.code_version import measuring_code
 from peftrec.benchmark.cost.idle import require_idle
 from peftrec.benchmark.cost.latency import measure_queries, spread
 from peftrec.benchmark.cost.memory import TrainingMemory
@@ -41,8 +42,8 @@ def measure_cost(
     Returns:
         `cost` of the published form of a result.
     Raises:
-        RecipeError: if the recipe is one of a baseline, there are no steps, or steps are not alike: with
-            `training.encoder_interval` above 1 few of them hold the work of the language model.
+        RecipeError: if the recipe is one of a baseline or of several processes, there are no steps, or steps are not
+            alike: with `training.encoder_interval` above 1 few of them hold the work of the language model.
         InputError: if the machine is busy, or was busy meanwhile.
     """
     say = say or (lambda _: None)
@@ -60,7 +61,8 @@ def measure_cost(
             f"measure again"
         )
     share = None if watch.share is None else round(watch.share, 4)
-    return {"environment": describe_environment(), "other_work": share} | found
+    environment = describe_environment() | {"measured_by": measuring_code()}
+    return {"environment": environment, "other_work": share} | found
 
 
 def _measure(recipe: Recipe, num_steps: int, say: Say) -> dict[str, Any]:
@@ -97,6 +99,11 @@ def _measure(recipe: Recipe, num_steps: int, say: Say) -> dict[str, Any]:
 def _require_like_steps(recipe: Recipe) -> None:
     if recipe.baseline is not None:
         raise RecipeError(f"baseline.kind: {recipe.baseline.kind} has no training steps, whose cost is measured")
+    if (recipe.training.processes or 1) > 1:
+        raise RecipeError(
+            f"training.processes: costs are measured in one process, and a step of {recipe.training.processes} is "
+            f"another one; set it to 1, and training.batch_users to what all of them take together"
+        )
     interval = recipe.training.encoder_interval
     if interval > 1:
         # The median would be that of steps of the head alone, and thirty steps may not meet the language model once.

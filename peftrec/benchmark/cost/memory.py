@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import threading
 from typing import Any, Final
 
@@ -24,6 +27,7 @@ class TrainingMemory:
     """
 
     def __init__(self) -> None:
+        _give_back()
         self._resident = ResidentMemory()
         self._resident.reset()
         self._before = self._resident.now_mib()
@@ -58,6 +62,13 @@ class TrainingMemory:
             "training": round(max(0.0, self._peak - self._baseline), 2) if known else None,
             "kind": "cuda_allocated" if self._on_gpu else "rss",
         }
+
+
+def _give_back() -> None:
+    """Give memory that was freed back to the system: what preparing held would hide what training takes there."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only the C library of GNU has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Sampler:

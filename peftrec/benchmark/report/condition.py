@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from peftrec.benchmark.report.expense import TPME_WEIGHTS, machine_of
+from peftrec.benchmark.report.expense import TPME_WEIGHTS, cost_machines
 from peftrec.benchmark.report.measured import MeasuredTable
 from peftrec.benchmark.report.result import Result
 
@@ -43,10 +43,31 @@ def cost_notes(measured: MeasuredTable) -> list[str]:
     mixed = [line.row.label for line in measured.models if line.row.costs_of_other_code]
     if mixed:
         notes.append(f"MIXED: costs were measured with other code than the results for {_list(mixed)}.")
-    machines = {machine_of(cost["environment"]) for cost in known.values()}
+    machines = cost_machines(measured.table.rows)
     if len(machines) > 1:
-        notes.append(f"Costs come from {len(machines)} kinds of machines, so they are not comparable; no TPME.")
-    return notes
+        notes.append(
+            f"Costs come from {len(machines)} kinds of machines, so they are not comparable: no TPME, and no plots of "
+            f"seconds and memory."
+        )
+    elif missing:
+        notes.append("Without the costs of all models there is no TPME.")
+    return [*notes, *_measured_by(list(known.values()))]
+
+
+def _measured_by(costs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say which machine and code measured costs."""
+    told: dict[str, int] = {}
+    for environment in (cost["environment"] for cost in costs):
+        commit = _commit({"dirty": None, "commit": None, **environment})
+        by = environment.get("measured_by")
+        means = f", measuring code {by[:12]}" if by else ""
+        of = f"{_machine(environment['machine'])}; commit {commit}{means}" if "machine" in environment else "not told"
+        told[of] = told.get(of, 0) + 1
+    for of, count in sorted(told.items()):
+        yield f"Costs of {count} row{'s' if count > 1 else ''} were measured on this: {of}."
+    codes = {cost["environment"].get("measured_by") for cost in costs}
+    if len(codes) > 1:
+        yield "MIXED: costs were measured by different code, which may have measured differently."
 
 
 def tpme_note(measured: MeasuredTable) -> list[str]:

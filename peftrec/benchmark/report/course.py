@@ -103,7 +103,7 @@ def _seconds_axis(panel: Any, seconds: Sequence[float]) -> None:
 
 def cold_against_warm(measured: MeasuredTable) -> Picture | None:
     """Draw test NDCG@10 of targets that nobody had in training beside that of the others; None without such targets."""
-    found = [(line, target_slices(line)) for line in measured.lines]
+    found = [(line, target_slices(line)) for line in measured.lines if measured.table.comparable(line.row)]
     found = [(line, slices) for line, slices in found if COLD in slices]
     if not found:
         return None

@@ -90,21 +90,19 @@ def tpme(measured: Sequence[tuple[float, float, float]]) -> list[float]:
 
 
 def table_tpme(rows: Sequence[Row], expenses: Sequence[Expense]) -> list[float | None]:
-    """Compute TPME for the rows of a table whose costs were measured, on one machine.
+    """Compute TPME for the models of a table, if the costs of all of them were measured, on one machine.
 
     Args:
         rows: of the table.
         expenses: theirs.
     Returns:
-        None for rows without costs or whose memory is not known, for all if fewer than two have both, and for all if
-        machines differ.
+        None for baselines, which have no steps. None for all if there are fewer than two models, costs or memory of one
+        are not known, since it may be the dearest or the cheapest, or machines differ.
     """
-    places = [
-        place for place, row in enumerate(rows) if row.cost is not None and expenses[place].memory_mib is not None
-    ]
-    machines = {machine_of(row.cost["environment"]) for row in rows if row.cost is not None}
+    places = [place for place, row in enumerate(rows) if not row.is_baseline]
     found: list[float | None] = [None] * len(rows)
-    if len(places) < 2 or len(machines) > 1:
+    known = all(rows[place].cost is not None and expenses[place].memory_mib is not None for place in places)
+    if len(places) < 2 or not known or len(cost_machines(rows)) > 1:
         return found
     measured = [
         (expenses[place].epoch_seconds or 0.0, float(expenses[place].trained or 0), expenses[place].memory_mib or 0.0)
@@ -113,6 +111,11 @@ def table_tpme(rows: Sequence[Row], expenses: Sequence[Expense]) -> list[float |
     for place, value in zip(places, tpme(measured), strict=True):
         found[place] = value
     return found
+
+
+def cost_machines(rows: Sequence[Row]) -> set[str]:
+    """Return the kinds of machines that costs were measured on."""
+    return {machine_of(row.cost["environment"]) for row in rows if row.cost is not None}
 
 
 def machine_of(environment: Mapping[str, Any]) -> str:

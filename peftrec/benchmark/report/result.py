@@ -70,7 +70,7 @@ class Result:
     @property
     def choice(self) -> float:
         """Return the validation metric that chooses among trials, which is that of the recipe."""
-        return float(self.content["valid"]["metrics"][_choosing(self.content)])
+        return choice_of(self.content)
 
     @property
     def tested_on(self) -> str:
@@ -84,8 +84,12 @@ class Results:
 
     usable: tuple[Result, ...]
     left_out: tuple[LeftOut, ...]
-    # Trials that were run for each row, those that failed among them: see `row_key`.
+    # Trials that were run for each row, and those of them that did not end well: see `row_key`.
     num_trials: Mapping[str, int]
+    num_failed: Mapping[str, int]
+    # What ended well and cannot be used, by row, and the names of files that cannot be read as results at all.
+    lost: Mapping[str, Sequence[Mapping[str, Any]]]
+    unread: tuple[str, ...]
 
 
 def read_results(folder: Path) -> Results:
@@ -108,10 +112,19 @@ def read_results(folder: Path) -> Results:
     strangers = _other_users(results)
     strange = {entry.name for entry in strangers}
     left_out = [*faulty, *twice, *unfinished, *spoiled, *strangers]
+    usable = tuple(result for result in results if f"{result.name}.json" not in strange)
+    lost, used = defaultdict(list), {result.name for result in usable}
+    for name, content in contents.items():
+        if name not in used and content["status"]["state"] == "ok":
+            lost[row_key(content["run"])].append(content)
+    trials = {name: content for name, content in known.items() if content["run"]["stage"] == "trial"}
     return Results(
-        usable=tuple(result for result in results if f"{result.name}.json" not in strange),
+        usable=usable,
         left_out=tuple(sorted(left_out, key=lambda entry: entry.name)),
-        num_trials=Counter(row_key(content["run"]) for content in known.values() if content["run"]["stage"] == "trial"),
+        num_trials=Counter(row_key(content["run"]) for content in trials.values()),
+        num_failed=Counter(row_key(content["run"]) for name, content in trials.items() if name not in ended),
+        lost=lost,
+        unread=tuple(entry.name.removesuffix(".json") for entry in faulty),
     )
 
 
@@ -162,6 +175,11 @@ def _checked(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
             if content[split]["metrics"].get(metric) is None:
                 raise InputError(f"{path.name}: {split}.metrics has no {metric}; evaluation.ks must have 10 in it")
     return content
+
+
+def choice_of(content: Mapping[str, Any]) -> float:
+    """Return the validation metric that chooses among trials, of a result that ended well."""
+    return float(content["valid"]["metrics"][_choosing(content)])
 
 
 def _choosing(content: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -11,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.benchmark.report.result import METRICS, LeftOut, Result, Results, mean, row_key, same_values
+from peftrec.benchmark.report.result import METRICS, LeftOut, Result, Results, mean, row_key
+from peftrec.benchmark.report.row_runs import choose_runs
 from peftrec.evaluation.alignment import aligned
 
 REFERENCE: Final = "full"
@@ -26,14 +26,18 @@ class Row:
         label: what the table calls it; no two rows of a table share it.
         runs: by seed; all tested on the same cases.
         num_trials: trials that tuned it, those that failed among them.
+        num_failed: of those, the ones that did not end well.
         warning: what is odd about its runs, or nothing.
+        sure: whether it is known that validation chose its values; a trial that cannot be read may be better.
         tuned_on: data set whose best values it was given; None if it was tuned on its own, or not at all.
     """
 
     label: str
     runs: tuple[Result, ...]
     num_trials: int
+    num_failed: int = 0
     warning: str = ""
+    sure: bool = True
     tuned_on: str | None = None
 
     @property
@@ -63,9 +67,14 @@ class Row:
 
     @property
     def costs_of_other_code(self) -> bool:
-        """Tell whether the costs name other code than the results; where they name none, nothing is known."""
-        code = None if self.cost is None else self.cost["environment"].get("code")
-        return code is not None and any(code != run.content["environment"].get("code") for run in self.runs)
+        """Tell whether the costs are of other code than the results; where they name none, of another commit."""
+        if self.cost is None:
+            return False
+        costs, made = self.cost["environment"], [run.content["environment"] for run in self.runs]
+        if costs.get("code") is not None:
+            return any(costs["code"] != environment.get("code") for environment in made)
+        commits = [environment["commit"] for environment in made]
+        return costs.get("commit") is not None and costs["commit"] not in commits
 
     def values(self, metric: str) -> NDArray[np.float64]:
         """Return a metric of every user in every run, shape (S, U)."""
@@ -106,8 +115,8 @@ class ResultTable:
 
     @property
     def reference(self) -> Row | None:
-        """Return full fine-tuning, if it is there."""
-        return next((row for row in self.rows if row.method == REFERENCE), None)
+        """Return full fine-tuning, if it is there and validation chose it for sure: all others are held against it."""
+        return next((row for row in self.rows if row.method == REFERENCE and row.sure), None)
 
     @property
     def models(self) -> list[Row]:
@@ -141,73 +150,31 @@ def make_tables(results: Results) -> tuple[list[ResultTable], list[LeftOut]]:
     by_key = defaultdict(list)
     for result in results.usable:
         by_key[row_key(result.run)].append(result)
-    rows, left_out = [], []
-    for key, alike in by_key.items():
-        row, others = _row(alike, results.num_trials.get(key, 0))
-        rows.append(row)
+    rows, left_out = list[Row](), list[LeftOut]()
+    for alike in by_key.values():
+        row, others = _row(alike, results)
+        rows += [] if row is None else [row]
         left_out += others
     return [_table(dataset, backbone, rows) for dataset, backbone in _kinds(rows)], left_out
 
 
-def _row(alike: Sequence[Result], num_trials: int) -> tuple[Row, list[LeftOut]]:
-    """Make the row of a method's runs; those that do not fit into it are left out."""
-    trials = [result for result in alike if result.run["stage"] == "trial"]
-    seeds = [result for result in alike if result.run["stage"] == "seed"]
-    repeated = {_json(result.run["values"]) for result in seeds}
-    best = max(trials, key=lambda result: _preference(result, repeated), default=None)
-    values, warning = _chosen(best, seeds)
-    runs = [result for result in seeds if same_values(result.run["values"], values)]
-    runs += [result for result in trials if same_values(result.run["values"], values)]
-    runs.sort(key=lambda result: result.run["seed"])
-    left_out = [
-        LeftOut(name=f"{result.name}.json", reason=f"ran with {_told(result)}, other seeds of it with {_json(values)}")
-        for result in seeds
-        if result not in runs
-    ]
-    left_out += [
-        LeftOut(
-            name=f"{result.name}.json",
-            reason=f"was tested on other cases, or under other rules, than {runs[0].name}, another seed of it",
-        )
-        for result in runs
-        if result.tested_on != runs[0].tested_on
-    ]
-    kept = tuple(result for result in runs if result.tested_on == runs[0].tested_on)
-    told = kept[0].run
+def _row(alike: Sequence[Result], results: Results) -> tuple[Row | None, tuple[LeftOut, ...]]:
+    """Make the row of a method's runs, if some can stand for it; those that do not fit into it are left out."""
+    chosen = choose_runs(alike, results)
+    if not chosen.runs:
+        return None, chosen.left_out
+    told = chosen.runs[0].run
+    key = row_key(told)
     row = Row(
         label=told.get("label", told["method"]),
-        runs=kept,
-        num_trials=num_trials,
-        warning=warning,
+        runs=chosen.runs,
+        num_trials=results.num_trials.get(key, 0),
+        num_failed=results.num_failed.get(key, 0),
+        warning=chosen.warning,
+        sure=chosen.sure,
         tuned_on=told.get("tuned_on"),
     )
-    return row, left_out
-
-
-def _preference(trial: Result, repeated: set[str]) -> tuple[float, bool, bool]:
-    """Return what a trial is chosen by; of equal ones, that which the suite went on with, as repeats and costs tell."""
-    return trial.choice, _told(trial) in repeated, bool(trial.content.get("cost"))
-
-
-def _chosen(best: Result | None, seeds: Sequence[Result]) -> tuple[Mapping[str, Any], str]:
-    """Return the values that a row stands for, and what is odd about them."""
-    counts = Counter(_json(result.run["values"]) for result in seeds)
-    if best is not None and (not seeds or _json(best.run["values"]) in counts):
-        chosen: Mapping[str, Any] = best.run["values"]
-        return chosen, ""
-    most = counts.most_common(1)[0][0]
-    chosen = next(result.run["values"] for result in seeds if _json(result.run["values"]) == most)
-    if best is None:
-        return chosen, ""
-    return chosen, f"its seeds ran with {most}, but {best.name} with {_told(best)} was the best trial in validation"
-
-
-def _told(result: Result) -> str:
-    return _json(result.run["values"])
-
-
-def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, sort_keys=True)
+    return row, chosen.left_out
 
 
 def _kinds(rows: Iterable[Row]) -> list[tuple[str, str | None]]:

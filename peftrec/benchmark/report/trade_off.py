@@ -11,6 +11,7 @@ from typing import Any, Final
 from peftrec.benchmark.report.axis import Spot, cost_axis, quality_axis
 from peftrec.benchmark.report.cell import digits
 from peftrec.benchmark.report.drawing import INK, LINE, SOFT, figure, png_of, svg_of
+from peftrec.benchmark.report.expense import cost_machines
 from peftrec.benchmark.report.label import Box, place_labels
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.pareto import pareto_front
@@ -44,18 +45,19 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """A cost: what its plot's name ends with, what stands below the axis, where it is found, and in which unit."""
+    """A cost: end of its plot's name, what stands below the axis, where it is found, whether machines differ in it."""
 
     name: str
     below: str
     cost: Callable[[Line], float | None]
+    of_machine: bool = False
 
 
 _AXES: Final = (
     _Axis("parameters", "parameters of the language model trained", lambda line: line.expense.trained_lm),
     _Axis("size", "size of the published files, MB", lambda line: line.expense.file_bytes / 1e6),
-    _Axis("memory", "peak memory of training, MiB above data and weights", lambda line: line.expense.memory_mib),
-    _Axis("seconds", "seconds of an epoch, on an idle machine", lambda line: line.expense.epoch_seconds),
+    _Axis("memory", "peak memory of training, MiB above data and weights", lambda line: line.expense.memory_mib, True),
+    _Axis("seconds", "seconds of an epoch, on an idle machine", lambda line: line.expense.epoch_seconds, True),
 )
 
 
@@ -63,14 +65,17 @@ def trade_offs(measured: MeasuredTable) -> list[Picture]:
     """Draw test NDCG@10 of the models against each cost that was measured for two of them or more.
 
     Args:
-        measured: the table; models whose cost is not known are not drawn.
+        measured: the table; models whose cost is not known are not drawn, nor any by seconds or memory where they were
+            measured on several kinds of machines.
     Returns:
         Pictures named after the table and the cost.
     Raises:
         InputError: if matplotlib is not installed.
     """
-    pictures = []
+    pictures, one_machine = [], len(cost_machines(measured.table.rows)) <= 1
     for axis in _AXES:
+        if axis.of_machine and not one_machine:
+            continue
         lines = [
             line for line in measured.models if axis.cost(line) is not None and measured.table.comparable(line.row)
         ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -68,6 +69,20 @@ def test_memory_above_weights_and_imports() -> None:
     assert found["weights"] == 16
     if found["kind"] == "rss" and Path("/proc/self/clear_refs").exists():
         assert found["training"] == pytest.approx(64, abs=8)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only the C library of GNU gives back")
+def test_memory_that_was_freed_before_hides_nothing() -> None:
+    """What preparing held stays with the process, and training would take it from there unseen."""
+    blocks = [bytearray(2**16) for _ in range(2**10)]  # 64 MiB, in blocks that are no mappings of their own
+    last = bytearray(2**16)  # keeps the heap from shrinking by itself
+    del blocks
+    memory, model = TrainingMemory(), nn.Linear(8, 8)
+    memory.begin(model)
+    again = [bytearray(2**16) for _ in range(2**10)]
+    memory.end()
+    assert memory.to_json()["training"] == pytest.approx(64, abs=16)
+    del again, last
 
 
 def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +213,8 @@ def test_what_has_no_steps_is_refused(make_recipe: Callable[..., Any]) -> None:
         measure_cost(make_recipe("baseline={kind: popularity}"), exclusive=False)
     with pytest.raises(RecipeError, match=r"training.encoder_interval: with 40 .* measured with training.encoder_int"):
         measure_cost(make_recipe("loss={kind: full_softmax}", "training.encoder_interval=40"), exclusive=False)
+    with pytest.raises(RecipeError, match=r"training.processes: costs are measured in one process, .* step of 2 "):
+        measure_cost(make_recipe("training.processes=2"), exclusive=False)
     with pytest.raises(RecipeError, match="steps: 0 is too small"):
         measure_cost(make_recipe(), num_steps=0, exclusive=False)
 

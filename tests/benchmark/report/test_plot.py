@@ -56,6 +56,16 @@ def test_a_name_without_a_free_place_is_not_dropped() -> None:
     assert wide.right - wide.left == pytest.approx(300)
 
 
+def test_no_front_over_costs_of_several_machines(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1], cost=cost(machine="one"))
+    make_result("lora", [1, 1], cost=cost(machine="one"))
+    kinds = [picture.name.rpartition("_")[2] for picture in trade_offs(measured(results))]
+    assert kinds == ["parameters", "size", "memory", "seconds"]
+    make_result("side", [1, 1], cost=cost(machine="two"))
+    kinds = [picture.name.rpartition("_")[2] for picture in trade_offs(measured(results))]
+    assert kinds == ["parameters", "size"]
+
+
 def test_outliers_are_left_out_of_an_axis() -> None:
     assert near_ends([0.05, 0.052, 0.053, 0.055, 0.01], 0.005) == (0.05, 0.055)
     # What lies close together has none.

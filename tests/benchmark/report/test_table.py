@@ -20,7 +20,7 @@ from peftrec.benchmark.report.result import read_results
 from peftrec.benchmark.report.row import make_tables
 from peftrec.evaluation import crossed_interval
 
-from .conftest import MINILM, cost
+from .conftest import MINILM, cost, target_slices
 
 Make = Callable[..., Path]
 
@@ -197,12 +197,21 @@ def test_tpme_by_hand() -> None:
 
 
 def test_no_tpme_for_memory_that_is_not_known(make_result: Make, results: Path) -> None:
-    """None is no memory of 0, which would be the least of the table."""
+    """None is no memory of 0, which would be the least of the table; and what is not known may be the most."""
     for method in ("full", "lora", "houlsby"):
         make_result(method, [1, 1], cost=cost(memory=None if method == "lora" else 300.0))
-    found = {name: line.tpme for name, line in lines(results).items()}
-    assert found.pop("lora") is None
-    assert None not in found.values()
+    assert {line.tpme for line in lines(results).values()} == {None}
+
+
+def test_no_tpme_unless_all_models_were_measured(make_result: Make, results: Path) -> None:
+    """The least and the most of the table may be among those that were not."""
+    make_result("frozen", [1, 1], cost=cost(step=0.1))
+    make_result("lora", [1, 1], cost=cost(step=0.5))
+    make_result("popularity", [1, 1], kind="baseline", parameters=[])
+    assert [line.tpme for line in lines(results).values()].count(None) == 1
+    make_result("full", [1, 1])
+    assert {line.tpme for line in lines(results).values()} == {None}
+    assert "Without the costs of all models there is no TPME." in cost_notes(measured(results)[0])
 
 
 def test_no_tpme_over_several_machines(make_result: Make, results: Path) -> None:
@@ -222,7 +231,9 @@ def test_digits(value: float | None, text: str) -> None:
 def test_costs_of_other_code_are_told(make_result: Make, results: Path) -> None:
     one, other = cost(), cost()
     one["environment"]["code"], other["environment"]["code"] = "a" * 64, "b" * 64
-    for method, costs in {"full": one, "lora": other, "prefix": cost()}.items():
+    old = cost()
+    old["environment"]["commit"] = "d" * 40  # from before costs named a digest; results are of commit ccc...
+    for method, costs in {"full": one, "lora": other, "prefix": cost(), "side": old}.items():
         make_result(method, [1, 1], cost=costs)
     for path in results.glob("*.json"):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -230,7 +241,7 @@ def test_costs_of_other_code_are_told(make_result: Make, results: Path) -> None:
         path.write_text(json.dumps(content), encoding="utf-8")
     (table,) = measured(results)
     told = [note for note in cost_notes(table) if note.startswith("MIXED")]
-    assert told == ["MIXED: costs were measured with other code than the results for lora."]
+    assert told == ["MIXED: costs were measured with other code than the results for lora; side."]
 
 
 def test_the_metric_of_the_recipe_chooses_among_trials(make_result: Make, results: Path) -> None:
@@ -242,6 +253,120 @@ def test_the_metric_of_the_recipe_chooses_among_trials(make_result: Make, result
         content["valid"]["metrics"]["hr@10"] = hr
         path.write_text(json.dumps(content), encoding="utf-8")
     assert [run.name for run in lines(results)["full"].row.runs] == ["b"]
-    make_result("full", [1, 1], name="d", values={"rate": "c"}, seed=1, stage="seed")
+    recipe = {"training": {"metric": "hr@10", "seed": 1}}
+    make_result("full", [1, 1], name="d", values={"rate": "c"}, seed=1, stage="seed", recipe=recipe)
     row = lines(results)["full"].row
     assert ([run.name for run in row.runs], row.warning) == (["c", "d"], "")
+
+
+def test_the_best_trial_cannot_be_replaced_by_a_loser(make_result: Make, results: Path) -> None:
+    """Else every share and every p of the table would be of another full fine-tuning, and nobody would know."""
+    rate = "optimizer.learning_rate"
+    make_result("full", [1, 1, 1, 1], name="full.learning_rate-1", values={rate: 1.0}, valid=0.06)
+    make_result("full", [3, 3, 3, 3], name="full.learning_rate-2", values={rate: 2.0}, valid=0.05)
+    make_result("lora", [3, 3, 3, 3], name="lora")
+    (results / "full.learning_rate-1.parquet").unlink()
+    tables, left_out = make_tables(read_results(results))
+    assert [row.method for row in tables[0].rows] == ["lora"]
+    (entry,) = left_out
+    assert (entry.name, entry.refused) == ("full.learning_rate-2.json", False)
+    assert "full.learning_rate-1.json, which was the best trial in validation, cannot be used" in entry.reason
+    told = " ".join(findings(measure_table(tables[0])))
+    assert "There is no result of full fine-tuning, so nothing can be said" in told
+    # Other seeds of the best values stand for it, and it is told that one is missing.
+    make_result("full", [7, 7, 7, 7], name="full.seed-1", values={rate: 1.0}, seed=1, stage="seed")
+    tables, left_out = make_tables(read_results(results))
+    assert [run.name for run in tables[0].rows[0].runs] == ["full.seed-1"]
+    assert "so that a seed is missing" in " ".join(findings(measure_table(tables[0])))
+    assert not left_out
+    # A loser that cannot be used changes nothing.
+    make_result("full", [1, 1, 1, 1], name="full.learning_rate-1", values={rate: 1.0}, valid=0.06)
+    (results / "full.learning_rate-2.parquet").unlink()
+    tables, left_out = make_tables(read_results(results))
+    assert [run.name for run in tables[0].rows[0].runs] == ["full.learning_rate-1", "full.seed-1"]
+    assert (tables[0].rows[0].warning, left_out) == ("", [])
+
+
+def test_a_trial_that_cannot_be_read_may_be_the_best(make_result: Make, results: Path) -> None:
+    rate = "optimizer.learning_rate"
+    make_result("full", [1, 1, 1, 1], name="beauty.full.learning_rate-1.seed-0", values={rate: 1.0})
+    make_result("lora", [1, 1, 1, 1], name="beauty.lora.learning_rate-1.seed-0", values={rate: 1.0})
+    repeat = results / "beauty.full.learning_rate-1.seed-1.json"
+    repeat.write_text("{", encoding="utf-8")
+    assert lines(results)["full"].row.sure  # it can only be a repeat
+    (results / "beauty.full.learning_rate-2.seed-0.json").write_text("{", encoding="utf-8")
+    (table,) = measured(results)
+    (full,) = [line for line in table.lines if line.row.method == "full"]
+    assert (full.row.sure, table.table.reference) == (False, None)
+    told = " ".join(findings(table))
+    assert "full: beauty.full.learning_rate-2.seed-0.json, a trial of it that may be the best, cannot be read." in told
+    assert "It is not sure which trial of full fine-tuning was the best" in told
+    assert {line.quality.kept for line in table.lines} == {None}
+
+
+def test_a_row_is_of_one_recipe(make_result: Make, results: Path) -> None:
+    recipe = {"training": {"num_epochs": 5, "seed": 0}, "user": {"dropout": 0.1}, "output_dir": "a"}
+    other = {"training": {"num_epochs": 50, "seed": 1}, "user": {"dropout": 0.0}, "output_dir": "b"}
+    make_result("lora", [1, 1], name="a", recipe=recipe)
+    make_result(
+        "lora", [1, 1], name="b", recipe=recipe | {"training": {"num_epochs": 5, "seed": 2}}, seed=2, stage="seed"
+    )
+    make_result("lora", [1, 1], name="c", recipe=other, seed=1, stage="seed")
+    tables, (entry,) = make_tables(read_results(results))
+    assert [run.name for run in tables[0].rows[0].runs] == ["a", "b"]
+    assert (entry.name, entry.refused) == ("c.json", True)
+    assert entry.reason == (
+        "is of another recipe than a, another run of its row: training.num_epochs (50, 5 there); "
+        "user.dropout (0.0, 0.1 there)"
+    )
+
+
+def test_what_differs_beside_the_method_is_told(make_result: Make, results: Path) -> None:
+    rate = "optimizer.learning_rate"
+    for method in ("full", "lora", "side"):
+        recipe = {"method": {"kind": method}, "training": {"num_epochs": 5}, "optimizer": {"learning_rate": 1.0}}
+        make_result(method, [1, 1], recipe=recipe, values={rate: 1.0})
+    make_result("prefix", [1, 1], recipe=recipe | {"training": {"num_epochs": 40}}, values={"optimizer.head": 1})
+    told = findings(measured(results)[0])
+    assert "Not the method alone differs from most models of the table for prefix (training.num_epochs)." in told
+    assert (
+        "Not the same settings were tuned: optimizer.head of prefix; optimizer.learning_rate of full, lora, side."
+        in told
+    )
+
+
+def test_trials_that_failed_are_no_tuning(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1], values={"rate": 1})
+    make_result("full", [1, 1], values={"rate": 2})
+    make_result("lora", [1, 1], values={"rate": 1})
+    path = make_result("lora", [1, 1], values={"rate": 2})
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["status"] = {"state": "out_of_memory", "seconds": 1.0, "reason": "no memory"}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    told = findings(measured(results)[0])
+    assert (
+        "Tuning differs, which favours those with more trials. 2 trials: full; 2 trials, 1 of which failed: lora."
+        in told
+    )
+
+
+def test_rows_of_other_cases_stand_in_no_comparison_of_cold_items(make_result: Make, results: Path) -> None:
+    make_result("full", [1, 1, 3, 3], slices=target_slices(0.02, 0.1, 0.1, 0.1))
+    make_result("content_knn", [1, 1, 1, 1], users=[0, 1, 2, 9], kind="baseline", parameters=[],
+                slices=target_slices(0.9, 0.1, 0.1, 0.1))  # fmt: skip
+    told = " ".join(findings(measured(results)[0]))
+    assert "On cold targets, which nobody had in training, full has the highest NDCG@10, 0.0200" in told
+    assert "There is no result of content_knn here" in told
+
+
+def test_where_costs_come_from(make_result: Make, results: Path) -> None:
+    one, other = cost(), cost()
+    one["environment"] |= {"commit": "a" * 40, "dirty": False, "measured_by": "1" * 64}
+    other["environment"] |= {"commit": "b" * 40, "dirty": False, "measured_by": "2" * 64}
+    make_result("full", [1, 1], cost=one)
+    make_result("lora", [1, 1], cost=other)
+    told = cost_notes(measured(results)[0])
+    assert (
+        "Costs of 1 row were measured on this: processor box; commit aaaaaaaaaaaa, measuring code 111111111111." in told
+    )
+    assert "MIXED: costs were measured by different code, which may have measured differently." in told

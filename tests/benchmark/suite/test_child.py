@@ -71,6 +71,58 @@ def test_killed_by_the_kernel_for_want_of_memory(tmp_path: Path, monkeypatch: py
     assert ended(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})", tmp_path).state == "out_of_memory"
 
 
+LAUNCHER = """E1127 torch/distributed/elastic/multiprocessing/api.py: failed (exitcode: {code}) local_rank: 1
+Traceback (most recent call last):
+  File "accelerate/commands/launch.py", line 1, in launch
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+peftrec FAILED
+  exitcode  : {code} (pid: 1)
+  error_file: <N/A>
+============"""
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "reason"),
+    [
+        (LAUNCHER.format(code=-9), "killed", "a process of the launch was ended by SIGKILL"),
+        ("subprocess.CalledProcessError: Command 'x' died with <Signals.SIGKILL: 9>.", "killed", "ended by SIGKILL"),
+        (f"peftrec: items.csv: row 3\n{LAUNCHER.format(code=1)}", "failed", "peftrec: items.csv: row 3"),
+        (
+            f"peftrec: step 3: out of memory\n{LAUNCHER.format(code=1)}",
+            "out_of_memory",
+            "peftrec: step 3: out of memory",
+        ),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory\nsubprocess.CalledProcessError: 1",
+            "out_of_memory",
+            "CUDA out of",
+        ),
+    ],
+)
+def test_what_a_launcher_tells(tmp_path: Path, said: str, state: str, reason: str) -> None:
+    """It exits with 1, however its processes ended."""
+    found = ended(f"print({said!r}); raise SystemExit(1)", tmp_path)
+    assert (found.state, found.exit_code) == (state, 1)
+    assert reason in str(found.reason)
+
+
+def test_a_process_of_a_launch_that_the_kernel_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([7, 8])
+    monkeypatch.setattr("peftrec.benchmark.child._kill_count", lambda: next(counts))
+    assert ended(f"print({LAUNCHER.format(code=-9)!r}); raise SystemExit(1)", tmp_path).state == "out_of_memory"
+
+
+def test_memory_that_was_short_before_is_no_reason(tmp_path: Path) -> None:
+    """A step that is taken again with less has been overcome."""
+    overcome = "print('step 3 ran out of memory; it is taken again', flush=True)"
+    found = ended(f"{overcome}; print('peftrec: the loss became nan'); raise SystemExit(1)", tmp_path)
+    assert (found.state, str(found.reason).endswith("peftrec: the loss became nan")) == ("failed", True)
+    found = ended(f"{overcome}; import os; os.kill(os.getpid(), {int(signal.SIGTERM)})", tmp_path)
+    assert (found.state, str(found.reason).startswith("ended by SIGTERM")) == ("killed", True)
+    found = ended(f"{overcome}; print('bad_alloc', flush=True); import os; os.abort()", tmp_path)
+    assert found.state == "out_of_memory"
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_stopped(tmp_path: Path, deaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peftrec.benchmark.child._END_SECONDS", 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,17 +137,66 @@ def test_other_code_is_not_mixed_in(
 def test_a_foreign_file_is_named(run: Run, children: Any, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "notes.json").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=f"notes.json: .*{message}"):
-        run()
-    assert not children.commands
+    progress = run()
+    assert set(progress.refused) == {"notes"}
+    assert f"{tmp_path / 'results' / 'notes.json'}: " in progress.refused["notes"]
+    assert message in progress.refused["notes"]
+    assert len(progress.done) == 4  # it stops no run
+
+
+def test_a_foreign_file_in_the_place_of_a_result_stays(run: Run, children: Any, tmp_path: Path) -> None:
+    """Its run is not made, since that would write over it, nor what waits for it; the rest is."""
+    (tmp_path / "results").mkdir()
+    path = tmp_path / "results" / f"{KNN[0]}.json"
+    path.write_text("{", encoding="utf-8")
+    progress = run()
+    assert set(progress.refused) == {KNN[0]}
+    assert sorted(progress.done) == sorted(["toy.popularity.seed-0", KNN[1]])
+    assert (progress.waiting, path.read_text(encoding="utf-8")) == (1, "{")
+
+
+def test_a_foreign_file_that_comes_meanwhile_stops_nothing(run: Run, children: Any, tmp_path: Path) -> None:
+    def interfere() -> None:
+        (tmp_path / "results" / "notes.json").write_text('{"foreign": 1}', encoding="utf-8")
+
+    children.before = interfere
+    progress = run()
+    assert (len(progress.done), set(progress.refused)) == (4, {"notes"})
 
 
 def test_a_result_under_another_name_is_named(run: Run, children: Any, tmp_path: Path) -> None:
     run(only="*popularity*")
     path = tmp_path / "results" / "toy.popularity.seed-0.json"
     path.rename(path.with_name("other.json"))
-    with pytest.raises(InputError, match=r"other.json: calls itself 'toy.popularity.seed-0'"):
+    assert "other.json: calls itself 'toy.popularity.seed-0'" in run().refused["other"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_recipes_that_no_commit_has_are_refused(
+    run: Run, children: Any, suite_path: Path, tmp_path: Path, stored: Stored
+) -> None:
+    """They decide what runs become as code does; the commit that results name would train something else."""
+
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.com"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", "recipe.yaml")
+    git("commit", "-qm", "recipe")
+    with pytest.raises(InputError, match=f"^{suite_path} differs from its commit"):
         run()
+    git("add", "toy.yaml")
+    git("commit", "-qm", "suite")
+    assert run(only="*popularity*").done
+    recipe = suite_path.with_name("recipe.yaml")
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"^{recipe} differs from its commit"):
+        run()
+    run(allow_mixed=True)
+    found = stored()
+    assert found["toy.popularity.seed-0"]["environment"]["dirty"] is False
+    assert found[KNN[0]]["environment"]["dirty"] is True
 
 
 def test_a_result_of_another_run_does_not_count(run: Run, children: Any, tmp_path: Path) -> None:

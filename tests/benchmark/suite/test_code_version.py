@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from peftrec.benchmark.code_version import code_of_commit, code_of_files, is_dirty
+from peftrec.benchmark.code_version import code_of_commit, code_of_files, is_dirty, measuring_code
 
 
 def git(folder: Path, *words: str) -> str:
@@ -42,3 +42,18 @@ def test_files_and_commits_agree(tmp_path: Path) -> None:
     assert not is_dirty(package)
     assert code_of_commit(first, package) == code != code_of_commit("HEAD", package)
     assert code_of_commit("0" * 40, package) is None
+
+
+def test_what_measures_costs_has_a_digest_of_its_own(tmp_path: Path) -> None:
+    for name in ("benchmark/cost/steps.py", "benchmark/speed/machine.py", "benchmark/runner.py", "run.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n", encoding="utf-8")
+    code, measured_by = code_of_files(tmp_path), measuring_code(tmp_path)
+    for name in ("benchmark/runner.py", "run.py"):
+        (tmp_path / name).write_text("x = 2\n", encoding="utf-8")
+    assert measuring_code(tmp_path) == measured_by
+    for number, name in enumerate(("benchmark/cost/steps.py", "benchmark/speed/machine.py")):
+        (tmp_path / name).write_text(f"x = {number + 3}\n", encoding="utf-8")
+        assert measuring_code(tmp_path) != measured_by
+        measured_by = measuring_code(tmp_path)
+    assert code_of_files(tmp_path) != code  # by run.py

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,12 @@ def test_by_arithmetic(models: Plan, toy_dataset: Any) -> None:
     memory = [estimator.estimate(run).memory_mib for run in (full, lora)]
     assert None not in memory
     assert memory[0] - memory[1] == pytest.approx(12e6 / 2**20)  # type: ignore[operator]
+    # Frozen text keeps no graphs; word embeddings are held in full by all.
+    graphs = lora.row.recipe.training.graph_memory_mib
+    assert estimator.estimate(frozen).memory_mib == pytest.approx(memory[1] - graphs)  # type: ignore[operator]
+    size = dataclasses.replace(frozen.row.size, embeddings=2e6)
+    larger = dataclasses.replace(frozen, row=dataclasses.replace(frozen.row, size=size))
+    assert estimator.estimate(larger).memory_mib == pytest.approx(memory[1] - graphs + 8e6 / 2**20)  # type: ignore[operator]
 
 
 def test_data_that_are_not_there(models: Plan) -> None:
@@ -87,7 +94,7 @@ def test_a_forecast_runs_nothing(plan: Plan, children: Any, run: Callable[..., A
         ("toy.item_knn.decay-0.9.seed-0", "missing"),
         ("toy.item_knn.best.seed-1", "missing"),
     ]
-    assert (found.num_missing, found.num_unknown, found.troubles) == (4, 4, ())
+    assert (found.num_missing, found.num_unknown, found.seconds, found.troubles) == (4, 4, None, ())
     assert not children.commands
     assert not (tmp_path / "results").exists()
     run()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -49,7 +50,10 @@ def test_the_command_trains_the_recipe(plan: Plan) -> None:
     run = plan.runs({})[-1]
     words = shlex.split(run.command(3))
     assert words[:3] == ["OMP_NUM_THREADS=3", "peftrec", "train"]
-    assert load_recipe(words[3], words[4:]) == run.recipe()
+    again = load_recipe(words[3], words[4:])
+    # Elsewhere: its own folder may be there, and what is made by hand is no run of the suite.
+    assert again.output_dir == f"runs/again/toy/{run.name}"
+    assert dataclasses.replace(again, output_dir=run.recipe().output_dir) == run.recipe()
     assert run.recipe().output_dir == f"runs/benchmark/toy/{run.name}"
 
 
@@ -66,6 +70,17 @@ def test_budget_and_recipes_are_checked(suite_path: Path) -> None:
     knn = 'set: ["baseline={kind: item_knn}"]\n    axes: {baseline.decay: [0.2, 0.9]}'
     model = 'set: ["method={kind: lora}"]\n    axes: {method.rank: [2, 4, 8]}'
     assert told(knn, model) == "methods.item_knn.axes: have 3 points; trials: 2 is the budget of every method"
+    untuned = 'set: ["method={kind: lora}"]'
+    assert told(knn, untuned) == "methods.item_knn.axes: are missing; trials: 2 is the budget of every method"
+    metric = 'item_knn}", training.metric=hr@10]'
+    assert told('item_knn}"]', metric) == (
+        "methods.item_knn on toy: training.metric is hr@10, that of popularity is ndcg@10; what judges the rows of a "
+        "data set is the same for all"
+    )
+    assert "on toy: data.sample is {'users': 3, 'seed': 0}, that of popularity is None" in told(
+        'item_knn}"]', """item_knn}", 'data.sample={users: 3, seed: 0}']"""
+    )
+    assert "on toy: evaluation is {" in told('item_knn}"]', 'item_knn}", evaluation.exclude_history=false]')
     assert told("kind: item_knn", "kind: item_kn").startswith("methods.item_knn on toy: ")
     assert "out of range" in told("[0.2, 0.9]", "[0.2, 9.0]")
     assert "a grid needs" in told("[0.2, 0.9]", "{low: 0.2, high: 0.9}")
@@ -85,7 +100,8 @@ def test_budget_and_recipes_are_checked(suite_path: Path) -> None:
 def test_rows_that_tables_could_not_tell_apart(suite_path: Path) -> None:
     """A row is a method with a language model: a report would take these for the same run twice."""
     text = suite_path.read_text(encoding="utf-8")
-    backbones = "backbones:\n  whole: {}\n  cut: {set: [encoder.max_tokens=8]}\nmethods:\n  lora: {label: LoRA}"
+    lora = "lora: {label: LoRA, axes: {method.rank: [2, 4]}, set: ['method={kind: lora}']}"
+    backbones = f"backbones:\n  whole: {{}}\n  cut: {{set: [encoder.max_tokens=8]}}\nmethods:\n  {lora}"
     text = text.replace("methods:\n  item_knn", f"{backbones}\n  item_knn", 1)
     group = "  - {{datasets: [toy], backbones: [{}], methods: [{}]}}\n"
     suite_path.write_text(text + group.format("whole, cut", "lora"), encoding="utf-8")

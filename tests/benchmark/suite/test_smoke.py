@@ -42,10 +42,10 @@ def test_the_suite_of_minutes(
 
 
 def test_the_suite_for_gpus_is_listed_without_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No backbone is opened: 4-bit weights of 7 billion parameters and what the recipe allows graphs are estimated."""
+    """No backbone is opened: estimated are 7 billion weights in 4 bits, word embeddings, and what graphs may hold."""
     monkeypatch.chdir(REPOSITORY)
     settings = Settings(results=tmp_path / "results", output=tmp_path / "runs", places=("data.root=/nowhere",))
     found = forecast(make_plan(SUITES / "gpu.yaml"), settings)
     assert len(found.runs) == found.num_missing == 21
     assert found.num_unknown == 21
-    assert found.memory_mib == pytest.approx(900 + 6.95e9 * 0.56 / 2**20 + 6144)
+    assert found.memory_mib == pytest.approx(900 + (6.95e9 * 0.56 + 0.62e9 * 4) / 2**20 + 6144)

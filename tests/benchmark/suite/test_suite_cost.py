@@ -18,7 +18,8 @@ from peftrec.benchmark.suite_cost import measure_suite
 
 SPREAD = {"min": 1.0, "median": 2.0, "max": 3.0, "values": [1.0, 2.0, 3.0]}
 COST = {
-    "environment": {}, "other_work": 0.01, "num_steps": 3, "step_seconds": SPREAD, "steps_per_epoch": 4,
+    "environment": {"measured_by": "m" * 64}, "other_work": 0.01,
+    "num_steps": 3, "step_seconds": SPREAD, "steps_per_epoch": 4,
     "tokens_a_step": 10.0, "positions_a_step": 20.0, "flops_a_step": 1e6, "prepare_seconds": 0.0,
     "memory_mib": {"baseline": 1.0, "weights": 1.0, "training": 1.0, "kind": "rss"},
     "catalogue_seconds": {"unmerged": SPREAD, "merged": None},
@@ -43,6 +44,7 @@ def test_once_a_row_and_written_into_its_first_result(
     frozen: tuple[Plan, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, settings = frozen
+    monkeypatch.setattr(peftrec.benchmark.suite_cost, "measuring_code", lambda: "m" * 64)
     places = ("data.root=/the/cache/of/data", "encoder.cache.folder=/elsewhere")
     settings = dataclasses.replace(settings, places=places)
     commands: list[list[str]] = []
@@ -65,12 +67,18 @@ def test_once_a_row_and_written_into_its_first_result(
     assert measure_suite(plan, settings, lambda _: None) == (1, {})
     assert measure_suite(plan, settings, lambda _: None) == (0, {})  # it is there
     assert len(commands) == 2
+    monkeypatch.setattr(peftrec.benchmark.suite_cost, "measuring_code", lambda: "n" * 64)
+    assert measure_suite(plan, settings, lambda _: None) == (1, {})  # by another way of measuring
+    assert len(commands) == 3
+    (settings.results / "notes.json").write_text("{", encoding="utf-8")
+    _, troubles = measure_suite(plan, settings, lambda _: None)
+    assert list(troubles) == ["notes"]
     after = ResultFolder(settings.results).read()
     assert {key for key in after if after[key].get("cost")} == {name}
     assert {**after[name], "cost": None} == {**before[name], "cost": None}
     best = max((key for key in before if "seed-0" in key and "frozen" in key), key=_valid(before))
     assert name == best
-    assert after[name]["cost"]["environment"] == {"code": "a" * 64, "dirty": False}
+    assert after[name]["cost"]["environment"] == {"measured_by": "m" * 64, "code": "a" * 64, "dirty": False}
     words = commands[0][commands[0].index("peftrec.benchmark.cost") + 1 :]
     assert words[0].endswith("recipe.yaml")
     assert "method={kind: frozen}" in words
@@ -96,7 +104,7 @@ def test_costs_of_other_code_are_refused(frozen: tuple[Plan, Settings], monkeypa
     mixed = dataclasses.replace(settings, allow_mixed=True)
     assert measure_suite(plan, mixed, lambda _: None) == (1, {})
     (cost,) = filter(None, (content.get("cost") for content in ResultFolder(settings.results).read().values()))
-    assert cost["environment"] == {"code": "b" * 64, "dirty": True}
+    assert cost["environment"] == {"measured_by": "m" * 64, "code": "b" * 64, "dirty": True}
 
 
 def _valid(results: Any) -> Callable[[str], float]:

@@ -26,6 +26,8 @@ from peftrec.publishing.aside import written_aside
 MARKDOWN: Final = "REPORT.md"
 PAGE: Final = "report.html"
 PLOTS: Final = "plots"
+# What the names of plots end with.
+_KINDS: Final = ("parameters", "size", "memory", "seconds", "curves", "cold")
 _COLUMN_NOTE: Final = (
     "In brackets 95% intervals, over users and seeds together where there are several. % of full: share of full "
     "fine-tuning's NDCG@10. minus full: difference from it, paired over users; p after Holm's correction over the "
@@ -88,14 +90,26 @@ def write_report(
     replace_text(target / MARKDOWN, report_markdown(sections, title, PLOTS))
     replace_text(target / PAGE, report_page(sections, title))
     files = [target / MARKDOWN, target / PAGE]
-    for picture in (picture for of_table in pictures for picture in of_table):
-        files += _write_picture(picture, target / PLOTS)
+    for one, drawn in zip(measured, pictures, strict=True):
+        _remove_old(one, drawn, target / PLOTS)
+        for picture in drawn:
+            files += _write_picture(picture, target / PLOTS)
     return WrittenReport(files=tuple(files), num_runs=len(results.usable) - len(strangers), left_out=left_out)
 
 
 def _pictures(measured: MeasuredTable) -> list[Picture]:
     others = (learning_curves(measured), cold_against_warm(measured))
     return [*trade_offs(measured), *(picture for picture in others if picture is not None)]
+
+
+def _remove_old(measured: MeasuredTable, drawn: Sequence[Picture], folder: Path) -> None:
+    """Remove plots of the table that an earlier report drew and this one does not: they would be taken for its own."""
+    written = {picture.name for picture in drawn}
+    for kind in _KINDS:
+        name = f"{measured.table.slug}_{kind}"
+        if name not in written:
+            for ending in ("svg", "png"):
+                (folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
 def _write_picture(picture: Picture, folder: Path) -> list[Path]:

@@ -52,6 +52,17 @@ def test_the_same_results_give_the_same_bytes(suite: Path, tmp_path: Path) -> No
     assert {"REPORT.md", "report.html", "plots/beauty_all_minilm_l6_v2_size.png"} <= set(contents(tmp_path / "one"))
 
 
+def test_plots_of_an_earlier_report_do_not_stay(suite: Path, make_result: Make, tmp_path: Path) -> None:
+    write_report(suite, output=tmp_path)
+    (tmp_path / "plots" / "mine_seconds.svg").write_text("<svg/>", encoding="utf-8")
+    make_result("side", [1, 1, 1, 1], cost=cost(machine="another"))  # so that seconds are drawn no more
+    written = write_report(suite, output=tmp_path)
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "mine_seconds.svg", *(path.name for path in written.files if path.parent.name == "plots"),
+    }  # fmt: skip
+    assert "beauty_all_minilm_l6_v2_seconds.svg" not in {path.name for path in written.files}
+
+
 def test_the_page_needs_nothing_beside_it(suite: Path, tmp_path: Path) -> None:
     write_report(suite, output=tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

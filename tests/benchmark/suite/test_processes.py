@@ -114,7 +114,8 @@ def test_the_command_of_a_result_gives_it_again(write_suite: Callable[[int], Pat
     assert words[:2] == ["OMP_NUM_THREADS=1", "peftrec"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "peftrec", *words[2:]], cwd=tmp_path, env=environment, check=True)
-    metrics = json.loads((tmp_path / content["recipe"]["output_dir"] / "metrics.json").read_text(encoding="utf-8"))
+    folder = next(word for word in words if word.startswith("output_dir=")).removeprefix("output_dir=")
+    metrics = json.loads((tmp_path / folder / "metrics.json").read_text(encoding="utf-8"))
     for split in ("valid", "test"):
         for metric, value in metrics[split]["model"]["metrics"].items():
             assert content[split]["metrics"][metric] == pytest.approx(value, abs=1e-6)

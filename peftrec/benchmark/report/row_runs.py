@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -63,20 +63,24 @@ def choose_runs(alike: Sequence[Result], results: Results) -> RowRuns:
 
 def _of_one_recipe(alike: Sequence[Result]) -> tuple[list[Result], list[LeftOut]]:
     """Keep the runs of the recipe that most have; only seeds, places and tuned values may differ."""
-    by_recipe = defaultdict(list)
+    groups: list[list[Result]] = []
     for result in alike:
-        by_recipe[_json(settings_of(result.content["recipe"], result.run["values"]))].append(result)
-    kept = max(by_recipe.values(), key=len)
+        group = next((group for group in groups if not _changes(result, group[0])), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(result)
+    kept = max(groups, key=len)
     left_out = []
-    for result in (result for runs in by_recipe.values() if runs is not kept for result in runs):
-        changes = changed_settings(
-            settings_of(result.content["recipe"], result.run["values"]),
-            settings_of(kept[0].content["recipe"], kept[0].run["values"]),
-        )
-        told = "; ".join(changes[:_SHOWN_KEYS])
+    for result in (result for group in groups if group is not kept for result in group):
+        told = "; ".join(_changes(result, kept[0])[:_SHOWN_KEYS])
         reason = f"is of another recipe than {kept[0].name}, another run of its row: {told}"
         left_out.append(LeftOut(name=f"{result.name}.json", reason=reason))
     return kept, left_out
+
+
+def _changes(one: Result, other: Result) -> list[str]:
+    tuned = one.run["values"].keys() | other.run["values"].keys()
+    return changed_settings(*(settings_of(result.content["recipe"], tuned) for result in (one, other)))
 
 
 def _of_same_cases(runs: Sequence[Result]) -> tuple[tuple[Result, ...], list[LeftOut]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any, Final
 
+from peftrec.training.same_recipe import flatten
+
 # What differs between runs of one row, or between machines.
 _FREE: Final = ("training.seed", "output_dir", "data.root", "encoder.cache.folder", "training.processes")
 
@@ -16,17 +18,13 @@ def settings_of(recipe: Mapping[str, Any], tuned: Container[str] = ()) -> dict[s
         recipe: of a result.
         tuned: dotted keys that were tuned, which are left out too.
     """
-    return {key: value for key, value in _flat(recipe, "") if key not in _FREE and key not in tuned}
+    return {key: value for key, value in flatten(dict(recipe)).items() if key not in _FREE and key not in tuned}
 
 
 def changed_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the keys that differ, each with its value here and there."""
-    keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
-    return [f"{key} ({one.get(key)}, {other.get(key)} there)" for key in keys]
+    """Return the keys that differ, each with its value here and there.
 
-
-def _flat(recipe: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in recipe.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return found
+    A key that one of them does not have is one that other code did not know; another kind shows in its `kind`.
+    """
+    keys = sorted(key for key in one.keys() & other.keys() if one[key] != other[key])
+    return [f"{key} ({one[key]}, {other[key]} there)" for key in keys]

@@ -321,6 +321,13 @@ def test_a_row_is_of_one_recipe(make_result: Make, results: Path) -> None:
     )
 
 
+def test_a_setting_that_other_code_did_not_know_makes_no_other_recipe(make_result: Make, results: Path) -> None:
+    """Results of two versions stand in one row where somebody allowed it, and the report says MIXED."""
+    make_result("lora", [1, 1], name="a", recipe={"training": {"num_epochs": 5}})
+    make_result("lora", [1, 1], name="b", recipe={"training": {"num_epochs": 5, "new": 1}}, seed=1, stage="seed")
+    assert [run.name for run in lines(results)["lora"].row.runs] == ["a", "b"]
+
+
 def test_what_differs_beside_the_method_is_told(make_result: Make, results: Path) -> None:
     rate = "optimizer.learning_rate"
     for method in ("full", "lora", "side"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -14,6 +15,10 @@ from peftrec.encoders import check_compilation, compiled_layers, tf32_products
 from peftrec.models import RecommenderModel
 from peftrec.training.config import TrainingConfig
 
+logger = logging.getLogger(__name__)
+
+# Of x86 and of ARM, as torch calls them.
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 # The first GPUs with TF32 are of compute capability 8.
 _TF32_CAPABILITY = 8
 
@@ -32,15 +37,21 @@ _R = TypeVar("_R")
 
 
 def check_device(training: TrainingConfig, device: torch.device) -> None:
-    """See that a device has the precisions that are asked for.
+    """See that a device has the precisions that are asked for; a CPU that only imitates one is warned of.
 
     Raises:
         InputError: naming the setting that it lacks.
     """
-    if training.mixed_precision == "bf16" and not _has_bf16(device):
-        raise InputError(
-            f"training.mixed_precision is bf16, but the device '{device}' does not compute in bfloat16; use no"
-        )
+    if training.mixed_precision == "bf16":
+        if not _has_bf16(device):
+            raise InputError(
+                f"training.mixed_precision is bf16, but the device '{device}' does not compute in bfloat16; use no"
+            )
+        if device.type == "cpu" and _imitates_bf16():
+            logger.warning(
+                "training.mixed_precision is bf16, but this CPU has no instructions for it (AVX512-BF16, AMX; BF16 on "
+                "ARM): training takes several times as long as with no"
+            )
     if training.tf32:
         if device.type != "cuda":
             raise InputError(f"training.tf32 is true, but training runs on '{device}', and TF32 is of GPUs; use false")
@@ -102,3 +113,9 @@ def _has_bf16(device: torch.device) -> bool:
             return bool(((ones @ ones) == 8).all())
     except RuntimeError:
         return False
+
+
+def _imitates_bf16() -> bool:
+    """Whether torch knows the instructions of this CPU, and none of them is for bfloat16."""
+    known = getattr(torch.cpu, "get_capabilities", None)
+    return known is not None and not any(known().get(name, False) for name in _BF16_INSTRUCTIONS)

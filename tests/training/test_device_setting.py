@@ -56,6 +56,34 @@ def test_bfloat16_learns(
     assert result.epochs[1]["loss"] < result.epochs[0]["loss"]
 
 
+@pytest.mark.parametrize(("precision", "checkpointing"), [("bf16", False), ("bf16", True), ("no", False)])
+def test_attention_on_a_cpu_is_taken_apart_in_bfloat16_alone(
+    precision: str, checkpointing: bool, make_recipe: Callable[..., Any], prepare: Callable[..., Any]
+) -> None:
+    """Training in bfloat16 takes no fused attention, whose way back is slow; evaluation does what it does elsewhere."""
+    prepared = prepare(
+        make_recipe(
+            *ONE_EPOCH,
+            f"training.mixed_precision={precision}",
+            f"encoder.gradient_checkpointing={str(checkpointing).lower()}",
+        )
+    )
+    (encoder,) = prepared.model.text_encoders().values()
+    fused: dict[bool, set[bool]] = {True: set(), False: set()}
+    encoder.register_forward_hook(
+        lambda module, args, output: fused[module.training].add(torch.backends.cuda.flash_sdp_enabled())
+    )
+    inside: dict[bool, set[bool]] = {True: set(), False: set()}
+    encoder.model.register_forward_hook(
+        lambda module, args, output: inside[encoder.training].add(torch.backends.cuda.flash_sdp_enabled())
+    )
+    prepared.trainer.train()
+    prepared.model.weights_changed()
+    prepared.model.catalogue_text.vectors()
+    assert inside == {True: {precision == "no" or checkpointing}, False: {True}}
+    assert fused == {True: {True}, False: {True}}, "and it is put back"
+
+
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_evaluation_is_in_full_precision(
     warmup: int, make_recipe: Callable[..., Any], prepare: Callable[..., Any]
@@ -89,6 +117,24 @@ def test_a_run_in_bfloat16_is_reloaded_exactly(make_recipe: Callable[..., Any], 
         assert run.recipe.encoder.dtype == dtype
         again, _ = run.model.encode_catalogue()
         assert torch.equal(again, run.vectors_ND)
+
+
+@pytest.mark.parametrize(
+    "instructions", [{}, {"avx512_bf16": False, "avx512_f": True}, {"avx512_bf16": True}, {"bf16": True}]
+)
+def test_a_cpu_that_imitates_bfloat16_is_warned_of(
+    instructions: dict[str, bool],
+    make_recipe: Callable[..., Any],
+    prepare: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+    for precision in ("bf16", "no"):
+        caplog.clear()
+        prepare(make_recipe(f"training.mixed_precision={precision}"))
+        warned = "this CPU has no instructions for it" in caplog.text
+        assert warned == (precision == "bf16" and not any(instructions.get(name) for name in ("avx512_bf16", "bf16")))
 
 
 def test_compiled_training_is_the_same(

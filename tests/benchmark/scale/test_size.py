@@ -24,9 +24,8 @@ from peftrec.benchmark.scale.size import (
     weight_bytes,
 )
 from peftrec.build import build
-from peftrec.encoders import precision
 from peftrec.data import TrainingWindows
-from peftrec.encoders import TextEncoder
+from peftrec.encoders import TextEncoder, precision
 from peftrec.fitting import make_trainer
 from peftrec.frozen import fill_cache
 from peftrec.methods import find_layers

@@ -46,7 +46,7 @@ def in_training_precision(
         device = encoder.device.type
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None), contextlib.ExitStack() as settings:
             # The way back through torch's fused attention takes five times as long in bfloat16 on a CPU as in float32,
-            # and more than all matrix products together. With checkpointing it would still be taken on the way back.
+            # and about as long as all matrix products. With checkpointing it would still be taken on the way back.
             if dtype is not None and device == "cpu" and not encoder.config.gradient_checkpointing:
                 settings.enter_context(sdpa_kernel(SDPBackend.MATH))
             return method(encoder, *args, **kwargs)

@@ -150,11 +150,13 @@ def test_graphs(family: str, tuning: Tuning, shape_of: Shape, make_encoder: Make
 def test_graphs_under_bf16(
     family: str, storage: Any, shape_of: Shape, make_encoder: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The formula is of GPUs, whose attention stays fused; on a CPU it is taken apart and holds its weights too.
-    monkeypatch.setattr(precision, "sdpa_kernel", lambda _: contextlib.nullcontext())
+    planned = graph_bytes(shape_of(family), Tuning(rank=4), "bf16", storage)
     encoder = make_encoder(family, Tuning(rank=4), dtype=storage)
     encoder.training_dtype = torch.bfloat16
-    check_graphs(encoder, graph_bytes(shape_of(family), Tuning(rank=4), "bf16", storage), tolerance=0.04)
+    # The formula is of GPUs, whose attention stays fused; on a CPU it is taken apart and holds its weights too.
+    check_graphs(encoder, 1.38 * planned, tolerance=0.04)
+    monkeypatch.setattr(precision, "sdpa_kernel", lambda _: contextlib.nullcontext())
+    check_graphs(encoder, planned, tolerance=0.04)
 
 
 def graph_outside(shape: BackboneShape, tuning: Tuning) -> float:

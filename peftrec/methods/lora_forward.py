@@ -1,4 +1,4 @@
-"""LoRA layers of a model that compute by `lora_products`, or with merged weights, where that is all they do.
+"""LoRA layers of a model that compute by `lora_products`, `dora_products` or merged weights, where that is all they do.
 
 Shapes: I inputs, O outputs, R rank.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from peftrec.methods.dora_products import DoraWeights, dora_products
 from peftrec.methods.lora_products import LoraWeights, lora_products
 
 # Bytes of merged weights that a model may hold beside its own.
@@ -65,7 +66,7 @@ class Siblings:
         weights = [sibling.weights(x) for sibling in self.layers]
         if any(one is None for one in weights):
             return None
-        results = dict(enumerate(lora_products(x, [one for one in weights if one is not None])))
+        results = dict(enumerate(_products(x, [one for one in weights if one is not None])))
         found = results.pop(number)
         self._ahead = _Ahead(x, results)
         return found
@@ -80,15 +81,19 @@ class Siblings:
 class LoraForward:
     """Takes the place of the `forward` of a `peft` LoRA layer, and gives way to it where that does more than eq. 3.
 
-    Gives way to: several adapters or none, DoRA, dropout that is on, quantised or trained weights, autocast, tracing by
-    torch.compile. Between `merge` and `release` products without gradients are those with W + s B A.
+    Gives way to: several adapters or none, variants other than DoRA, dropout that is on, quantised or trained weights,
+    autocast, tracing by torch.compile. Between `merge` and `release` products without gradients are those with the
+    changed weight.
 
     Args:
         layer: `peft.tuners.lora.Linear` around a `torch.nn.Linear`.
     """
 
     def __init__(self, layer: Any) -> None:
+        from peft.tuners.lora.variants import DoraLinearVariant
+
         self.layer = layer
+        self.is_known = all(type(variant) is DoraLinearVariant for variant in layer.lora_variant.values())
         self.plain: Callable[..., torch.Tensor] = layer.forward
         self.siblings: Siblings | None = None
         self._merged_OI: torch.Tensor | None = None
@@ -104,14 +109,13 @@ class LoraForward:
             found = self.siblings.result(self, x)
             if found is not None:
                 return found
-        return lora_products(x, [weights])[0]
+        return _products(x, [weights])[0]
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Hold W + s B A as they are now; until `release` they must not change."""
+        """Hold the changed weight as it is now; until `release` W, A, B and magnitudes must not change."""
         (name,) = self.layer.active_adapters
-        a_RI, b_OR = self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
-        self._merged_OI = torch.addmm(self.layer.base_layer.weight, b_OR, a_RI, alpha=self.layer.scaling[name])
+        self._merged_OI = self._weights(name).merged_OI()
 
     def release(self) -> None:
         """Let the merged weight go."""
@@ -120,30 +124,37 @@ class LoraForward:
     def weights(self, x: torch.Tensor) -> LoraWeights | None:
         """Return those of the one adapter that is on, or None where `peft`'s own forward must run."""
         layer = self.layer
-        if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1 or layer.lora_variant:
+        if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1 or not self.is_known:
             return None
         name: str = layer.active_adapters[0]
         dropout = layer.lora_dropout[name] if name in layer.lora_A else None
         if dropout is None or (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0):
             return None
-        base, a_RI, b_OR = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
+        base = layer.base_layer
         trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-        if trained or not x.dtype == base.weight.dtype == a_RI.dtype or x.dim() < 2:
+        if trained or not x.dtype == base.weight.dtype == layer.lora_A[name].weight.dtype or x.dim() < 2:
             return None
         if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
             return None
-        return LoraWeights(base.weight, base.bias, a_RI, b_OR, layer.scaling[name])
+        return self._weights(name)
+
+    def _weights(self, name: str) -> LoraWeights:
+        """Return those of an adapter, DoRA's with magnitudes."""
+        layer, base = self.layer, self.layer.base_layer
+        own = (base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+        return DoraWeights(*own, layer.lora_magnitude_vector[name].weight) if layer.lora_variant else LoraWeights(*own)
 
 
 def speed_up_lora(model: nn.Module) -> list[LoraForward]:
-    """Give every plain LoRA layer of a model the quicker forward pass; names of parameters and files stay.
+    """Give every plain LoRA or DoRA layer of a model the quicker forward pass; names of parameters and files stay.
 
     Args:
         model: with `peft`'s LoRA in it.
     Returns:
         What now runs in those layers.
     Source:
-        The order of products as in Hu et al. (2022), LoRA, eq. 3; equal to `peft`'s layer up to rounding.
+        The order of products as in Hu et al. (2022), LoRA, eq. 3, and Liu et al. (2024), DoRA, eq. 5; equal to `peft`'s
+        layer up to rounding.
     """
     from peft.tuners.lora import Linear
 
@@ -165,15 +176,16 @@ def speed_up_lora(model: nn.Module) -> list[LoraForward]:
 
 @contextlib.contextmanager
 def merged_weights(layers: Sequence[LoraForward]) -> Iterator[None]:
-    """Merge plain LoRA layers for as long as this context lasts, if that takes little memory and loses no precision.
+    """Merge LoRA layers for as long as this context lasts, if that takes little memory and loses no precision.
 
     Args:
         layers: from `speed_up_lora`.
     """
-    weights = [layer.layer.base_layer.weight for layer in layers if not layer.layer.lora_variant]
+    known = [layer for layer in layers if layer.is_known]
+    weights = [layer.layer.base_layer.weight for layer in known]
     size = sum(weight.nbytes for weight in weights)
     able = bool(weights) and size <= _MERGED_BYTES and all(weight.dtype == torch.float32 for weight in weights)
-    chosen = [layer for layer in layers if not layer.layer.lora_variant] if able else []
+    chosen = known if able else []
     try:
         for layer in chosen:
             layer.merge()
@@ -181,3 +193,11 @@ def merged_weights(layers: Sequence[LoraForward]) -> Iterator[None]:
     finally:
         for layer in chosen:
             layer.release()
+
+
+def _products(x: torch.Tensor, layers: Sequence[LoraWeights]) -> tuple[torch.Tensor, ...]:
+    dora = [layer for layer in layers if isinstance(layer, DoraWeights)]
+    if not dora:
+        return lora_products(x, layers)
+    assert len(dora) == len(layers), "one adapter is DoRA in all of its layers"
+    return dora_products(x, dora)

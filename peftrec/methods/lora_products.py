@@ -23,6 +23,10 @@ class LoraWeights:
     b_OR: torch.Tensor
     scale: float
 
+    def merged_OI(self) -> torch.Tensor:
+        """Return the changed weight, W + s B A."""
+        return torch.addmm(self.weight_OI, self.b_OR, self.a_RI, alpha=self.scale)
+
 
 def lora_products(x_I: torch.Tensor, layers: Sequence[LoraWeights]) -> tuple[torch.Tensor, ...]:
     """Return y = x W^T + b + s (x A^T) B^T of every layer, shape (..., O), for one x of shape (..., I)."""
@@ -49,7 +53,7 @@ class _LoraProducts(torch.autograd.Function):
         ctx: Any, x_I: torch.Tensor, scales: list[float], biases: list[torch.Tensor | None], *matrices: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         weights, ups = matrices[: len(scales)], matrices[2 * len(scales) :]
-        a_SI = _together(matrices[len(scales) : 2 * len(scales)])
+        a_SI = together(matrices[len(scales) : 2 * len(scales)])
         ranks = [up.shape[1] for up in ups]
         rows_I = x_I.flatten(0, -2)
         inner_S = rows_I @ a_SI.t()
@@ -85,5 +89,6 @@ class _LoraProducts(torch.autograd.Function):
         return x_grad, None, None, *[None for _ in weights], *a_grads, *b_grads
 
 
-def _together(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+def together(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return matrices as one, row after row."""
     return matrices[0] if len(matrices) == 1 else torch.cat(tuple(matrices))

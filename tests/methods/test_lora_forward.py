@@ -12,6 +12,7 @@ import torch
 
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
 from peftrec.methods import lora_forward
+from peftrec.methods.dora_products import DoraWeights, dora_products
 from peftrec.methods.lora import LoraConfig
 from peftrec.methods.lora_forward import LoraForward, speed_up_lora
 
@@ -31,6 +32,8 @@ def encoder(folder: Path, **settings: Any) -> TextEncoder:
     for name, parameter in made.method.named_parameters().items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
+        elif "lora_magnitude" in name:
+            torch.nn.init.uniform_(parameter, -0.5, 1.5)
     return made
 
 
@@ -56,9 +59,20 @@ def vectors_and_gradients(made: TextEncoder) -> tuple[torch.Tensor, list[torch.T
     return made.encode(texts), gradients
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, products: str) -> list[int]:
+    """Return a list that gets the number of layers of every call."""
+    calls: list[int] = []
+    real = getattr(lora_forward, products)
+    monkeypatch.setattr(lora_forward, products, lambda x, layers: calls.append(len(layers)) or real(x, layers))
+    return calls
+
+
 @pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 @pytest.mark.parametrize("variant", ["plain", "rank_stabilized", "top 2 layers", "ranks of single modules"])
-def test_equals_peft(backbones: dict[str, Path], family: str, variant: str) -> None:
+def test_equals_peft(
+    backbones: dict[str, Path], family: str, variant: str, dora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ending = "query" if family == "bert" else "q_proj"
     settings: dict[str, Any] = {
         "plain": {},
@@ -66,17 +80,20 @@ def test_equals_peft(backbones: dict[str, Path], family: str, variant: str) -> N
         "top 2 layers": {"layers": 2},
         "ranks of single modules": {"rank_pattern": {ending: 2}, "alpha_pattern": {ending: 3.0}},
     }[variant]
-    quick, plain = encoder(backbones[family], **settings), encoder(backbones[family], **settings)
-    assert list(quick_layers(quick)), "no layer has the quick forward pass"
+    quick, plain = (encoder(backbones[family], dora=dora, **settings) for _ in range(2))
     make_plain(plain)
-    (vectors, gradients), (wanted, wanted_gradients) = vectors_and_gradients(quick), vectors_and_gradients(plain)
+    wanted, wanted_gradients = vectors_and_gradients(plain)
+    calls = counted(monkeypatch, "dora_products" if dora else "lora_products")
+    vectors, gradients = vectors_and_gradients(quick)
+    assert sum(calls) >= len(list(quick_layers(quick))) > 0, "layers gave way to peft"
     assert_near(vectors, wanted)
     for found, gradient in zip(gradients, wanted_gradients, strict=True):
         assert_near(found, gradient)
 
 
-def test_merged_weights_are_those_of_now_and_are_let_go(tiny_bert: Path) -> None:
-    quick = encoder(tiny_bert)
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_merged_weights_are_those_of_now_and_are_let_go(tiny_bert: Path, dora: bool) -> None:
+    quick = encoder(tiny_bert, dora=dora)
     texts = quick.tokenize(TEXTS)
     everything = torch.arange(len(TEXTS))
     found = []
@@ -94,8 +111,9 @@ def test_merged_weights_are_those_of_now_and_are_let_go(tiny_bert: Path) -> None
     assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 
-def test_gradients_pass_merged_weights_by(tiny_bert: Path) -> None:
-    quick = encoder(tiny_bert)
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_gradients_pass_merged_weights_by(tiny_bert: Path, dora: bool) -> None:
+    quick = encoder(tiny_bert, dora=dora)
     texts = quick.tokenize(TEXTS)
     with quick.method.unchanging():
         quick(texts, torch.arange(2)).sum().backward()
@@ -121,16 +139,17 @@ def test_large_models_hold_no_merged_weights(tiny_bert: Path, monkeypatch: pytes
         assert all(layer._merged_OI is None for layer in quick_layers(quick))
 
 
-@pytest.mark.parametrize("settings", [{"dora": True}, {"dropout": 0.5}])
-def test_gives_way_to_peft(tiny_bert: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """DoRA and dropout compute something else; the quick pass must not be taken."""
-    made = encoder(tiny_bert, **settings)
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_gives_way_to_peft(tiny_bert: Path, dora: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout computes something else; the quick pass must not be taken."""
+    made = encoder(tiny_bert, dropout=0.5, dora=dora)
     texts = made.tokenize(TEXTS)
 
     def never(*_: Any) -> None:
         raise AssertionError("the quick pass was taken")
 
-    monkeypatch.setattr(lora_forward, "lora_products", never)
+    for name in ("lora_products", "dora_products"):
+        monkeypatch.setattr(lora_forward, name, never)
     made.train()
     made(texts, torch.arange(len(TEXTS))).sum().backward()
 
@@ -174,11 +193,11 @@ class Attention(torch.nn.Module):
         return found + [getattr(self, name)(other if name in self.others else x) for name in ("key", "value")]
 
 
-def attention(*others: str) -> tuple[Any, Any]:
+def attention(*others: str, dora: bool = False) -> tuple[Any, Any]:
     import peft
 
     torch.manual_seed(0)
-    config = peft.LoraConfig(r=2, target_modules=["query", "key", "value"], init_lora_weights=False)
+    config = peft.LoraConfig(r=2, target_modules=["query", "key", "value"], init_lora_weights=False, use_dora=dora)
     model = peft.get_peft_model(Attention(others), config)
     plain = copy.deepcopy(model)
     speed_up_lora(model)
@@ -194,9 +213,10 @@ def outcome(model: Any, *inputs: torch.Tensor) -> list[torch.Tensor]:
     return [*results, *gradients]
 
 
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 @pytest.mark.parametrize("others", [(), ("key", "value"), ("value",)])
-def test_siblings_equal_layers_alone_whatever_they_read(others: tuple[str, ...]) -> None:
-    model, plain = attention(*others)
+def test_siblings_equal_layers_alone_whatever_they_read(others: tuple[str, ...], dora: bool) -> None:
+    model, plain = attention(*others, dora=dora)
     for seed in range(2):
         torch.manual_seed(seed)
         inputs = torch.randn(3, 5, 6), torch.randn(3, 5, 6)
@@ -204,18 +224,45 @@ def test_siblings_equal_layers_alone_whatever_they_read(others: tuple[str, ...])
             assert_near(found, wanted)
 
 
-@pytest.mark.parametrize(("others", "calls"), [((), 1), (("value",), 3)])
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+@pytest.mark.parametrize(("others", "calls"), [((), [3]), (("value",), [1, 1, 1])])
 def test_siblings_compute_at_once_where_they_read_one_input(
-    others: tuple[str, ...], calls: int, monkeypatch: pytest.MonkeyPatch
+    others: tuple[str, ...], calls: list[int], dora: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, _ = attention(*others)
+    model, _ = attention(*others, dora=dora)
     inputs = torch.randn(3, 6), torch.randn(3, 6)
     model(*inputs)
-    counted = []
-    products = lora_forward.lora_products
-    monkeypatch.setattr(lora_forward, "lora_products", lambda x, layers: counted.append(layers) or products(x, layers))
+    found = counted(monkeypatch, "dora_products" if dora else "lora_products")
     model(*inputs)
-    assert len(counted) == calls
+    assert found == calls
+
+
+def test_gradients_of_dora_are_those_of_its_equation() -> None:
+    """Norms are constants of it."""
+    torch.manual_seed(0)
+    shapes = {"x": (2, 5, 6), "weight": (4, 6), "bias": (4,), "a": (2, 6), "b": (4, 2), "magnitude": (4,)}
+    x, weight, bias, a, b, magnitude = (torch.randn(shape, dtype=torch.float64) for shape in shapes.values())
+    leaves = [tensor.requires_grad_() for tensor in (x, a, b, magnitude)]
+    (found,) = dora_products(x, [DoraWeights(weight, bias, a, b, 0.5, magnitude)])
+    changed = weight + 0.5 * b @ a
+    wanted = x @ (magnitude / changed.norm(dim=1).detach() * changed.t()) + bias
+    torch.testing.assert_close(found, wanted)
+    upstream = torch.randn_like(found)
+    for gradient, expected in zip(
+        torch.autograd.grad(found, leaves, upstream), torch.autograd.grad(wanted, leaves, upstream), strict=True
+    ):
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_a_magnitude_of_exactly_zero_makes_no_nan() -> None:
+    torch.manual_seed(0)
+    magnitude = torch.tensor([0.0, 1.0, -1.0, 0.5], requires_grad=True)
+    weights = DoraWeights(torch.randn(4, 6), torch.randn(4), torch.randn(2, 6), torch.randn(4, 2), 0.5, magnitude)
+    (found,) = dora_products(torch.randn(3, 6), [weights])
+    found.square().sum().backward()
+    assert magnitude.grad is not None
+    assert magnitude.grad[0] == 0.0
+    assert (magnitude.grad[1:] != 0.0).all()
 
 
 def test_siblings_of_a_pass_that_was_cut_short_are_forgotten() -> None:

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from peftrec.config import InputError, Range
+from peftrec.methods.low_rank import AppliedLowRank
 from peftrec.methods.method import AppliedMethod, Capabilities, MethodConfig, check_tensors
-from peftrec.methods.peft_method import AppliedPeft
 from peftrec.methods.structure import name_pattern
 from peftrec.methods.target import Targets, check_ranks, find_targets
 
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
-class AppliedAdaLora(AppliedPeft):
+class AppliedAdaLora(AppliedLowRank):
     """AdaLoRA in the backbone.
 
     Args:
@@ -29,7 +29,7 @@ class AppliedAdaLora(AppliedPeft):
     """
 
     def __init__(self, model: nn.Module, config: Any, first_layer: int, settings: AdaLoraConfig) -> None:
-        super().__init__(model, config, first_layer, can_merge=True)
+        super().__init__(model, config, first_layer)
         self.settings = settings
         self._num_done = 0
         self._pattern: dict[str, list[bool]] = {}

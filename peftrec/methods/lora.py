@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,16 +13,15 @@ from torch import nn
 
 from peftrec.config import InputError, Range
 from peftrec.methods.foreign_adapter import ForeignAdapter, read_foreign_adapter
-from peftrec.methods.lora_forward import merged_weights, speed_up_lora
+from peftrec.methods.low_rank import AppliedLowRank
 from peftrec.methods.method import Capabilities, MethodConfig
-from peftrec.methods.peft_method import AppliedPeft
 from peftrec.methods.structure import name_pattern
 from peftrec.methods.target import Targets, check_ranks, find_targets, matches
 
 logger = logging.getLogger(__name__)
 
 
-class AppliedLora(AppliedPeft):
+class AppliedLora(AppliedLowRank):
     """LoRA in the backbone.
 
     Args:
@@ -43,9 +41,8 @@ class AppliedLora(AppliedPeft):
         b_rate_factor: float,
         start: Callable[[], ForeignAdapter] | None = None,
     ) -> None:
-        super().__init__(model, config, first_layer, can_merge=True)
+        super().__init__(model, config, first_layer)
         self._read_start = start
-        self._quick = speed_up_lora(model)
         self.b_rate_factor = b_rate_factor
 
     @functools.cached_property
@@ -66,11 +63,6 @@ class AppliedLora(AppliedPeft):
         taken = self.state_dict()
         assert all(torch.equal(taken[name], tensors[name].to(taken[name])) for name in tensors)
         logger.info("method.start_from: %d tensors taken from %s", len(tensors), self.start.source)
-
-    @contextlib.contextmanager
-    def unchanging(self) -> Iterator[None]:
-        with merged_weights([] if self.merged else self._quick):
-            yield
 
     def rate_factors(self) -> dict[str, float]:
         if self.b_rate_factor == 1.0:

@@ -86,7 +86,7 @@ class LoraForward:
     changed weight.
 
     Args:
-        layer: `peft.tuners.lora.Linear` around a `torch.nn.Linear`.
+        layer: `peft`'s, of LoRA, around a `torch.nn.Linear`.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -132,11 +132,10 @@ class LoraForward:
             return None
         base = layer.base_layer
         trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-        if trained or not x.dtype == base.weight.dtype == layer.lora_A[name].weight.dtype or x.dim() < 2:
+        if trained or x.dim() < 2 or torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
             return None
-        if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
-            return None
-        return self._weights(name)
+        found = self._weights(name)
+        return found if x.dtype == base.weight.dtype == found.a_RI.dtype else None
 
     def _weights(self, name: str) -> LoraWeights:
         """Return those of an adapter, DoRA's with magnitudes."""
@@ -145,21 +144,33 @@ class LoraForward:
         return DoraWeights(*own, layer.lora_magnitude_vector[name].weight) if layer.lora_variant else LoraWeights(*own)
 
 
+class AdaLoraForward(LoraForward):
+    """The same for a layer of AdaLoRA, whose singular values and scale go into A."""
+
+    def _weights(self, name: str) -> LoraWeights:
+        layer, base = self.layer, self.layer.base_layer
+        # As peft scales it. The number of ranks is a tensor, and stays on its device.
+        values_R1 = layer.lora_E[name] * (layer.scaling[name] / (layer.ranknum[name] + 1e-5))
+        return LoraWeights(base.weight, base.bias, layer.lora_A[name] * values_R1, layer.lora_B[name], 1.0)
+
+
 def speed_up_lora(model: nn.Module) -> list[LoraForward]:
-    """Give every plain LoRA or DoRA layer of a model the quicker forward pass; names of parameters and files stay.
+    """Give every layer of LoRA, DoRA and AdaLoRA the quicker forward pass; names of parameters and files stay.
 
     Args:
-        model: with `peft`'s LoRA in it.
+        model: with `peft`'s layers in it.
     Returns:
         What now runs in those layers.
     Source:
-        The order of products as in Hu et al. (2022), LoRA, eq. 3, and Liu et al. (2024), DoRA, eq. 5; equal to `peft`'s
-        layer up to rounding.
+        The order of products as in Hu et al. (2022), LoRA, eq. 3, Liu et al. (2024), DoRA, eq. 5, and Zhang et al.
+        (2023), AdaLoRA, eq. 3; equal to `peft`'s layers up to rounding.
     """
+    from peft.tuners.adalora import SVDLinear
     from peft.tuners.lora import Linear
 
-    found: list[Any] = [module for module in model.modules() if type(module) is Linear]
-    quick = [LoraForward(layer) for layer in found if type(layer.base_layer) is nn.Linear]
+    kinds: dict[type, type[LoraForward]] = {Linear: LoraForward, SVDLinear: AdaLoraForward}
+    found: list[Any] = [module for module in model.modules() if type(module) in kinds]
+    quick = [kinds[type(layer)](layer) for layer in found if type(layer.base_layer) is nn.Linear]
     for forward in quick:
         forward.layer.forward = forward
     by_layer = {forward.layer: forward for forward in quick}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 
 from peftrec.encoders import EncoderConfig, TextEncoder, load_backbone
 from peftrec.methods import lora_forward
+from peftrec.methods.adalora import AdaLoraConfig
 from peftrec.methods.dora_products import DoraWeights, dora_products
 from peftrec.methods.lora import LoraConfig
 from peftrec.methods.lora_forward import LoraForward, speed_up_lora
+from peftrec.methods.method import MethodConfig
 
 TEXTS = ("small red wine. wine", "large blue cheese", "green tea", "rye bread, large. bread", "goat")
 
@@ -24,13 +27,20 @@ def assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
     assert (found - wanted).norm() <= 2e-5 * wanted.norm()
 
 
-def encoder(folder: Path, **settings: Any) -> TextEncoder:
+KINDS: dict[str, MethodConfig] = {
+    "lora": LoraConfig(rank=4),
+    "dora": LoraConfig(rank=4, dora=True),
+    "adalora": AdaLoraConfig(initial_rank=4, target_rank=2),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def encoder(folder: Path, kind: str = "lora", **settings: Any) -> TextEncoder:
     torch.manual_seed(0)
-    made = TextEncoder(
-        load_backbone(str(folder)), EncoderConfig(max_tokens=16, token_budget=64), LoraConfig(rank=4, **settings)
-    )
+    config = dataclasses.replace(KINDS[kind], **settings)
+    made = TextEncoder(load_backbone(str(folder)), EncoderConfig(max_tokens=16, token_budget=64), config)
     for name, parameter in made.method.named_parameters().items():
-        if "lora_B" in name:
+        if "lora_B" in name or "lora_E" in name:
             torch.nn.init.normal_(parameter, std=0.2)
         elif "lora_magnitude" in name:
             torch.nn.init.uniform_(parameter, -0.5, 1.5)
@@ -67,11 +77,16 @@ def counted(monkeypatch: pytest.MonkeyPatch, products: str) -> list[int]:
     return calls
 
 
+VARIANTS = [
+    *((kind, variant) for kind in KINDS for variant in ("plain", "top 2 layers")),
+    *((kind, variant) for kind in ("lora", "dora") for variant in ("rank_stabilized", "ranks of single modules")),
+]
+
+
 @pytest.mark.parametrize("family", ["bert", "llama"])
-@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
-@pytest.mark.parametrize("variant", ["plain", "rank_stabilized", "top 2 layers", "ranks of single modules"])
+@pytest.mark.parametrize(("kind", "variant"), VARIANTS)
 def test_equals_peft(
-    backbones: dict[str, Path], family: str, variant: str, dora: bool, monkeypatch: pytest.MonkeyPatch
+    backbones: dict[str, Path], family: str, kind: str, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ending = "query" if family == "bert" else "q_proj"
     settings: dict[str, Any] = {
@@ -80,10 +95,10 @@ def test_equals_peft(
         "top 2 layers": {"layers": 2},
         "ranks of single modules": {"rank_pattern": {ending: 2}, "alpha_pattern": {ending: 3.0}},
     }[variant]
-    quick, plain = (encoder(backbones[family], dora=dora, **settings) for _ in range(2))
+    quick, plain = (encoder(backbones[family], kind, **settings) for _ in range(2))
     make_plain(plain)
     wanted, wanted_gradients = vectors_and_gradients(plain)
-    calls = counted(monkeypatch, "dora_products" if dora else "lora_products")
+    calls = counted(monkeypatch, "dora_products" if kind == "dora" else "lora_products")
     vectors, gradients = vectors_and_gradients(quick)
     assert sum(calls) >= len(list(quick_layers(quick))) > 0, "layers gave way to peft"
     assert_near(vectors, wanted)
@@ -91,9 +106,9 @@ def test_equals_peft(
         assert_near(found, gradient)
 
 
-@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
-def test_merged_weights_are_those_of_now_and_are_let_go(tiny_bert: Path, dora: bool) -> None:
-    quick = encoder(tiny_bert, dora=dora)
+@every_kind
+def test_merged_weights_are_those_of_now_and_are_let_go(tiny_bert: Path, kind: str) -> None:
+    quick = encoder(tiny_bert, kind)
     texts = quick.tokenize(TEXTS)
     everything = torch.arange(len(TEXTS))
     found = []
@@ -111,9 +126,9 @@ def test_merged_weights_are_those_of_now_and_are_let_go(tiny_bert: Path, dora: b
     assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
-def test_gradients_pass_merged_weights_by(tiny_bert: Path, dora: bool) -> None:
-    quick = encoder(tiny_bert, dora=dora)
+@every_kind
+def test_gradients_pass_merged_weights_by(tiny_bert: Path, kind: str) -> None:
+    quick = encoder(tiny_bert, kind)
     texts = quick.tokenize(TEXTS)
     with quick.method.unchanging():
         quick(texts, torch.arange(2)).sum().backward()
@@ -139,10 +154,10 @@ def test_large_models_hold_no_merged_weights(tiny_bert: Path, monkeypatch: pytes
         assert all(layer._merged_OI is None for layer in quick_layers(quick))
 
 
-@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
-def test_gives_way_to_peft(tiny_bert: Path, dora: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@every_kind
+def test_gives_way_to_peft(tiny_bert: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout computes something else; the quick pass must not be taken."""
-    made = encoder(tiny_bert, dropout=0.5, dora=dora)
+    made = encoder(tiny_bert, kind, dropout=0.5)
     texts = made.tokenize(TEXTS)
 
     def never(*_: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from peftrec.methods.lora_products import LoraWeights, together
+from peftrec.methods.lora_products import LoraWeights, kind_by_kind, together, update_gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,7 @@ def dora_products(x_I: torch.Tensor, layers: Sequence[DoraWeights]) -> tuple[tor
         Liu et al. (2024), DoRA, eq. 5 and section 4.3.
     """
     found: tuple[torch.Tensor, ...] = _DoraProducts.apply(  # type: ignore[no-untyped-call]
-        x_I,
-        [layer.scale for layer in layers],
-        [layer.bias_O for layer in layers],
-        *[layer.weight_OI for layer in layers],
-        *[layer.a_RI for layer in layers],
-        *[layer.b_OR for layer in layers],
-        *[layer.magnitude_O for layer in layers],
+        x_I, *kind_by_kind(layers), *[layer.magnitude_O for layer in layers]
     )
     return found
 
@@ -76,25 +70,17 @@ class _DoraProducts(torch.autograd.Function):
         rows_I, *tensors = ctx.saved_tensors
         weights, downs, ups, magnitudes, factors, results = _of_kinds(tensors, len(gradients))
         y_grads = [gradient.flatten(0, -2) for gradient in gradients]
-        # Of y, what A is given in front of B; gradients of A and B are those of LoRA with B's rows scaled.
-        scaled_ups = [
-            up.mul(factor_O[:, None]).mul_(scale) for up, factor_O, scale in zip(ups, factors, ctx.scales, strict=True)
-        ]
-        ranks = [up.shape[1] for up in ups]
+        # As LoRA's with every row of B scaled.
+        scaled = [up * factor_O[:, None] for up, factor_O in zip(ups, factors, strict=True)]
         inner_S = rows_I @ together(downs).t()
-        inner_grad_S = torch.empty_like(inner_S)
-        b_grads, magnitude_grads = [], []
-        of_layers = [torch.split(side, ranks, dim=1) for side in (inner_S, inner_grad_S)]
-        for y_grad, up, inner_R, inner_grad_R, scale, factor_O, result, bias_O, magnitude_O in zip(
-            y_grads, scaled_ups, *of_layers, ctx.scales, factors, results, ctx.biases, magnitudes, strict=True
-        ):
-            torch.mm(y_grad, up, out=inner_grad_R)
-            b_grads.append(torch.mm(inner_R.t(), y_grad).mul_(factor_O).mul_(scale).t())
+        _, a_grads, scaled_grads = update_gradients(rows_I, inner_S, y_grads, scaled, ctx.scales)
+        b_grads = [gradient.mul_(factor_O[:, None]) for gradient, factor_O in zip(scaled_grads, factors, strict=True)]
+        magnitude_grads = []
+        for y_grad, result, bias_O, magnitude_O in zip(y_grads, results, ctx.biases, magnitudes, strict=True):
             y_O = result.flatten(0, -2)
             # y - b is m times what the direction gives; no float that is trained lies at exactly 0.
             moved_O = (y_O * y_grad if bias_O is None else (y_O - bias_O).mul_(y_grad)).sum(0)
             magnitude_grads.append(torch.where(magnitude_O == 0, 0.0, moved_O / magnitude_O))
-        a_grads = torch.split(torch.mm(inner_grad_S.t(), rows_I), ranks)
         x_grad = None
         if ctx.needs_input_grad[0]:
             for y_grad, weight_OI, a_RI, b_OR, factor_O, scale in zip(

@@ -53,7 +53,7 @@ class Siblings:
         self._ahead: _Ahead | None = None
 
     def result(self, layer: LoraForward, x: torch.Tensor) -> torch.Tensor | None:
-        """Return what a layer gives for an input; None where it must compute that itself."""
+        """Return what a layer that can compute gives for an input; None where it must do so by itself."""
         number, ahead = self.layers.index(layer), self._ahead
         if ahead is not None and number in ahead.results:
             if ahead.x is not x:
@@ -63,10 +63,9 @@ class Siblings:
             if not ahead.results:
                 self._ahead = None
             return found
-        weights = [sibling.weights(x) for sibling in self.layers]
-        if any(one is None for one in weights):
+        if not all(sibling.can_compute(x) for sibling in self.layers if sibling is not layer):
             return None
-        results = dict(enumerate(_products(x, [one for one in weights if one is not None])))
+        results = dict(enumerate(_products(x, [sibling.weights() for sibling in self.layers])))
         found = results.pop(number)
         self._ahead = _Ahead(x, results)
         return found
@@ -99,59 +98,67 @@ class LoraForward:
         self._merged_OI: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        weights = self.weights(x) if not (args or kwargs) else None
-        if weights is None:
+        if args or kwargs or not self.can_compute(x):
             return self.plain(x, *args, **kwargs)
         if not torch.is_grad_enabled():
             if self._merged_OI is not None:
-                return F.linear(x, self._merged_OI, weights.bias_O)
+                return F.linear(x, self._merged_OI, self.layer.base_layer.bias)
         elif self.siblings is not None:
             found = self.siblings.result(self, x)
             if found is not None:
                 return found
-        return _products(x, [weights])[0]
+        return _products(x, [self.weights()])[0]
 
     @torch.no_grad()
     def merge(self) -> None:
         """Hold the changed weight as it is now; until `release` W, A, B and magnitudes must not change."""
-        (name,) = self.layer.active_adapters
-        self._merged_OI = self._weights(name).merged_OI()
+        self._merged_OI = self.weights().merged_OI()
 
     def release(self) -> None:
         """Let the merged weight go."""
         self._merged_OI = None
 
-    def weights(self, x: torch.Tensor) -> LoraWeights | None:
-        """Return those of the one adapter that is on, or None where `peft`'s own forward must run."""
+    def can_compute(self, x: torch.Tensor) -> bool:
+        """Whether one adapter is on that this computes for an input; where not, `peft`'s own forward must run."""
         layer = self.layer
         if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1 or not self.is_known:
-            return None
+            return False
         name: str = layer.active_adapters[0]
         dropout = layer.lora_dropout[name] if name in layer.lora_A else None
         if dropout is None or (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0):
-            return None
+            return False
         base = layer.base_layer
         trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-        if trained or x.dim() < 2 or torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
-            return None
-        found = self._weights(name)
-        return found if x.dtype == base.weight.dtype == found.a_RI.dtype else None
+        if trained or not x.dtype == base.weight.dtype == self._down(name).dtype or x.dim() < 2:
+            return False
+        return not torch.is_autocast_enabled(x.device.type) and not torch.compiler.is_compiling()
 
-    def _weights(self, name: str) -> LoraWeights:
-        """Return those of an adapter, DoRA's with magnitudes."""
+    def weights(self) -> LoraWeights:
+        """Return those of the one adapter that is on, DoRA's with magnitudes."""
         layer, base = self.layer, self.layer.base_layer
-        own = (base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+        (name,) = layer.active_adapters
+        own = (base.weight, base.bias, self._down(name), layer.lora_B[name].weight, layer.scaling[name])
         return DoraWeights(*own, layer.lora_magnitude_vector[name].weight) if layer.lora_variant else LoraWeights(*own)
+
+    def _down(self, name: str) -> torch.Tensor:
+        """Return A as it is stored."""
+        down: torch.Tensor = self.layer.lora_A[name].weight
+        return down
 
 
 class AdaLoraForward(LoraForward):
     """The same for a layer of AdaLoRA, whose singular values and scale go into A."""
 
-    def _weights(self, name: str) -> LoraWeights:
+    def weights(self) -> LoraWeights:
         layer, base = self.layer, self.layer.base_layer
+        (name,) = layer.active_adapters
         # As peft scales it. The number of ranks is a tensor, and stays on its device.
         values_R1 = layer.lora_E[name] * (layer.scaling[name] / (layer.ranknum[name] + 1e-5))
-        return LoraWeights(base.weight, base.bias, layer.lora_A[name] * values_R1, layer.lora_B[name], 1.0)
+        return LoraWeights(base.weight, base.bias, self._down(name) * values_R1, layer.lora_B[name], 1.0)
+
+    def _down(self, name: str) -> torch.Tensor:
+        down: torch.Tensor = self.layer.lora_A[name]
+        return down
 
 
 def speed_up_lora(model: nn.Module) -> list[LoraForward]:

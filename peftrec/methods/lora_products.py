@@ -30,15 +30,46 @@ class LoraWeights:
 
 def lora_products(x_I: torch.Tensor, layers: Sequence[LoraWeights]) -> tuple[torch.Tensor, ...]:
     """Return y = x W^T + b + s (x A^T) B^T of every layer, shape (..., O), for one x of shape (..., I)."""
-    found: tuple[torch.Tensor, ...] = _LoraProducts.apply(  # type: ignore[no-untyped-call]
-        x_I,
+    found: tuple[torch.Tensor, ...] = _LoraProducts.apply(x_I, *kind_by_kind(layers))  # type: ignore[no-untyped-call]
+    return found
+
+
+def kind_by_kind(layers: Sequence[LoraWeights]) -> list[Any]:
+    """Return scales and biases of layers, each as a list, and then every W, every A and every B."""
+    return [
         [layer.scale for layer in layers],
         [layer.bias_O for layer in layers],
         *[layer.weight_OI for layer in layers],
         *[layer.a_RI for layer in layers],
         *[layer.b_OR for layer in layers],
-    )
-    return found
+    ]
+
+
+def update_gradients(
+    rows_I: torch.Tensor,
+    inner_S: torch.Tensor,
+    y_grads: Sequence[torch.Tensor],
+    ups: Sequence[torch.Tensor],
+    scales: Sequence[float],
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], list[torch.Tensor]]:
+    """Return the gradients of the inner products x A^T of all layers, shape (..., S), and of every A and every B.
+
+    Args:
+        rows_I: x.
+        inner_S: x A^T of all layers, side by side.
+        y_grads: of every layer's result.
+        ups: every B.
+        scales: every s.
+    """
+    inner_grad_S, b_grads = torch.empty_like(inner_S), []
+    ranks = [up.shape[1] for up in ups]
+    of_layers = [torch.split(side, ranks, dim=1) for side in (inner_S, inner_grad_S)]
+    for y_grad, b_OR, inner_R, inner_grad_R, scale in zip(y_grads, ups, *of_layers, scales, strict=True):
+        torch.mm(y_grad, b_OR, out=inner_grad_R)
+        inner_grad_R.mul_(scale)
+        # In this order the long side is never the one that is written: three times as fast as its transpose.
+        b_grads.append(torch.mm(inner_R.t(), y_grad).mul_(scale).t())
+    return inner_grad_S, torch.split(torch.mm(inner_grad_S.t(), rows_I), ranks), b_grads
 
 
 class _LoraProducts(torch.autograd.Function):
@@ -64,7 +95,7 @@ class _LoraProducts(torch.autograd.Function):
             y_O = F.linear(rows_I, weight_OI, bias_O).addmm_(inner_R, b_OR.t(), alpha=scale)
             results.append(y_O.view(*x_I.shape[:-1], -1))
         ctx.save_for_backward(rows_I, a_SI, inner_S, *weights, *ups)
-        ctx.scales, ctx.ranks, ctx.shape = scales, ranks, x_I.shape
+        ctx.scales, ctx.shape = scales, x_I.shape
         return tuple(results)
 
     @staticmethod
@@ -72,14 +103,7 @@ class _LoraProducts(torch.autograd.Function):
         rows_I, a_SI, inner_S, *matrices = ctx.saved_tensors
         weights, ups = matrices[: len(gradients)], matrices[len(gradients) :]
         y_grads = [gradient.flatten(0, -2) for gradient in gradients]
-        inner_grad_S, b_grads = torch.empty_like(inner_S), []
-        of_layers = [torch.split(side, ctx.ranks, dim=1) for side in (inner_S, inner_grad_S)]
-        for y_grad, b_OR, inner_R, inner_grad_R, scale in zip(y_grads, ups, *of_layers, ctx.scales, strict=True):
-            torch.mm(y_grad, b_OR, out=inner_grad_R)
-            inner_grad_R.mul_(scale)
-            # In this order the long side is never the one that is written: three times as fast as its transpose.
-            b_grads.append(torch.mm(inner_R.t(), y_grad).mul_(scale).t())
-        a_grads = torch.split(torch.mm(inner_grad_S.t(), rows_I), ctx.ranks)
+        inner_grad_S, a_grads, b_grads = update_gradients(rows_I, inner_S, y_grads, ups, ctx.scales)
         x_grad = None
         if ctx.needs_input_grad[0]:
             x_grad = torch.mm(y_grads[0], weights[0])

@@ -16,7 +16,7 @@ from peftrec.methods import lora_forward
 from peftrec.methods.adalora import AdaLoraConfig
 from peftrec.methods.dora_products import DoraWeights, dora_products
 from peftrec.methods.lora import LoraConfig
-from peftrec.methods.lora_forward import LoraForward, speed_up_lora
+from peftrec.methods.lora_forward import LoraForward, merged_weights, speed_up_lora
 from peftrec.methods.method import MethodConfig
 
 TEXTS = ("small red wine. wine", "large blue cheese", "green tea", "rye bread, large. bread", "goat")
@@ -154,17 +154,20 @@ def test_large_models_hold_no_merged_weights(tiny_bert: Path, monkeypatch: pytes
         assert all(layer._merged_OI is None for layer in quick_layers(quick))
 
 
+def never(*_: Any) -> None:
+    raise AssertionError("the quick pass was taken")
+
+
 @every_kind
-def test_gives_way_to_peft(tiny_bert: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropout computes something else; the quick pass must not be taken."""
-    made = encoder(tiny_bert, kind, dropout=0.5)
+@pytest.mark.parametrize("dropout", [0.5, 0.0], ids=["dropout", "autocast"])
+def test_gives_way_to_peft(tiny_bert: Path, kind: str, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout and low precision compute something else; the quick pass must not be taken."""
+    made = encoder(tiny_bert, kind, dropout=dropout)
     texts = made.tokenize(TEXTS)
-
-    def never(*_: Any) -> None:
-        raise AssertionError("the quick pass was taken")
-
     for name in ("lora_products", "dora_products"):
         monkeypatch.setattr(lora_forward, name, never)
+    if dropout == 0.0:
+        made.training_dtype = torch.bfloat16
     made.train()
     made(texts, torch.arange(len(TEXTS))).sum().backward()
 
@@ -208,11 +211,11 @@ class Attention(torch.nn.Module):
         return found + [getattr(self, name)(other if name in self.others else x) for name in ("key", "value")]
 
 
-def attention(*others: str, dora: bool = False) -> tuple[Any, Any]:
+def attention(*others: str, **settings: Any) -> tuple[Any, Any]:
     import peft
 
     torch.manual_seed(0)
-    config = peft.LoraConfig(r=2, target_modules=["query", "key", "value"], init_lora_weights=False, use_dora=dora)
+    config = peft.LoraConfig(r=2, target_modules=["query", "key", "value"], init_lora_weights=False, **settings)
     model = peft.get_peft_model(Attention(others), config)
     plain = copy.deepcopy(model)
     speed_up_lora(model)
@@ -231,7 +234,7 @@ def outcome(model: Any, *inputs: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 @pytest.mark.parametrize("others", [(), ("key", "value"), ("value",)])
 def test_siblings_equal_layers_alone_whatever_they_read(others: tuple[str, ...], dora: bool) -> None:
-    model, plain = attention(*others, dora=dora)
+    model, plain = attention(*others, use_dora=dora)
     for seed in range(2):
         torch.manual_seed(seed)
         inputs = torch.randn(3, 5, 6), torch.randn(3, 5, 6)
@@ -244,12 +247,34 @@ def test_siblings_equal_layers_alone_whatever_they_read(others: tuple[str, ...],
 def test_siblings_compute_at_once_where_they_read_one_input(
     others: tuple[str, ...], calls: list[int], dora: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, _ = attention(*others, dora=dora)
+    model, _ = attention(*others, use_dora=dora)
     inputs = torch.randn(3, 6), torch.randn(3, 6)
     model(*inputs)
     found = counted(monkeypatch, "dora_products" if dora else "lora_products")
     model(*inputs)
     assert found == calls
+
+
+def test_siblings_of_a_layer_that_gives_way_compute_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = attention()
+    model.base_model.model.value.lora_dropout["default"] = torch.nn.Dropout(0.5)
+    x = torch.randn(3, 6)
+    found = counted(monkeypatch, "lora_products")
+    model.train()(x, x)
+    assert found == [1, 1]
+
+
+def test_other_variants_run_by_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An activated LoRA changes nothing before the tokens that call it, of which there are none here."""
+    model, _ = attention(alora_invocation_tokens=[1])
+    for name in ("lora_products", "dora_products"):
+        monkeypatch.setattr(lora_forward, name, never)
+    x = torch.randn(1, 3, 6)
+    (found, *_), layer = model.base_model.model(x, x), model.base_model.model.query.base_layer
+    torch.testing.assert_close(found, layer(x))
+    layers = [module.forward for module in model.modules() if isinstance(module.forward, LoraForward)]
+    with merged_weights(layers):
+        assert [layer._merged_OI for layer in layers] == [None] * 3
 
 
 def test_gradients_of_dora_are_those_of_its_equation() -> None:

@@ -89,6 +89,22 @@ class Baseline(ABC):
         """
 
     @abstractmethod
+    def fit_operations(self, dataset: Dataset) -> float:
+        """Estimate what `fit` takes, in floating point operations of a matrix product that takes as long.
+
+        Args:
+            dataset: that it would be fitted on.
+        """
+
+    @abstractmethod
+    def fit_bytes(self, dataset: Dataset) -> float:
+        """Estimate what `fit` holds at its peak, beside the data and vectors of items, in bytes.
+
+        Args:
+            dataset: that it would be fitted on.
+        """
+
+    @abstractmethod
     def from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> FittedBaseline:
         """Restore what `fit` of the same configuration gave, from its `tensors()`.
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.baselines.baseline import Baseline
-from peftrec.baselines.interaction import Interactions
-from peftrec.baselines.item_to_item import ItemToItem, largest
+from peftrec.baselines.interaction import BLOCK_BYTES, Interactions
+from peftrec.baselines.item_to_item import CHOICE_OPERATIONS, ItemToItem, largest
 from peftrec.config import InputError, Range
 
 if TYPE_CHECKING:
@@ -69,6 +69,19 @@ class EASE(Baseline):
         self._check_memory(len(trained_M), dtype)
         inverse_MM = regularised_inverse(pairs, self.regularisation, dtype)
         return ItemToItem(*self.pruned(inverse_MM, trained_M, num_items), self.decay)
+
+    def fit_operations(self, dataset: Dataset) -> float:
+        """Count common users, factor and invert (M^3), and choose the largest of M^2 values."""
+        pairs, trained_M = Interactions.of(dataset).of_trained_items()
+        size = float(len(trained_M))
+        width = 2.0 if self._dtype(pairs) == torch.float64 else 1.0
+        return pairs.shared_operations + width * size**3 + CHOICE_OPERATIONS * size**2
+
+    def fit_bytes(self, dataset: Dataset) -> float:
+        """Hold the matrices, blocks of common users, and what is kept of each row."""
+        pairs, trained_M = Interactions.of(dataset).of_trained_items()
+        kept = 8.0 * len(dataset.catalogue) * min(self.num_kept, len(dataset.catalogue))
+        return _MATRICES * float(len(trained_M)) ** 2 * self._dtype(pairs).itemsize + 2 * BLOCK_BYTES + kept
 
     def from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> ItemToItem:
         """Restore what was kept of the rows."""

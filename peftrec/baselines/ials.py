@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # Numbers that the factors of a chunk of users' histories hold: 64 MiB.
 _AT_ONCE: Final = 2**23
 _WHOLE: Final = 2**31 - 1
+# Of a matrix product, in one iteration: for a user or an item, and for each number of the matrix that it is multiplied
+# with, which is as slow as memory is.
+_ROW_OPERATIONS: Final = 5e5
+_MATRIX_OPERATIONS: Final = 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,20 @@ class IALS(Baseline):
         # The solution for an item without user is 0, which few steps may not have reached.
         factors_ND[torch.from_numpy(pairs.item_users_N == 0)] = 0.0
         return FittedIALS(self, factors_ND)
+
+    def fit_operations(self, dataset: Dataset) -> float:
+        """Take four products with a matrix of D^2 for each user and item, and as many with what they have."""
+        rows = float(len(dataset.sequences) + len(dataset.catalogue))
+        events = float(dataset.split.train_lengths.sum())
+        work = (
+            rows * (_ROW_OPERATIONS + _MATRIX_OPERATIONS * self.factors**2) + events * _MATRIX_OPERATIONS * self.factors
+        )
+        return self.iterations * work
+
+    def fit_bytes(self, dataset: Dataset) -> float:
+        """Hold the factors and the pairs."""
+        rows = float(len(dataset.sequences) + len(dataset.catalogue))
+        return 4.0 * rows * self.factors + 24.0 * float(dataset.split.train_lengths.sum())
 
     def from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> FittedIALS:
         """Restore the stored factors of items."""

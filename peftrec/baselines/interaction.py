@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Numbers of one dense block of users, or of all items, by items: 64 MiB.
 _BLOCK: Final = 2**24
+BLOCK_BYTES: Final = 4.0 * _BLOCK
+# Of a matrix product, while one number is read and added.
+_SUM_OPERATIONS: Final = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,11 @@ class Interactions:
         places = np.full(self.num_items, -1, dtype=np.int64)
         places[kept] = np.arange(len(kept))
         return Interactions(self.users_P, places[self.items_P], self.num_users, len(kept)), kept
+
+    @property
+    def shared_operations(self) -> float:
+        """Estimate the operations of a matrix product that takes as long as `shared_users`: memory is what it needs."""
+        return _SUM_OPERATIONS * len(self.items_P) * float(self.num_items)
 
     def shared_users(self, weights_U: NDArray[np.float64] | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         """Count for a block of items after the other with which items they share how many users.

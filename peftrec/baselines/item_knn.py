@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from peftrec.baselines.baseline import Baseline
-from peftrec.baselines.interaction import Interactions
-from peftrec.baselines.item_to_item import ItemToItem, largest
+from peftrec.baselines.interaction import BLOCK_BYTES, Interactions
+from peftrec.baselines.item_to_item import CHOICE_OPERATIONS, ItemToItem, largest
 from peftrec.config import Range
 
 if TYPE_CHECKING:
@@ -77,6 +77,17 @@ class ItemKNN(Baseline):
             likeness_nN[rows_n - start, rows_n] = 0.0
             items_NK[rows_n], values_NK[rows_n] = largest(likeness_nN, num_kept)
         return ItemToItem(items_NK, values_NK, self.decay)
+
+    def fit_operations(self, dataset: Dataset) -> float:
+        """Count common users, with and without weights, and choose the largest of N^2 values."""
+        counts = 2 if self.user_weights == "idf" else 1
+        size = float(len(dataset.catalogue))
+        return counts * Interactions.of(dataset).shared_operations + CHOICE_OPERATIONS * size**2
+
+    def fit_bytes(self, dataset: Dataset) -> float:
+        """Hold blocks of common users, of likeness and its order, and the neighbours."""
+        size = len(dataset.catalogue)
+        return 6 * BLOCK_BYTES + 8.0 * size * min(self.num_neighbours, size)
 
     def from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> ItemToItem:
         """Restore the stored neighbours."""

@@ -16,6 +16,8 @@ from peftrec.baselines.baseline import check_histories, check_tensors
 from peftrec.baselines.interaction import event_weights, newest_places
 from peftrec.config import InputError
 
+# Of a matrix product, while `largest` looks at one value.
+CHOICE_OPERATIONS: Final = 5e3
 # Numbers that are added at once: 32 MiB of scores and 64 MiB of their places.
 _AT_ONCE: Final = 2**23
 

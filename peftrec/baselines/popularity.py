@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from peftrec.config import Range
 
 if TYPE_CHECKING:
     from peftrec.data import Dataset
+
+# Of a matrix product, while one event is sorted in.
+_EVENT_OPERATIONS: Final = 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,14 @@ class Popularity(Baseline):
         """Count the training events of each item; `item_vectors` are ignored."""
         counts_N = dataset.item_counts() if self.window == 1.0 else _newest_counts(dataset, self.window)
         return FittedPopularity(torch.from_numpy(counts_N.astype(np.int64)))
+
+    def fit_operations(self, dataset: Dataset) -> float:
+        """Sort and count the training events."""
+        return _EVENT_OPERATIONS * float(dataset.split.train_lengths.sum())
+
+    def fit_bytes(self, dataset: Dataset) -> float:
+        """Hold events with their times, and counts."""
+        return 32.0 * float(dataset.split.train_lengths.sum()) + 8.0 * len(dataset.catalogue)
 
     def from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> FittedPopularity:
         """Restore the stored counts."""

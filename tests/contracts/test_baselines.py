@@ -149,6 +149,19 @@ class TestScores:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_more_events_take_longer_and_what_is_kept_is_held(
+    kind: str, fitted: Callable[..., Any], toy_dataset: Any
+) -> None:
+    config = config_of(kind)
+    split = dataclasses.replace(toy_dataset.split, train_lengths=toy_dataset.split.train_lengths // 2)
+    half = dataclasses.replace(toy_dataset, split=split)
+    assert 0 < config.fit_operations(half) < config.fit_operations(toy_dataset) or config.needs_item_vectors
+    assert config.fit_operations(toy_dataset) < np.inf
+    kept = sum(tensor.nbytes for tensor in fitted(kind).tensors().values())
+    assert kept <= config.fit_bytes(toy_dataset) < np.inf
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_is_one_like_any_other(kind: str, make_recipe: Callable[..., Any], tmp_path: Path) -> None:
     config_of(kind)
     recipe = make_recipe(f"baseline.kind={kind}", output_dir=tmp_path / "run")

@@ -57,6 +57,17 @@ def make(kind: str, variant: int, max_history: int = 6, scorer: str = "cosine") 
     return model.eval()
 
 
+def test_is_counted_without_being_made(kind: str, variant: int) -> None:
+    """Estimates count parameters of a module that holds no numbers."""
+    settings = SETTINGS.get(kind, [{}])[variant]
+    config = USER_ENCODERS.load(kind)(max_history=6, **settings)
+    with torch.device("meta"):
+        counted = config.build(DIM)
+    assert all(parameter.is_meta for parameter in counted.parameters())
+    shapes = [tuple(parameter.shape) for parameter in config.build(DIM).parameters()]
+    assert [tuple(parameter.shape) for parameter in counted.parameters()] == shapes
+
+
 def times_of(histories: torch.Tensor) -> torch.Tensor:
     """Give each event a time by its distance from the newest place, -1 for padding."""
     from_newest = histories.shape[1] - 1 - torch.arange(histories.shape[1])

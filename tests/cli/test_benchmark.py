@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,9 @@ def test_what_failed_is_told_and_the_exit_code_says_so(
     assert main([*words, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "toy.popularity.seed-0" in shown
-    assert "2 runs, 2 to be made, in a time that nothing tells" in shown
+    assert re.search(r"2 runs, 2 to be made: 2\d s with one run at a time; at most \d\.\d GiB each", shown)
+    assert main([*words, "--dry-run", "data.root=/nowhere"]) == 0
+    assert "2 runs, 2 to be made, in a time that nothing tells" in capsys.readouterr().out
     assert main(words) == 1
     shown, said = capsys.readouterr()
     assert f"1 runs done, 1 failed; results in {tmp_path / 'results'}" in shown

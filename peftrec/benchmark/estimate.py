@@ -47,7 +47,8 @@ class Estimator:
 
     Args:
         results: those that are there.
-        flops: measures the floating point operations a second of this machine; called at most once.
+        flops: measures the floating point operations a second of this machine with the threads of a run; called at most
+            once.
         places: overrides that say where the data lie.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 from peftrec.benchmark.estimate import Estimate, Estimator
@@ -77,7 +78,7 @@ def forecast(plan: Plan, settings: Settings) -> Forecast:
     """
     runner = SuiteRunner(plan, settings, lambda _: None)
     contents = runner.contents()
-    estimator = Estimator(contents.values(), _machine_flops, settings.places)
+    estimator = Estimator(contents.values(), functools.partial(machine_flops, settings.threads), settings.places)
     metrics = {name: reached(content) for name, content in contents.items()}
     progress = runner.progress()
     runs = [
@@ -101,7 +102,19 @@ def _forecast(run: PlannedRun, name: str, content: Result | None, estimator: Est
     return ForecastRun(name=name, state="done" if reached(content) is not None else "failed", estimate=None)
 
 
-def _machine_flops() -> float | None:
+def machine_flops(threads: int) -> float:
+    """Measure the floating point operations a second of this machine.
+
+    Args:
+        threads: of a run; their number here is as it was afterwards.
+    """
+    import torch
+
     from peftrec.benchmark.speed.machine import GemmPeak
 
-    return GemmPeak(size=1024).measure()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return GemmPeak(size=1024).measure()
+    finally:
+        torch.set_num_threads(before)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peftrec.benchmark.estimate import Estimator
-from peftrec.benchmark.forecast import forecast
+from peftrec.benchmark.forecast import forecast, machine_flops
 from peftrec.benchmark.plan import Plan, make_plan
 from peftrec.benchmark.settings import Settings
 from peftrec.benchmark.workload import count_data, run_operations
@@ -104,6 +105,21 @@ def test_what_reads_no_text(models: Plan, make_recipe: Callable[..., Any], toy_d
 def test_data_that_are_not_there(models: Plan) -> None:
     estimator = Estimator([], lambda: 1e9, ["data.root=/nowhere"])
     assert estimator.estimate(models.runs({})[0]).seconds is None
+
+
+def test_speed_is_that_of_the_threads_of_a_run(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And the number of threads is afterwards what it was."""
+    before, seen = torch.get_num_threads(), []
+
+    def measure(_: Any) -> float:
+        seen.append(torch.get_num_threads())
+        return 1e9
+
+    monkeypatch.setattr("peftrec.benchmark.speed.machine.GemmPeak.measure", measure)
+    assert machine_flops(before + 1) == 1e9
+    forecast(plan, Settings(results=tmp_path / "results", output=tmp_path / "runs", threads=before + 2))
+    assert set(seen) == {before + 1, before + 2}
+    assert torch.get_num_threads() == before
 
 
 def test_a_forecast_runs_nothing(plan: Plan, children: Any, run: Callable[..., Any], tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ Shapes: N catalogue, D width of item vectors.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -18,6 +20,7 @@ from peftrec.benchmark.suite import BackboneEntry
 from peftrec.config import InputError
 from peftrec.data import Dataset, load_dataset
 from peftrec.losses.negatives import DrawnNegatives
+from peftrec.models import UserEncoderConfig
 from peftrec.recipe import Recipe, recipe_with
 
 # Words and marks make some 1.3 pieces each; two marks stand around a text.
@@ -100,7 +103,7 @@ def run_operations(recipe: Recipe, size: BackboneEntry | None, counts: DataCount
         return encoding + recipe.baseline.fit_operations(counts.dataset) + 2 * one_ranking
     if recipe.encoder.uses_text and not layers:
         return None
-    epochs, share, text = recipe.training.num_epochs, trained_share(recipe, size), 0.0
+    epochs, share, text = _num_epochs(recipe, counts), trained_share(recipe, size), 0.0
     if recipe.encoder.uses_text:
         there_and_back = 6 if recipe.method.kind == "full" else 4
         tokens = 2 * catalogue_tokens + there_and_back * _step_tokens(recipe, counts)
@@ -143,6 +146,13 @@ def _step_tokens(recipe: Recipe, counts: DataCounts) -> float:
     return min(float(expected_N @ tokens_N) + drawn, steps * float(tokens_N.sum()))
 
 
+def _num_epochs(recipe: Recipe, counts: DataCounts) -> float:
+    epochs, most = recipe.training.num_epochs, recipe.training.max_steps
+    if most is None or recipe.training.batch_users == "auto":
+        return epochs
+    return min(epochs, most * recipe.training.accumulation_steps / _num_steps(recipe, counts))
+
+
 def _num_steps(recipe: Recipe, counts: DataCounts) -> int:
     assert recipe.training.batch_users != "auto"
     return math.ceil(len(counts.dataset.sequences) / recipe.training.batch_users)
@@ -164,8 +174,17 @@ def _num_candidates(recipe: Recipe, counts: DataCounts) -> float:
 def _user_parameters(recipe: Recipe, width: int) -> int:
     """Count the parameters that read histories, without making them."""
     with torch.device("meta"):
-        module = recipe.user.build(width)
+        module = recipe.user.build(next(filter(functools.partial(_fits, recipe.user), itertools.count(width))))
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _fits(user: UserEncoderConfig, width: int) -> bool:
+    """Tell whether a width can be read: one that is guessed may be none that heads divide."""
+    try:
+        user.check_dim(width)
+    except ValueError:
+        return False
+    return True
 
 
 def _width(recipe: Recipe, size: BackboneEntry | None) -> int:

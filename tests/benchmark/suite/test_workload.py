@@ -81,20 +81,42 @@ def test_items_of_steps_are_those_of_drawn_batches(counts: DataCounts, make_reci
 
 @pytest.mark.parametrize(
     ("loss", "catalogues"),
-    [("{kind: full_softmax}", 3.0), ("{kind: sampled_softmax, negatives: {kind: uniform, num: 100000}}", 3.0)],
+    [
+        ("loss={kind: full_softmax}", 3.0),
+        ("loss={kind: full_softmax}; training.encoder_interval=2", 2.0),
+        ("loss={kind: sampled_softmax, negatives: {kind: uniform, num: 100000}}", 3.0),
+        ("loss={kind: in_batch_softmax}; training.batch_users=auto; training.encodings=1", 1.0),
+    ],
 )
 def test_candidates_are_read_in_every_step(
     counts: DataCounts, make_recipe: Callable[..., Any], loss: str, catalogues: float
 ) -> None:
     users = -(-len(counts.dataset.sequences) // 3)
-    settings = ("training.num_epochs=1", f"training.batch_users={users}", f"loss={loss}")
+    settings = ("training.num_epochs=1", f"training.batch_users={users}", *loss.split("; "))
     lora, frozen = (
         run_operations(make_recipe(*settings, f"method={{kind: {kind}}}"), SIZE, counts) for kind in ("lora", "frozen")
     )
     assert lora is not None
     assert frozen is not None
-    read = counts.tokens_N[counts.events_N > 0] if "full" in loss else counts.tokens_N
+    read = counts.tokens_N if "sampled" in loss else counts.tokens_N[counts.events_N > 0]
     assert lora - frozen == pytest.approx(4 * float(SIZE.parameters or 0) * catalogues * read.sum())
+
+
+def test_the_last_step_ends_it(counts: DataCounts, make_recipe: Callable[..., Any]) -> None:
+    users = -(-len(counts.dataset.sequences) // 4)
+    settings = (f"training.batch_users={users}", "loss={kind: full_softmax}")
+    two, eight = (run_operations(make_recipe(*settings, f"training.num_epochs={n}"), SIZE, counts) for n in (2, 8))
+    eight_epochs = (*settings, "training.num_epochs=8")
+    for stop in (["training.max_steps=8"], ["training.max_steps=4", "training.accumulation_steps=2"]):
+        assert run_operations(make_recipe(*eight_epochs, *stop), SIZE, counts) == two
+    assert run_operations(make_recipe(*eight_epochs, "training.max_steps=99"), SIZE, counts) == eight
+
+
+def test_a_guessed_width_need_not_be_one_that_heads_divide(counts: DataCounts, make_recipe: Callable[..., Any]) -> None:
+    """128 here, of which 10 heads take 130."""
+    ten, thirteen = (run_operations(make_recipe(f"user.num_heads={heads}"), SIZE, counts) for heads in (10, 13))
+    assert ten is not None
+    assert ten == pytest.approx(thirteen, rel=1e-4)  # but for biases of heads
 
 
 def test_what_is_not_told(counts: DataCounts, make_recipe: Callable[..., Any]) -> None:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from peftrec.benchmark.report.axis import label_ticks, ticks_between
+import numpy as np
+
+from peftrec.benchmark.report.axis import LEAST_SHARE, label_ticks, near_ends, ticks_between
 from peftrec.benchmark.report.drawing import WIDTH, figure, look, png_of, svg_of
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.quality import Estimate
@@ -23,7 +25,8 @@ Curve = list[tuple[float, float]]
 def learning_curves(measured: MeasuredTable) -> Picture | None:
     """Draw validation NDCG@10 of each model's first seed by epoch, and by seconds where costs were measured.
 
-    Runs share their machine, so seconds are those that steps took when they had it to themselves.
+    Runs share their machine, so seconds are those that steps took when they had it to themselves. Of a model that is
+    far below the others, only the best value is told, so that the others are told apart.
 
     Args:
         measured: the table.
@@ -36,22 +39,36 @@ def learning_curves(measured: MeasuredTable) -> Picture | None:
         return None
     timed = {line.row.label: timed_curve(curves[line.row.label], line.row.cost) for line in measured.models
              if line.row.label in curves}  # fmt: skip
+    far = far_below(curves)
     panels_of = [curves, timed] if any(timed.values()) else [curves]
     name = f"{measured.table.slug}_curves"
     size = (WIDTH, 4.4 + 0.22 * math.ceil(len(curves) / 3))
     with figure(name, ncols=len(panels_of), sharey=True, squeeze=False, figsize=size) as (drawn, rows):
         for panel, shown in zip(rows[0], panels_of, strict=True):
             for at, label in enumerate(curves):
-                _curve(panel, shown[label], look(at), label if shown is curves else None)
+                if label not in far:
+                    _curve(panel, shown[label], look(at), label if shown is curves else None)
+                elif shown is curves:
+                    panel.plot([], [], " ", label=f"{label} {far[label]:.4f} (below)")
         first, *second = rows[0]
         first.set(xlabel="epoch", ylabel=f"validation {METRICS[0].upper()}", title=measured.table.title)
         first.xaxis.get_major_locator().set_params(integer=True)
         for panel in second:
-            _seconds_axis(panel, [seconds for curve in timed.values() for seconds, _ in curve])
+            _seconds_axis(
+                panel, [seconds for label, curve in timed.items() if label not in far for seconds, _ in curve]
+            )
         drawn.legend(loc="outside lower center", ncols=3)
         told = f"validation {METRICS[0].upper()} by epoch{' and by seconds' if second else ''}: {measured.table.title}"
         told += "; dots mark the best epoch"
         return Picture(name=name, told=told, svg=svg_of(drawn), png=png_of(drawn))
+
+
+def far_below(curves: Mapping[str, Curve]) -> dict[str, float]:
+    """Return the best value of each model that is far below the others."""
+    best = {label: max(value for _, value in curve) for label, curve in curves.items()}
+    values = [*best.values()]
+    low, _ = near_ends(values, LEAST_SHARE * float(np.median(values)))
+    return {label: value for label, value in best.items() if value < low}
 
 
 def curve_of(training: Mapping[str, Any] | None) -> Curve:

@@ -14,6 +14,9 @@ _CROWD: Final = 120
 """Points that are nearer to each other than so many pixels compete for the places around them."""
 
 
+_Line = tuple[tuple[float, float], tuple[float, float]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Box:
     """A rectangle with sides along the axes."""
@@ -64,8 +67,9 @@ def place_labels(
 ) -> list[Box]:
     """Choose for each name the nearest free place beside its point, those of crowded points first.
 
-    A place whose line to the point would run through another name or point is taken only if there is no other. Where
-    nothing at all is free, a name goes where it covers least: none is left out.
+    A place is taken only if there is no other where its line to the point would run through another name or point, or
+    through which the line of another name runs. Where nothing at all is free, a name goes where it covers least: none
+    is left out.
 
     Args:
         points: middle of each.
@@ -78,21 +82,33 @@ def place_labels(
     """
     marks = [around(x, y, radius) for x, y in points]
     names: dict[int, Box] = {}
+    lines: list[_Line] = []
     crowds = [sum(math.dist(point, other) < _CROWD for other in points) for point in points]
     for at in sorted(range(len(points)), key=lambda at: -crowds[at]):
         others = [mark for place, mark in enumerate(marks) if place != at] + list(names.values())
-        names[at] = _place(points[at], sizes[at], area, others, [*taken, marks[at]])
+        names[at] = _place(points[at], sizes[at], area, others, [*taken, marks[at]], lines)
+        lines.append((points[at], names[at].nearest(*points[at])))
     return [names[at] for at in range(len(points))]
 
 
 def _place(
-    point: tuple[float, float], size: tuple[float, float], area: Box, others: Sequence[Box], taken: Sequence[Box]
+    point: tuple[float, float],
+    size: tuple[float, float],
+    area: Box,
+    others: Sequence[Box],
+    taken: Sequence[Box],
+    lines: Sequence[_Line],
 ) -> Box:
     """Choose a place that meets neither other names and points nor what is taken."""
     boxes = list(_candidates(*point, size))
     inside = [box for box in boxes if area.holds(box)] or boxes
     free = [box for box in inside if not any(map(box.meets, (*others, *taken)))]
-    clear = (box for box in free if not any(_runs_through(point, box.nearest(*point), other) for other in others))
+    clear = (
+        box
+        for box in free
+        if not any(_runs_through(point, box.nearest(*point), other) for other in others)
+        and not any(_runs_through(*line, box) for line in lines)
+    )
     chosen = next(clear, None) or next(iter(free), None)
     return chosen or min(inside, key=lambda box: sum(map(box.covers, (*others, *taken))))
 

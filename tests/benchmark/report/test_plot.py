@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from peftrec.benchmark.report.axis import near_ends, plain, ticks_between
-from peftrec.benchmark.report.course import cold_against_warm, curve_of, learning_curves, timed_curve
+from peftrec.benchmark.report.axis import cost_axis, near_ends, plain, ticks_between, with_room
+from peftrec.benchmark.report.course import cold_against_warm, curve_of, far_below, learning_curves, timed_curve
+from peftrec.benchmark.report.drawing import figure
 from peftrec.benchmark.report.label import Box, around, place_labels
 from peftrec.benchmark.report.measured import MeasuredTable, measure_table
 from peftrec.benchmark.report.pareto import pareto_front
@@ -48,6 +49,19 @@ def test_every_name_has_a_place_of_its_own() -> None:
     assert not any(box.meets(line) for box in boxes)
 
 
+def test_no_line_to_a_point_runs_through_a_name() -> None:
+    """Where a name must stand away from its point, it is tied to it by a line, and later names keep clear of that."""
+    points = [(100.0, 100.0), (104.0, 100.0), (100.0, 104.0), (104.0, 104.0)]
+    boxes = place_labels(points, [(80.0, 12.0)] * 4, Box(0, 0, 400, 400))
+    for point, box in zip(points, boxes, strict=True):
+        end = box.nearest(*point)
+        steps = np.linspace(point, end, 200)
+        for other in boxes:
+            inside = (other.left < steps[:, 0]) & (steps[:, 0] < other.right)
+            inside &= (other.bottom < steps[:, 1]) & (steps[:, 1] < other.top)
+            assert other is box or not inside.any()
+
+
 def test_a_name_without_a_free_place_is_not_dropped() -> None:
     """What little room there is belongs to something else: it goes where it covers least."""
     (box,) = place_labels([(50, 50)], [(30, 10)], Box(0, 0, 100, 100), taken=[Box(0, 0, 100, 62), Box(0, 62, 99, 100)])
@@ -79,6 +93,40 @@ def test_ticks_are_plain_numbers() -> None:
         "10,000", "100,000", "1,000,000", "10,000,000",
     ]  # fmt: skip
     assert plain(0.0001) == "0.0001"
+    assert [plain(tick) for tick in ticks_between(45.5, 46.9)] == [
+        "45.4", "45.6", "45.8", "46", "46.2", "46.4", "46.6", "46.8", "47",
+    ]  # fmt: skip
+    assert [plain(tick) for tick in ticks_between(12, 12)] == ["12"]
+    assert [plain(tick) for tick in ticks_between(900, 1_700)] == ["800", "1,000", "1,200", "1,400", "1,600", "1,800"]
+
+
+def test_numbers_do_not_run_into_each_other() -> None:
+    """Powers of ten stay first, then fives."""
+    ticks = ticks_between(13_824, 3_548_928)
+    assert 2_000_000 in ticks
+    kept = with_room(ticks, 5_000, 7e6, [7_000])
+    assert [plain(tick) for tick in kept] == [
+        "20,000", "50,000", "100,000", "200,000", "1,000,000", "5,000,000",
+    ]  # fmt: skip
+    assert with_room([1, 2, 5, 10], 0.5, 20) == [1, 2, 5, 10]
+    # What stands there already keeps its place.
+    assert with_room([1, 10], 0.5, 20, [1.0001]) == [10]
+
+
+def test_costs_that_are_alike_have_the_axis() -> None:
+    """A few far larger or smaller ones are marked at its ends, and do not push the others into one spot."""
+    pytest.importorskip("matplotlib")
+    with figure("alike") as (_, panel):
+        spots = cost_axis(panel, [45.4, 45.5, 45.6, 46.0, 46.4, 46.9, 46.9, 29.7, 59.6, 136.0])
+        left, right = panel.get_xlim()
+        assert [spot.beyond for spot in spots] == ["", "", "", "", "", "", "", "<", ">", ">"]
+        assert 44 < left < spots[7].place < 45.4
+        assert 46.9 < spots[8].place == spots[9].place < right < 49
+    with figure("unlike") as (_, panel):
+        assert not any(spot.beyond for spot in cost_axis(panel, [2.0, 3.0, 20.0, 30.0, 40.0, 41.0]))
+    # Three of them are no crowd.
+    with figure("few") as (_, panel):
+        assert not any(spot.beyond for spot in cost_axis(panel, [45.4, 45.5, 136.0]))
 
 
 def test_curves_by_hand() -> None:
@@ -126,6 +174,24 @@ def test_pictures_are_whole_and_name_nothing_outside(suite: Path) -> None:
         assert "<metadata" not in picture.svg
         assert picture.png.startswith(b"\x89PNG")
     assert "by epoch and by seconds" in curves.told
+
+
+def test_a_model_far_below_does_not_squeeze_the_others(make_result: Make, results: Path) -> None:
+    """Its best value is told in its place."""
+    pytest.importorskip("matplotlib")
+    for method, best in (("full", 0.06), ("lora", 0.061), ("side", 0.055), ("frozen", 0.052)):
+        make_result(method, [1, 3], training=training([0.036, 0.05, best]))
+    alone = learning_curves(measured(results))
+    make_result("ids", [1, 3], training=training([0.001, 0.01, 0.02, 0.019]))
+    table = measured(results)
+    curves = learning_curves(table)
+    assert alone is not None
+    assert curves is not None
+    assert far_below({line.row.label: curve_of(line.row.first.content["training"]) for line in table.models}) == {
+        "ids": 0.02
+    }
+    assert "ids 0.0200 (below)" in curves.svg
+    assert "(below)" not in alone.svg
 
 
 def test_without_costs_there_is_nothing_by_seconds(make_result: Make, results: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Final
 # How far a name may stand from its point, in its own unit (pixels), and in which directions, right and up first.
 _DISTANCES: Final = (9, 16, 25, 36, 50, 66, 84, 104, 130, 160, 200, 250, 310, 380, 460)
 _ANGLES: Final = (0, 30, -30, 60, -60, 90, -90, 120, -120, 150, -150, 180)
+NEAR: Final = 14
+"""Names that are further away from their points than so many pixels are tied to them by a line."""
 _CROWD: Final = 120
 """Points that are nearer to each other than so many pixels compete for the places around them."""
 
@@ -68,8 +70,8 @@ def place_labels(
     """Choose for each name the nearest free place beside its point, those of crowded points first.
 
     A place is taken only if there is no other where its line to the point would run through another name or point, or
-    through which the line of another name runs. Where nothing at all is free, a name goes where it covers least: none
-    is left out.
+    through which the line of another name runs, or where it would run along something else. Where nothing at all is
+    free, a name goes where it covers least: none is left out.
 
     Args:
         points: middle of each.
@@ -108,6 +110,7 @@ def _place(
         for box in free
         if not any(_runs_through(point, box.nearest(*point), other) for other in others)
         and not any(_runs_through(*line, box) for line in lines)
+        and not any(_runs_along(point, box.nearest(*point), other) for other in taken)
     )
     chosen = next(clear, None) or next(iter(free), None)
     return chosen or min(inside, key=lambda box: sum(map(box.covers, (*others, *taken))))
@@ -118,6 +121,15 @@ def _runs_through(start: tuple[float, float], end: tuple[float, float], box: Box
     shares = (step / num_steps for step in range(num_steps + 1))
     places = ((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])) for share in shares)
     return any(box.left < x < box.right and box.bottom < y < box.top for x, y in places)
+
+
+def _runs_along(start: tuple[float, float], end: tuple[float, float], box: Box) -> bool:
+    """Tell whether most of a line lies in a box, so that it would be taken for a part of what is drawn there."""
+    if math.dist(start, end) <= NEAR:
+        return False  # it is not drawn
+    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+    halves = ((start, middle), (middle, end))
+    return all(_runs_through(*half, box) for half in halves) and _runs_through(middle, middle, box)
 
 
 def _candidates(x: float, y: float, size: tuple[float, float]) -> Iterator[Box]:

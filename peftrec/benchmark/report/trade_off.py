@@ -12,7 +12,7 @@ from peftrec.benchmark.report.axis import Spot, cost_axis, quality_axis
 from peftrec.benchmark.report.cell import digits
 from peftrec.benchmark.report.drawing import INK, LINE, SOFT, figure, png_of, svg_of
 from peftrec.benchmark.report.expense import cost_machines
-from peftrec.benchmark.report.label import Box, place_labels
+from peftrec.benchmark.report.label import NEAR, Box, place_labels
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.pareto import pareto_front
 from peftrec.benchmark.report.quality import Estimate
@@ -20,8 +20,6 @@ from peftrec.benchmark.report.result import METRICS
 from peftrec.evaluation.plot import COLOURS
 
 _LONGEST_NAME = 34
-# Names of points further away than so many pixels are tied to them by a line.
-_NEAR = 14
 # Dashes of the lines of baselines.
 _BASELINES: Final = ((0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1.5, 2)), (0, (1, 1)))
 
@@ -178,7 +176,7 @@ def _name_points(
     for text, point, box in zip(texts, points, boxes, strict=True):
         text.set_position(to_axes.transform((box.left + 1, box.bottom)))
         near = box.nearest(*point)
-        if math.dist(near, point) > _NEAR:
+        if math.dist(near, point) > NEAR:
             ends = to_axes.transform([point, near])
             panel.plot(*ends.T, color=INK, linewidth=0.5, alpha=0.6, transform=panel.transAxes, zorder=2)
 

@@ -62,6 +62,17 @@ def test_no_line_to_a_point_runs_through_a_name() -> None:
             assert other is box or not inside.any()
 
 
+def test_no_line_to_a_point_runs_along_another() -> None:
+    """It would be taken for a part of it, and the name for that of what is at its end."""
+    front = Box(100, 99, 300, 101)
+    points = [(100.0, 100.0), (300.0, 100.0)]
+    crowded = [Box(60, 60, 140, 98), Box(60, 102, 140, 140), Box(0, 60, 98, 140)]
+    box, _ = place_labels(points, [(40.0, 12.0)] * 2, Box(0, 0, 400, 400), taken=[front, *crowded])
+    end = box.nearest(*points[0])
+    middle = (points[0][1] + end[1]) / 2
+    assert not front.bottom < middle < front.top
+
+
 def test_a_name_without_a_free_place_is_not_dropped() -> None:
     """What little room there is belongs to something else: it goes where it covers least."""
     (box,) = place_labels([(50, 50)], [(30, 10)], Box(0, 0, 100, 100), taken=[Box(0, 0, 100, 62), Box(0, 62, 99, 100)])

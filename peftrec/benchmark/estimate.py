@@ -91,7 +91,8 @@ class Estimator:
         flops = None if operations is None else self._flops()
         if operations is None or flops is None:
             return None
-        return _START_SECONDS + operations / (_EFFICIENCY * flops)
+        # Baselines tell the matrix product that takes as long as they do.
+        return _START_SECONDS + operations / (flops if row.is_baseline else _EFFICIENCY * flops)
 
     def _planned_memory(self, row: Row) -> float | None:
         """Add up weights, gradients and moments of what is trained, and the graphs that the recipe allows."""

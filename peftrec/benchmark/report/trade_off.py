@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import Any, Final
 
 from peftrec.benchmark.report.axis import Spot, cost_axis, quality_axis
+from peftrec.benchmark.report.box import Box
 from peftrec.benchmark.report.cell import digits
 from peftrec.benchmark.report.drawing import INK, LINE, SOFT, figure, png_of, svg_of
 from peftrec.benchmark.report.expense import cost_machines
-from peftrec.benchmark.report.label import NEAR, Box, place_labels
+from peftrec.benchmark.report.label import NEAR, place_labels
 from peftrec.benchmark.report.measured import Line, MeasuredTable
 from peftrec.benchmark.report.pareto import pareto_front
 from peftrec.benchmark.report.quality import Estimate
@@ -121,12 +122,12 @@ def _points(
 
 
 def _point_name(line: Line, x: Spot, y: Spot, cost: float) -> str:
-    """Return what stands beside a point: its name, and the values that its place does not show."""
+    """Return what stands beside a point: its name, and below it the values that its place does not show."""
     label = line.row.label
     name = label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
     values = [f"{line.quality.means[METRICS[0]].value:.4f}"] if y.beyond else []
     values += [f"at {digits(cost)}"] if x.beyond else []
-    return " ".join((name, *values))
+    return "\n".join((name, " ".join(values))) if values else name
 
 
 def _baselines(panel: Any, measured: MeasuredTable) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +12,6 @@ import pytest
 from peftrec.benchmark.report.axis import cost_axis, near_ends, plain, ticks_between, with_room
 from peftrec.benchmark.report.course import cold_against_warm, curve_of, far_below, learning_curves, timed_curve
 from peftrec.benchmark.report.drawing import figure
-from peftrec.benchmark.report.label import Box, around, place_labels
 from peftrec.benchmark.report.measured import MeasuredTable, measure_table
 from peftrec.benchmark.report.pareto import pareto_front
 from peftrec.benchmark.report.result import read_results
@@ -34,51 +32,6 @@ def test_the_front_by_hand() -> None:
     points = [(5.0, 0.9), (1.0, 0.5), (2.0, 0.4), (2.0, 0.7), (5.0, 0.9), (9.0, 0.9)]
     assert pareto_front(points) == [1, 3, 0, 4]
     assert pareto_front([]) == []
-
-
-def test_every_name_has_a_place_of_its_own() -> None:
-    """Twenty names around one spot: none covers another, a point, or the line that was taken."""
-    generator = np.random.default_rng(0)
-    points = [(300 + x, 200 + y) for x, y in generator.normal(0, 12, (20, 2))]
-    line = Box(0, 195, 700, 197)
-    area = Box(0, 0, 700, 400)
-    boxes = place_labels(points, [(60.0, 12.0)] * 20, area, taken=[line])
-    assert all(map(area.holds, boxes))
-    assert not any(one.meets(other) for one, other in combinations(boxes, 2))
-    assert not any(box.meets(around(*point, 5)) for box in boxes for point in points)
-    assert not any(box.meets(line) for box in boxes)
-
-
-def test_no_line_to_a_point_runs_through_a_name() -> None:
-    """Where a name must stand away from its point, it is tied to it by a line, and later names keep clear of that."""
-    points = [(100.0, 100.0), (104.0, 100.0), (100.0, 104.0), (104.0, 104.0)]
-    boxes = place_labels(points, [(80.0, 12.0)] * 4, Box(0, 0, 400, 400))
-    for point, box in zip(points, boxes, strict=True):
-        end = box.nearest(*point)
-        steps = np.linspace(point, end, 200)
-        for other in boxes:
-            inside = (other.left < steps[:, 0]) & (steps[:, 0] < other.right)
-            inside &= (other.bottom < steps[:, 1]) & (steps[:, 1] < other.top)
-            assert other is box or not inside.any()
-
-
-def test_no_line_to_a_point_runs_along_another() -> None:
-    """It would be taken for a part of it, and the name for that of what is at its end."""
-    front = Box(100, 99, 300, 101)
-    points = [(100.0, 100.0), (300.0, 100.0)]
-    crowded = [Box(60, 60, 140, 98), Box(60, 102, 140, 140), Box(0, 60, 98, 140)]
-    box, _ = place_labels(points, [(40.0, 12.0)] * 2, Box(0, 0, 400, 400), taken=[front, *crowded])
-    end = box.nearest(*points[0])
-    middle = (points[0][1] + end[1]) / 2
-    assert not front.bottom < middle < front.top
-
-
-def test_a_name_without_a_free_place_is_not_dropped() -> None:
-    """What little room there is belongs to something else: it goes where it covers least."""
-    (box,) = place_labels([(50, 50)], [(30, 10)], Box(0, 0, 100, 100), taken=[Box(0, 0, 100, 62), Box(0, 62, 99, 100)])
-    assert Box(0, 0, 100, 100).holds(box)
-    (wide,) = place_labels([(50, 50)], [(300, 10)], Box(0, 0, 100, 100))
-    assert wide.right - wide.left == pytest.approx(300)
 
 
 def test_no_front_over_costs_of_several_machines(make_result: Make, results: Path) -> None:

@@ -272,7 +272,8 @@ class RecommenderModel(nn.Module):
         for start, encoder in self.text_encoders().items():
             own = {n.removeprefix(f"{start}."): t for n, t in tensors.items() if n.startswith(f"{start}.")}
             encoder.method.load_state_dict(own)
-        self.weights_changed()
+        if any(encoder.trained_parameters() for encoder in self.text_encoders().values()):
+            self.weights_changed()  # of a frozen backbone they are what they were: a pass over the catalogue saved
 
     def weights_changed(self) -> None:
         """Forget text vectors that were computed with other weights."""

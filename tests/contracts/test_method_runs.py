@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from peftrec.build import build
 from peftrec.data import TrainingWindows
+from peftrec.encoders import TextEncoder
 from peftrec.methods import METHODS
 from peftrec.publishing import load_run
 from peftrec.run import train
@@ -60,6 +61,28 @@ def test_gradients_reach_the_method_and_the_head_alone(
     assert found == set(map(id, expected))
     still = [parameter for parameter in [*model.head_parameters(), *model.id_parameters()] if not parameter.grad.any()]
     assert not still
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "attention pooling"])
+def test_vectors_are_those_of_the_weights_that_were_loaded(
+    kind: str, make_recipe: Callable[..., Any], toy_dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where no weight of the language model trains, none is computed again."""
+    chosen = overrides(kind) if kind in KINDS else [*overrides("frozen"), "encoder.pooling=attention"]
+    model = build(make_recipe(*chosen, "training.batch_users=60"), toy_dataset).model
+    assert model.catalogue_text is not None
+    model.encode_catalogue()
+    calls, encode = [], TextEncoder.encode
+    monkeypatch.setattr(TextEncoder, "encode", lambda *given, **named: calls.append(1) or encode(*given, **named))
+    moved = {
+        name: tensor + 0.1 * torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+        for name, tensor in model.trained_state().items()
+    }
+    model.load_trained_state(moved)
+    found_NH = model.catalogue_text.vectors()
+    assert bool(calls) == (kind != "frozen")
+    expected_NH = encode(model.text_encoder, model.catalogue_text.tokenized)
+    assert torch.allclose(found_NH, expected_NH, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -233,10 +233,8 @@ class RecommenderModel(nn.Module):
         return [*own, *self._user_parameters()]
 
     def _user_parameters(self) -> list[nn.Parameter]:
-        texts = [] if self.profiles is None else list(self.profiles.out.parameters())
-        history = [] if self.user_encoder is None else list(self.user_encoder.parameters())
-        attributes = [] if self.user_attributes is None else list(self.user_attributes.parameters())
-        return [*history, *texts, *attributes]
+        parts = (self.user_encoder, None if self.profiles is None else self.profiles.out, self.user_attributes)
+        return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
     def head_state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the head, buffers included, without ids and language model."""
@@ -272,8 +270,8 @@ class RecommenderModel(nn.Module):
         for start, encoder in self.text_encoders().items():
             own = {n.removeprefix(f"{start}."): t for n, t in tensors.items() if n.startswith(f"{start}.")}
             encoder.method.load_state_dict(own)
-        if any(encoder.trained_parameters() for encoder in self.text_encoders().values()):
-            self.weights_changed()  # of a frozen backbone they are what they were: a pass over the catalogue saved
+        if self.method_parameters() or self.pooling_parameters():  # a frozen backbone's vectors stay what they are
+            self.weights_changed()
 
     def weights_changed(self) -> None:
         """Forget text vectors that were computed with other weights."""
